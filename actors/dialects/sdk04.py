@@ -1,0 +1,131 @@
+"""The 0.4 generation of the Python SDK: the view of history it is shown, and the batches it sends again.
+
+Its replayer matches results to yields by their position in history and emits a whole list again while a member is unresolved
+(contract engine-semantics 2.6, rules V1 to V3 here, and 3.2). The view is an append-only order of the run's events: `spans` of
+consecutive sequences. It is kept for every run, so that any worker may take over; workers of other generations are shown the
+plain history.
+
+    fresh   events not placed yet: a sequence, or [sequence, step] for a resolution
+    held    step -> sequence of resolutions that wait for an earlier step of their group (V3)
+    groups  the blocking steps of one completion each, those not yet shown as resolved, in order; the last one is the current batch
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+
+from actors.run.commands import Steps
+from actors.run.presentation import Chronological, Recorded, number
+from actors.run.state import RunState, View
+
+DIALECT = "0.4"
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def dialect_of(runtime: str, sdk_version: str | None) -> str:
+    """Which dialect a registration speaks: "0.4", or "" for plain history (engine-semantics 2.6)."""
+    return DIALECT if runtime == "python" and (sdk_version or "").startswith("durable-workflow-python/0.") else ""
+
+
+class Sdk04(Chronological):
+    """Keeps the view of every run; shows it to workers of the 0.4 generation."""
+
+    def recorded(self, state: RunState, event: Recorded) -> None:
+        view = state.view
+        if event.own:
+            _append(view, event.sequence)
+        elif event.step:
+            view.fresh.append([event.sequence, event.step])
+        else:
+            view.fresh.append(event.sequence)
+
+    def batch(self, state: RunState, steps: Sequence[Steps], numbers: list[int]) -> None:
+        view = state.view
+        view.groups = [group for group in view.groups if group]
+        view.groups.append(list(numbers))
+        state.batch = _digest(steps)
+
+    def claimed(self, state: RunState, dialect: str) -> int:
+        view = state.view
+        fresh, view.fresh = view.fresh, []
+        for event in fresh:
+            if isinstance(event, int):
+                _append(view, event)
+            else:
+                _resolve(view, event[0], event[1])
+        return view.length if dialect == DIALECT else state.last_sequence
+
+    def repeatable(self, state: RunState) -> bool:
+        groups = state.view.groups
+        return bool(groups and groups[-1])
+
+    def repeats(self, state: RunState, steps: Sequence[Steps]) -> bool:
+        task = state.task
+        return (
+            task is not None and task.dialect == DIALECT and task.repeatable and bool(steps) and _digest(steps) == state.batch
+        )
+
+    def shows(self, state: RunState, dialect: str, step: int) -> bool:
+        if dialect != DIALECT:
+            return True
+        # Held exactly while an earlier step of its group has no resolution at all.
+        resolved = {event[1] for event in state.view.fresh if not isinstance(event, int)} | state.view.held.keys()
+        for group in state.view.groups:
+            if step in group:
+                return all(earlier in resolved for earlier in group[: group.index(step)])
+        return True
+
+    def page(
+        self, state: RunState, history: list[bytes], dialect: str, snapshot: int, after: int, size: int
+    ) -> tuple[bytes, int, int | None]:
+        if dialect != DIALECT:
+            return super().page(state, history, dialect, snapshot, after, size)
+        last = min(after + size, snapshot)
+        lines: list[bytes] = []
+        position = 0
+        for first, end in state.view.spans:
+            length = end - first + 1
+            start, stop = max(after - position, 0), min(last - position, length)
+            if start < stop:
+                lines += history[first - 1 + start : first - 1 + stop]
+            position += length
+            if position >= last:
+                break
+        return number(lines, after + 1), len(lines), last if last < snapshot else None
+
+
+def _append(view: View, sequence: int) -> None:
+    spans = view.spans
+    if spans and spans[-1][1] == sequence - 1:
+        spans[-1][1] = sequence
+    else:
+        spans.append([sequence, sequence])
+    view.length += 1
+
+
+def _resolve(view: View, sequence: int, step: int) -> None:
+    """Place a resolution, or hold it until the earlier steps of its group are placed (V3)."""
+    for group in view.groups:
+        if step not in group:
+            continue
+        if group[0] != step:
+            view.held[step] = sequence
+            return
+        group.pop(0)
+        _append(view, sequence)
+        while group and group[0] in view.held:
+            _append(view, view.held.pop(group.pop(0)))
+        return
+    _append(view, sequence)
+
+
+def _digest(steps: Sequence[Steps]) -> bytes:
+    """What makes two batches equal: kinds, names, queues, arguments, delays (worker-protocol 6.3)."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for step in steps:
+        hasher.update(_encode(step))
+    return hasher.digest()

@@ -1,0 +1,245 @@
+"""Hosts the live actors of this node: runs by run key, queues by name. Knows the store, and nothing of other nodes.
+
+Any node may host any run: the store's version check keeps two that do so from ever corrupting it. What a node holds beyond need is
+evicted, least recently used first; runs that are closed, or whose shard another node owns, go at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from actors.errors import Unavailable
+from actors.publisher import Publisher
+from actors.queue.actor import QueueActor, QueueName
+from actors.queue.matching import QueuedTask
+from actors.run import ids
+from actors.run.commands import RunCommand, StartRun, WakeUp, WorkerIdentity
+from actors.run.presentation import Chronological
+from actors.run.replies import RunReply
+from actors.run.rules import Rules
+from actors.run.transition import TaskReady, Transition
+from actors.run_actor import Message, RunActor
+from actors.wakeups import WakeUps
+from store import history, runs, tasks
+from store.commit import GroupCommit
+from store.errors import StoreUnavailable
+from store.pool import Database
+from store.runs import StoredRun
+from store.writes import RunWrite
+
+
+class Surroundings(Protocol):
+    """What the host needs to know of the cluster."""
+
+    def owns(self, shard: int) -> bool: ...
+
+    def tell_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]: ...
+
+    def dispatch(self, namespace: str, task: TaskReady) -> None: ...
+
+
+class Host:
+    """The actors of one node."""
+
+    def __init__(
+        self,
+        db: Database,
+        committer: GroupCommit,
+        publisher: Publisher,
+        surroundings: Surroundings,
+        rules: Rules,
+        shown: Chronological,
+        shards: int,
+        cache_bytes: int,
+    ) -> None:
+        self.rules = rules
+        self.shown = shown
+        self._db = db
+        self._committer = committer
+        self._publisher = publisher
+        self._around = surroundings
+        self._shards = shards
+        self._cache_bytes = cache_bytes
+        self._runs: OrderedDict[str, RunActor] = OrderedDict()
+        self._weights: dict[str, int] = {}
+        self._weight = 0
+        self._queues: dict[QueueName, QueueActor] = {}
+        self._queue_shards: dict[tuple[str, str], int] = {}
+        self.wakeups = WakeUps(self._wake)
+        self.transitions = 0
+
+    # -- runs ----------------------------------------------------------------------------------------------------------
+
+    def tell_run(self, run_key: str, command: RunCommand, namespace: str | None = None) -> asyncio.Future[RunReply]:
+        """Have a run decide a command here; `namespace` must be the run's own, None skips that check.
+
+        The future raises `Unavailable` when the outcome is unknown, `InstanceTaken` for a start whose workflow id exists.
+        """
+        future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
+        actor = self._runs.get(run_key)
+        if actor is None:
+            actor = self._runs[run_key] = RunActor(self, run_key)
+        else:
+            self._runs.move_to_end(run_key)
+        actor.tell(Message(command, namespace, future))
+        return future
+
+    def start_run(self, command: StartRun) -> asyncio.Future[RunReply]:
+        """Create a run; its id was made for its shard."""
+        return self.tell_run(command.run_id[10:25], command)
+
+    def committed(self, actor: RunActor, tx: Transition) -> None:
+        """A transition batch is durable: arm its deadline, publish its events."""
+        self.transitions += 1
+        state = tx.state
+        now = time.time_ns() // 1000
+        if self._around.owns(ids.shard_in(actor.run_key)):
+            self.wakeups.set(actor.run_key, tx.wake_at(), now)
+        if tx.events:
+            self._publisher.publish(state, tx.events, max(actor.published, self._publisher.known(state.run_id)))
+
+    def rest(self, actor: RunActor) -> None:
+        """An actor has nothing to do: keep it if it is worth it."""
+        run_key = actor.run_key
+        state = actor.state
+        if state is None or not state.is_open or not self._around.owns(ids.shard_in(run_key)):
+            self._evict(run_key)
+            return
+        weight = actor.weight
+        self._weight += weight - self._weights.get(run_key, 0)
+        self._weights[run_key] = weight
+        if self._weight > self._cache_bytes:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        for run_key, actor in list(self._runs.items()):
+            if self._weight <= self._cache_bytes:
+                return
+            if not actor.busy:
+                self._evict(run_key)
+
+    def _evict(self, run_key: str) -> None:
+        self._runs.pop(run_key, None)
+        self._weight -= self._weights.pop(run_key, 0)
+
+    def _wake(self, run_key: str) -> None:
+        if self._around.owns(ids.shard_in(run_key)):
+            self.tell_run(run_key, WakeUp()).add_done_callback(lambda done: self._woken(run_key, done))
+
+    def _woken(self, run_key: str, done: asyncio.Future[RunReply]) -> None:
+        if not done.cancelled() and done.exception() is not None:
+            now = time.time_ns() // 1000
+            self.wakeups.set(run_key, now + 1_000_000, now)
+
+    def acked(self, run_id: str) -> int:
+        """How far the run's events are known to be published."""
+        return self._publisher.known(run_id)
+
+    def note_acked(self, run_id: str, sequence: int) -> None:
+        """The event stream has the run's events up to `sequence`."""
+        actor = self._runs.get(run_id[10:25])
+        if actor is not None:
+            actor.published = max(actor.published, sequence)
+        self._publisher.acked(run_id, sequence)
+
+    @property
+    def live_runs(self) -> int:
+        """How many runs are in memory."""
+        return len(self._runs)
+
+    async def release(self, shards: set[int]) -> None:
+        """Let go of all actors of these shards: what is in flight ends first."""
+        for run_key in [key for key in self._runs if ids.shard_in(key) in shards]:
+            for _ in range(200):
+                actor = self._runs.get(run_key)
+                if actor is None or not actor.busy:
+                    break
+                await asyncio.sleep(0.01)
+            actor = self._runs.get(run_key)
+            if actor is not None and not actor.busy:
+                self._evict(run_key)
+
+    # -- what run actors need of the store -------------------------------------------------------------------------------
+
+    def commit(self, write: RunWrite) -> asyncio.Future[bool]:
+        """Hand a write to the group commit."""
+        return self._committer.commit(write)
+
+    async def load_run(self, run_key: str) -> StoredRun | None:
+        """The stored run, None if there is none."""
+        return await runs.load_by_key(self._db, run_key)
+
+    async def load_history(self, run_id: str, upto: int) -> list[bytes]:
+        """All events of a run, up to a sequence."""
+        return await history.load(self._db, run_id, upto=upto)
+
+    async def stored_version(self, run_id: str) -> int | None:
+        """The version of the stored run."""
+        return await runs.version(self._db, run_id)
+
+    # -- queues --------------------------------------------------------------------------------------------------------
+
+    def queue_shard(self, namespace: str, queue: str) -> int:
+        """The shard whose owner hosts the queue."""
+        key = namespace, queue
+        shard = self._queue_shards.get(key)
+        if shard is None:
+            if len(self._queue_shards) > 100_000:
+                self._queue_shards.clear()
+            shard = self._queue_shards[key] = ids.shard_of(namespace, queue, self._shards)
+        return shard
+
+    def queue(self, name: QueueName) -> QueueActor:
+        """The live queue of that name, made when needed."""
+        actor = self._queues.get(name)
+        if actor is None:
+            actor = self._queues[name] = QueueActor(name, self._around.tell_run, self._load_ready)
+        return actor
+
+    def offer(self, namespace: str, queue: str, kind: str, task: QueuedTask) -> None:
+        """A task became claimable in a queue hosted here. A queue nobody ever polled here needs no actor: the row waits."""
+        actor = self._queues.get((namespace, queue, kind))
+        if actor is not None:
+            actor.offer(task)
+
+    def reserve(self, namespace: str, task: TaskReady) -> tuple[WorkerIdentity, int, Callable[[Any], None]] | None:
+        """A poll parked here for a task about to be committed: who, page size, and what to call with the grant or None."""
+        actor = self._queues.get((namespace, task.queue, task.kind))
+        if actor is None:
+            return None
+        waiter = actor.reserve(task.type_name, task.compatibility)
+        if waiter is None:
+            return None
+        poll = waiter.parked.poll
+        return waiter.profile.identity, poll.history_page_size, lambda grant: actor.settle(waiter, grant)
+
+    def dispatch(self, namespace: str, task: TaskReady) -> None:
+        """Bring a committed ready task to its queue, wherever that is."""
+        self._around.dispatch(namespace, task)
+
+    async def _load_ready(self, namespace: str, queue: str, kind: str, limit: int) -> list[QueuedTask]:
+        try:
+            rows = await tasks.ready(self._db, namespace, queue, kind, limit)
+        except StoreUnavailable as error:
+            raise Unavailable(str(error)) from error
+        return [QueuedTask(row.task_id, row.type_name, row.compatibility, row.priority, row.available_at) for row in rows]
+
+    def queues_of(self, shards: set[int]) -> list[QueueActor]:
+        """The live queues of these shards."""
+        return [actor for name, actor in self._queues.items() if self.queue_shard(name[0], name[1]) in shards]
+
+    def all_queues(self) -> list[QueueActor]:
+        """All live queues."""
+        return list(self._queues.values())
+
+    def drop_queue(self, name: QueueName) -> None:
+        """Forget a queue; its rows are in the store."""
+        self._queues.pop(name, None)
+
+    def stop(self) -> None:
+        """No deadline fires any more."""
+        self.wakeups.stop()

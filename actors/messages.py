@@ -1,0 +1,96 @@
+"""What nodes say to each other, and how it is written: MessagePack of tagged structs."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from actors.queue.poll import Poll
+from actors.run.commands import RunCommand, StartRun
+from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
+
+
+class AskRun(Struct, tag="run", frozen=True):
+    """Have a run decide a command. `namespace` None: asked by the system."""
+
+    run_key: str
+    command: RunCommand
+    namespace: str | None = None
+
+
+class AskStart(Struct, tag="start", frozen=True):
+    """Start a workflow, duplicates included."""
+
+    command: StartRun
+
+
+class AskPoll(Struct, tag="poll", frozen=True):
+    """Park a poll in a queue hosted by the receiver."""
+
+    poll: Poll
+    seconds: float
+
+
+class Answer(Struct, tag="answer", frozen=True):
+    """The reply of a run."""
+
+    reply: RunReply
+
+
+class Granted(Struct, tag="granted", frozen=True):
+    """The end of a parked poll; with its poll, so that a grant that reaches nobody can be handed back."""
+
+    poll: Poll
+    grant: WorkflowTaskGrant | ActivityTaskGrant | None
+
+
+class Moved(Struct, tag="moved", frozen=True):
+    """The receiver does not host that (any more): look again who does."""
+
+
+class Failed(Struct, tag="failed", frozen=True):
+    """The outcome is unknown there too."""
+
+    message: str
+
+
+class TaskOffer(Struct, frozen=True, array_like=True):
+    """A ready task on its way to the node hosting its queue."""
+
+    namespace: str
+    queue: str
+    kind: str
+    task_id: str
+    type_name: str
+    compatibility: str | None
+    priority: int
+    available_at: int
+
+
+Question = AskRun | AskStart | AskPoll
+Response = Answer | Granted | Moved | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+_questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)
+_responses: msgspec.msgpack.Decoder[Response] = msgspec.msgpack.Decoder(Response)
+_offers = msgspec.msgpack.Decoder(TaskOffer)
+
+
+def encode(message: Question | Response | TaskOffer) -> bytes:
+    """The wire form of any message."""
+    return _encoder.encode(message)
+
+
+def decode_question(data: bytes) -> Question:
+    """A question from its wire form."""
+    return _questions.decode(data)
+
+
+def decode_response(data: bytes) -> Response:
+    """A response from its wire form."""
+    return _responses.decode(data)
+
+
+def decode_offer(data: bytes) -> TaskOffer:
+    """A dispatched task from its wire form."""
+    return _offers.decode(data)

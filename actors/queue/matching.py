@@ -1,0 +1,172 @@
+"""The pure part of a task queue: ready tasks in order, waiting polls in order, who gets what.
+
+Tasks go out by priority, then the time they became available, then id (contract worker-protocol 4.2); among the polls that may
+have a task the longest waiting gets it. Tasks of one type and build marker share a heap, polls of one profile share a line, so a
+match looks at as many heaps or lines as there are kinds, not at every task or poll.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
+
+from actors.queue.poll import WorkerProfile
+
+
+class QueuedTask(Struct, frozen=True):
+    """A claimable task as a queue knows it; the run has the last word at the claim."""
+
+    task_id: str
+    type_name: str
+    compatibility: str | None
+    priority: int
+    available_at: int
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """The sort key among ready tasks."""
+        return self.priority, self.available_at, self.task_id
+
+
+class Waiting(Protocol):
+    """A parked poll, as far as matching cares."""
+
+    @property
+    def profile(self) -> WorkerProfile: ...
+
+
+W = TypeVar("W", bound=Waiting)
+_Kind = tuple[str, str | None]
+_Order = tuple[int, int, str]
+
+
+class TaskLine:
+    """Ready and delayed tasks of one queue, each once."""
+
+    __slots__ = ("_delayed", "_heaps", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, QueuedTask] = {}
+        self._heaps: dict[_Kind, list[_Order]] = {}
+        self._delayed: list[tuple[int, str]] = []
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def add(self, task: QueuedTask, now: int) -> None:
+        """Take a task in; `now` in microseconds decides whether it is ready or delayed."""
+        if task.task_id in self.tasks:
+            return
+        self.tasks[task.task_id] = task
+        if task.available_at > now:
+            heapq.heappush(self._delayed, (task.available_at, task.task_id))
+        else:
+            self._push(task)
+
+    def _push(self, task: QueuedTask) -> None:
+        heapq.heappush(self._heaps.setdefault((task.type_name, task.compatibility), []), task.order)
+
+    def ripen(self, now: int) -> None:
+        """Move delayed tasks whose time has come."""
+        delayed = self._delayed
+        while delayed and delayed[0][0] <= now:
+            _, task_id = heapq.heappop(delayed)
+            task = self.tasks.get(task_id)
+            if task is not None and task.available_at <= now:
+                self._push(task)
+
+    def next_due(self) -> int | None:
+        """When the next delayed task ripens, in microseconds."""
+        return self._delayed[0][0] if self._delayed else None
+
+    def take(self, profile: WorkerProfile) -> QueuedTask | None:
+        """Remove and return the first ready task this worker may have."""
+        best: tuple[_Order, _Kind] | None = None
+        for kind in list(self._heaps):
+            heap = self._heaps[kind]
+            while heap and heap[0][2] not in self.tasks:
+                heapq.heappop(heap)
+            if not heap:
+                del self._heaps[kind]
+            elif profile.serves(*kind) and (best is None or heap[0] < best[0]):
+                best = heap[0], kind
+        if best is None:
+            return None
+        heapq.heappop(self._heaps[best[1]])
+        return self.tasks.pop(best[0][2])
+
+    def has_ready(self) -> bool:
+        """Whether any task is ready now, for whomever."""
+        return any(self._heaps.values())
+
+    def discard(self, task_id: str) -> None:
+        """Forget a task that is claimable no more."""
+        self.tasks.pop(task_id, None)
+
+
+class WaitLine(Generic[W]):
+    """Parked polls of one queue, in the order they came."""
+
+    __slots__ = ("_count", "_lines")
+
+    def __init__(self) -> None:
+        self._lines: dict[tuple[str | None, frozenset[str] | None], OrderedDict[int, W]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return sum(len(line) for line in self._lines.values())
+
+    def add(self, waiter: W) -> int:
+        """Park a poll at the end; returns the ticket to remove it with."""
+        self._count += 1
+        self._line(waiter)[self._count] = waiter
+        return self._count
+
+    def put_back(self, waiter: W, ticket: int) -> None:
+        """Park a poll again at the front of its line (its claim came to nothing)."""
+        line = self._line(waiter)
+        line[ticket] = waiter
+        line.move_to_end(ticket, last=False)
+
+    def _line(self, waiter: W) -> OrderedDict[int, W]:
+        profile = waiter.profile
+        return self._lines.setdefault((profile.build_id, profile.types), OrderedDict())
+
+    def remove(self, waiter: W, ticket: int) -> None:
+        """Forget a poll."""
+        profile = waiter.profile
+        key = (profile.build_id, profile.types)
+        line = self._lines.get(key)
+        if line is not None:
+            line.pop(ticket, None)
+            if not line:
+                del self._lines[key]
+
+    def take(self, type_name: str, compatibility: str | None) -> tuple[W, int] | None:
+        """Remove and return the longest waiting poll that may have such a task, with its ticket."""
+        best: tuple[int, tuple[str | None, frozenset[str] | None]] | None = None
+        for key, line in self._lines.items():
+            ticket = next(iter(line))
+            if (best is None or ticket < best[0]) and line[ticket].profile.serves(type_name, compatibility):
+                best = ticket, key
+        if best is None:
+            return None
+        ticket, key = best
+        line = self._lines[key]
+        waiter = line.pop(ticket)
+        if not line:
+            del self._lines[key]
+        return waiter, ticket
+
+    def drain(self) -> list[W]:
+        """Remove and return all."""
+        waiters = [waiter for line in self._lines.values() for waiter in line.values()]
+        self._lines.clear()
+        return waiters
+
+    def each(self) -> list[tuple[W, int]]:
+        """All parked polls with their tickets."""
+        return [(waiter, ticket) for line in self._lines.values() for ticket, waiter in line.items()]

@@ -1,0 +1,60 @@
+"""A poll that waits for its task, wherever it waits: in a queue of this node or of another one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from actors.queue.poll import Poll, WorkerProfile
+from actors.run.replies import ActivityTaskGrant, WorkflowTaskGrant
+
+Grant = WorkflowTaskGrant | ActivityTaskGrant
+
+
+class Parked:
+    """One held poll.
+
+    `future` resolves to a grant, or to None when the poll's time is over. Whoever holds it calls `abandon` when nobody waits for
+    the answer any more, before or after the grant: a lease already granted is handed back at once.
+    """
+
+    __slots__ = ("_hand_back", "_leave", "future", "gone", "poll", "profile", "served")
+
+    def __init__(self, poll: Poll, hand_back: Callable[[Poll, Grant], None]) -> None:
+        self.poll = poll
+        self.profile: WorkerProfile = poll.worker
+        self.future: asyncio.Future[Grant | None] = asyncio.get_running_loop().create_future()
+        self.gone = False
+        self.served = False  # parked for another node
+        self._hand_back = hand_back
+        self._leave: Callable[[], None] | None = None
+
+    def waits_at(self, leave: Callable[[], None] | None) -> None:
+        """Where the poll waits now: `leave` takes it out of there."""
+        self._leave = leave
+
+    def give(self, grant: Grant | None) -> bool:
+        """Answer the poll. False: nobody waits for it any more, and a lease is handed back."""
+        if self.gone or self.future.done():
+            if grant is not None:
+                self._hand_back(self.poll, grant)
+            return False
+        self._leave = None
+        self.future.set_result(grant)
+        return True
+
+    def abandon(self) -> None:
+        """Nobody waits for the answer any more."""
+        if self.gone:
+            return
+        self.gone = True
+        if self.future.done():
+            if not self.future.cancelled():
+                grant = self.future.result()
+                if grant is not None:
+                    self._hand_back(self.poll, grant)
+            return
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
+        self.future.cancel()

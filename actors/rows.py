@@ -1,0 +1,72 @@
+"""A finished transition as the rows the store writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import orjson
+
+from actors.run import ids
+from actors.run.state import RunState, encode
+from actors.run.transition import TaskReady, Transition
+from store.writes import ReadyTask, RunIdentity, RunRow, RunWrite
+
+QueueShard = Callable[[str, str], int]
+
+
+def run_write(tx: Transition, version: int, published: int, creating: bool, queue_shard: QueueShard) -> RunWrite:
+    """Everything `tx` changes, to be committed against `version` (0 with `creating`)."""
+    state = tx.state
+    return RunWrite(
+        run_id=state.run_id,
+        expected_version=version,
+        row=RunRow(
+            status=state.status,
+            closed_reason=state.closed_reason,
+            closed_at=state.closed_at,
+            last_progress_at=state.last_progress_at,
+            wake_at=tx.wake_at(),
+            last_sequence=state.last_sequence,
+            published_sequence=published,
+            state=encode(state),
+        ),
+        identity=_identity(state) if creating else None,
+        new_instance=creating,
+        first_sequence=state.last_sequence - len(tx.events) + 1 if tx.events else 0,
+        history=b"\n".join(tx.events),
+        ready=[_ready(task, state.namespace, queue_shard) for task in tx.ready.values()],
+        unready=tx.unready,
+    )
+
+
+def _identity(state: RunState) -> RunIdentity:
+    return RunIdentity(
+        run_key=state.run_key,
+        shard=ids.shard_in(state.run_key),
+        namespace=state.namespace,
+        workflow_id=state.workflow_id,
+        run_number=state.run_number,
+        workflow_type=state.workflow_type,
+        task_queue=state.task_queue,
+        business_key=state.business_key,
+        compatibility=state.compatibility,
+        started_at=state.started_at,
+        memo=orjson.dumps(state.memo),
+        search_attributes=orjson.dumps(state.search_attributes),
+    )
+
+
+def _ready(task: TaskReady, namespace: str, queue_shard: QueueShard) -> ReadyTask:
+    return ReadyTask(
+        task_id=task.task_id,
+        shard=queue_shard(namespace, task.queue),
+        namespace=namespace,
+        queue=task.queue,
+        kind=task.kind,
+        type_name=task.type_name,
+        compatibility=task.compatibility,
+        priority=task.priority,
+        fairness_key=task.fairness_key,
+        fairness_weight=task.fairness_weight,
+        available_at=task.available_at,
+    )

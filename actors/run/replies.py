@@ -1,0 +1,153 @@
+"""What a run answers. No HTTP words here: the API gives each reply its status and envelope.
+
+Times are microseconds since the Unix epoch. Contract: worker-protocol 4 and 7, control-plane 5.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+
+class Reply(Struct, tag_field="is", frozen=True):
+    """Base of every answer."""
+
+
+class Refused(Reply, frozen=True, tag="refused"):
+    """The command was not applied and nothing changed.
+
+    `reason` is the contract's word (`task_not_found`, `lease_expired`, `invalid_commands`, ...), `detail` its extra fields.
+    """
+
+    reason: str
+    detail: dict[str, Any] = {}
+
+
+class Started(Reply, frozen=True, tag="started"):
+    """`outcome`: `started_new`, `returned_existing_active` or `rejected_duplicate` (control-plane 5.1).
+
+    Refusals come as `Refused`: `workflow_type_mismatch`, `workflow_id_reserved_in_namespace`.
+    """
+
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    namespace: str
+    status: str
+    business_key: str | None
+    payload_codec: str
+    outcome: str
+
+
+class WorkflowTaskGrant(Reply, frozen=True, tag="workflow_task"):
+    """A leased workflow task with the first page of its history (worker-protocol 4.4).
+
+    `history_events` is a JSON array of `history_count` events, serialized; `next_after` is the position the next page starts
+    behind, None when everything was delivered. `resume` holds those of the 20 resume fields that are not null. `budget` holds the
+    history budget hints (engine-semantics 11.2).
+    """
+
+    task_id: str
+    workflow_id: str
+    run_id: str
+    workflow_task_attempt: int
+    workflow_type: str
+    payload_codec: str
+    arguments: bytes
+    run_status: str
+    last_history_sequence: int
+    history_events: bytes
+    history_count: int
+    next_after: int | None
+    task_queue: str
+    compatibility: str | None
+    lease_owner: str
+    lease_expires_at: int
+    resume: dict[str, Any] = {}
+    budget: dict[str, Any] = {}
+
+
+class ActivityTaskGrant(Reply, frozen=True, tag="activity_task"):
+    """A leased activity attempt (worker-protocol 7.1). `arguments` is the serialized envelope, b"" when there are none.
+
+    `deadlines` maps `schedule_to_start`, `start_to_close`, `schedule_to_close`, `heartbeat` to times in microseconds.
+    """
+
+    task_id: str
+    workflow_id: str
+    run_id: str
+    activity_execution_id: str
+    activity_attempt_id: str
+    attempt_number: int
+    activity_type: str
+    payload_codec: str
+    arguments: bytes
+    retry_policy: dict[str, Any] | None
+    task_queue: str
+    connection: str | None
+    lease_owner: str
+    lease_expires_at: int
+    deadlines: dict[str, int] = {}
+
+
+class WorkflowTaskCompleted(Reply, frozen=True, tag="workflow_task_completed"):
+    run_id: str
+    run_status: str
+    created_task_ids: list[str]
+
+
+class WorkflowTaskFailed(Reply, frozen=True, tag="workflow_task_failed"):
+    run_id: str
+
+
+class WorkflowTaskRenewed(Reply, frozen=True, tag="workflow_task_renewed"):
+    lease_expires_at: int
+    run_status: str
+
+
+class HistoryPage(Reply, frozen=True, tag="history_page"):
+    """`events`: serialized JSON array of `count` events (worker-protocol 4.6)."""
+
+    events: bytes
+    count: int
+    total: int
+    next_after: int | None
+
+
+class ActivityRecorded(Reply, frozen=True, tag="activity_recorded"):
+    """The outcome counts; `next_task_id` is the workflow task that sees it, or the retry's activity task, or None."""
+
+    next_task_id: str | None
+
+
+class ActivityProgress(Reply, frozen=True, tag="activity_progress"):
+    """Answer of an activity heartbeat (worker-protocol 7.5). `reason` is None when the activity may go on."""
+
+    heartbeat_recorded: bool
+    can_continue: bool
+    cancel_requested: bool
+    reason: str | None
+    lease_expires_at: int | None
+    last_heartbeat_at: int | None
+    run_closed_reason: str | None = None
+    run_closed_at: int | None = None
+
+
+class Done(Reply, frozen=True, tag="done"):
+    """Nothing to tell (release, wake-up)."""
+
+
+RunReply = (
+    Refused
+    | Started
+    | WorkflowTaskGrant
+    | ActivityTaskGrant
+    | WorkflowTaskCompleted
+    | WorkflowTaskFailed
+    | WorkflowTaskRenewed
+    | HistoryPage
+    | ActivityRecorded
+    | ActivityProgress
+    | Done
+)

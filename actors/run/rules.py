@@ -1,0 +1,26 @@
+"""The numbers the engine works with, handed in from configuration (contract engine-semantics 11.1, worker-protocol 12)."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Rules(Struct, frozen=True):
+    """Leases and backoffs in seconds, sizes in bytes; a limit of 0 is switched off."""
+
+    workflow_task_lease: int = 60
+    activity_task_lease: int = 300
+    task_retry_base: int = 3
+    task_retry_max: int = 60
+    max_pending_activities: int = 2000
+    max_pending_timers: int = 2000
+    max_batch_commands: int = 1000
+    max_payload_bytes: int = 2_097_152
+    max_transaction_events: int = 5000
+    max_history_events: int = 50_000
+    budget_events: int = 10_000
+    budget_bytes: int = 5_242_880
+    budget_fan_out: int = 200
+
+
+DEFAULT_RULES = Rules()

@@ -1,0 +1,174 @@
+"""What a run remembers between transitions: everything it needs to decide, and nothing that grows with its history.
+
+Payloads live in the history only; the state points at them by event sequence. Unset optional fields are left out of the
+serialized form, so states written by earlier versions stay readable. Times are microseconds since the Unix epoch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+OPEN_STATUSES = frozenset({"pending", "waiting", "running"})
+
+# An instant no deadline reaches.
+NEVER = 1 << 62
+
+
+class WorkflowTask(Struct, omit_defaults=True):
+    """The run's workflow task, open or (on a closed run) the last one. Statuses: contract engine-semantics 1.3."""
+
+    task_id: str
+    status: str = "ready"
+    context: dict[str, Any] = {}
+    created_at: int = 0
+    available_at: int = 0
+    attempt: int = 0
+    failures: int = 0
+    repairs: int = 0
+    owner: str | None = None
+    dialect: str = ""
+    leased_at: int = 0
+    lease_expires_at: int = 0
+    snapshot: int = 0
+    repeatable: bool = False
+    last_error: dict[str, Any] | None = None
+
+
+class Activity(Struct, omit_defaults=True):
+    """An activity execution that has no outcome yet, keyed in the state by its current task id.
+
+    `status`: `ready` (a task row waits), `running`, `withdrawn` (the run completed meanwhile), `cancelled`. After a lease ran out
+    unnoticed by deadlines the status is `ready` again while `attempt_id` still names the lost attempt, whose outcome counts
+    until the next claim. `deadline` is the earliest instant at which something is due.
+    """
+
+    execution_id: str
+    activity_type: str
+    step: int
+    scheduled_event: int
+    queue: str
+    payload_codec: str
+    created_at: int
+    available_at: int
+    status: str = "ready"
+    deadline: int = NEVER
+    attempts: int = 0
+    attempt_id: str | None = None
+    owner: str | None = None
+    started_at: int = 0
+    last_heartbeat_at: int = 0
+    lease_expires_at: int = 0
+    retry_policy: dict[str, Any] | None = None
+    max_attempts: int = 1
+    backoff_seconds: list[int] = []
+    non_retryable: list[str] = []
+    start_to_close: int | None = None
+    schedule_to_start: int | None = None
+    schedule_to_close: int | None = None
+    heartbeat: int | None = None
+    schedule_to_start_at: int | None = None
+    start_to_close_at: int | None = None
+    schedule_to_close_at: int | None = None
+    heartbeat_at: int | None = None
+    progress: dict[str, Any] | None = None
+    connection: str | None = None
+    priority: int | None = None
+    fairness_key: str | None = None
+    fairness_weight: int | None = None
+
+
+class Timer(Struct, omit_defaults=True):
+    """A pending timer, keyed in the state by its timer id."""
+
+    step: int
+    delay_seconds: int
+    fire_at: int
+    task_id: str
+    created_at: int = 0
+
+
+class View(Struct, omit_defaults=True):
+    """The order in which workers of the 0.4 generation are shown the run's events (`actors.dialects.sdk04`)."""
+
+    spans: list[list[int]] = []
+    length: int = 0
+    fresh: list[int | list[int]] = []
+    held: dict[int, int] = {}
+    groups: list[list[int]] = []
+
+
+class RunState(Struct, omit_defaults=True):
+    """One workflow run. Static facts first, then what changes."""
+
+    namespace: str
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    task_queue: str
+    started_at: int
+    run_number: int = 1
+    payload_codec: str = "avro"
+    business_key: str | None = None
+    compatibility: str | None = None
+    priority: int = 5
+    fairness_key: str | None = None
+    fairness_weight: int = 1
+    memo: dict[str, Any] = {}
+    search_attributes: dict[str, Any] = {}
+    execution_timeout_seconds: int | None = None
+    run_timeout_seconds: int | None = None
+    execution_deadline_at: int | None = None
+    run_deadline_at: int | None = None
+    input_event: int = 2
+
+    status: str = "pending"
+    closed_reason: str | None = None
+    closed_at: int | None = None
+    last_progress_at: int = 0
+    recorded_at: int = 0
+    id_clock: int = 0
+    last_sequence: int = 0
+    history_bytes: int = 0
+    fan_out: int = 0
+    steps: int = 0
+    command_sequence: int = 1
+
+    task: WorkflowTask | None = None
+    next_context: dict[str, Any] | None = None
+    activities: dict[str, Activity] = {}
+    timers: dict[str, Timer] = {}
+    batch: bytes = b""
+    view: View = msgspec.field(default_factory=View)
+
+    @property
+    def run_key(self) -> str:
+        """The part all ids of this run share."""
+        return self.run_id[10:25]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the run can still change by itself or by its workers."""
+        return self.closed_reason is None
+
+    @property
+    def open_task(self) -> WorkflowTask | None:
+        """The ready or leased workflow task, if there is one."""
+        task = self.task
+        return task if task is not None and task.status in ("ready", "leased") else None
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(RunState)
+
+
+def encode(state: RunState) -> bytes:
+    """The stored form of a state."""
+    return _encoder.encode(state)
+
+
+def decode(data: bytes) -> RunState:
+    """A state from its stored form."""
+    return _decoder.decode(data)

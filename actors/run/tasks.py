@@ -1,0 +1,242 @@
+"""The workflow task of a run and its lease: claim, fencing, heartbeat, history pages, failure (engine-semantics 4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from actors.run import closing, ids, limits
+from actors.run.causes import ours
+from actors.run.commands import (
+    ClaimTask,
+    FailWorkflowTask,
+    HeartbeatWorkflowTask,
+    ReadHistoryPage,
+    ReleaseClaim,
+    RereadClaim,
+    WorkflowTaskGuard,
+)
+from actors.run.replies import (
+    Done,
+    HistoryPage,
+    Refused,
+    RunReply,
+    WorkflowTaskFailed,
+    WorkflowTaskGrant,
+    WorkflowTaskRenewed,
+)
+from actors.run.state import RunState, WorkflowTask
+from actors.run.times import SECOND, iso, iso_or_none
+from actors.run.transition import Transition
+
+# -- claims ------------------------------------------------------------------------------------------------------------
+
+
+def claim(tx: Transition, command: ClaimTask) -> RunReply:
+    """Lease the ready task to a worker and fix the snapshot it is shown (worker-protocol 4.2, 4.5)."""
+    state = tx.state
+    task = state.open_task
+    if task is None or task.task_id != command.task_id or task.status != "ready":
+        return Refused("not_ready")
+    if task.available_at > tx.now:
+        return Refused("not_due", {"available_at": task.available_at})
+    if overdue(state, tx.now):
+        closing.time_out(tx)
+        return Refused("not_ready")
+    task.status = "leased"
+    task.attempt += 1
+    task.owner = command.worker.worker_id
+    task.dialect = command.worker.dialect
+    task.leased_at = tx.now
+    task.lease_expires_at = tx.now + tx.rules.workflow_task_lease * SECOND
+    task.snapshot = tx.shown.claimed(state, task.dialect)
+    task.repeatable = tx.shown.repeatable(state)
+    state.next_context = None
+    tx.withdraw(task.task_id)
+    return grant(tx, task, command.history_page_size)
+
+
+def reread(tx: Transition, command: RereadClaim) -> RunReply:
+    """The lease a repeated poll already has, with the history of the original claim (worker-protocol 4.3)."""
+    task = tx.state.open_task
+    if (
+        task is None
+        or task.task_id != command.task_id
+        or task.status != "leased"
+        or task.owner != command.worker.worker_id
+        or task.attempt != command.attempt
+        or task.lease_expires_at <= tx.now
+    ):
+        return Refused("not_leased")
+    return grant(tx, task, command.history_page_size)
+
+
+def release(tx: Transition, command: ReleaseClaim) -> RunReply:
+    """Hand back a lease that never reached its worker: the task is ready again at once."""
+    task = tx.state.open_task
+    if (
+        task is not None
+        and task.task_id == command.task_id
+        and task.status == "leased"
+        and task.owner == command.worker_id
+        and task.attempt == command.attempt
+    ):
+        make_ready(tx, task)
+    return Done()
+
+
+def make_ready(tx: Transition, task: WorkflowTask, *, delay_seconds: int = 0) -> None:
+    """Put a leased task back. What was recorded meanwhile is shown at its next claim."""
+    task.status = "ready"
+    task.owner = None
+    task.lease_expires_at = 0
+    task.available_at = tx.now + delay_seconds * SECOND
+    tx.state.next_context = None
+    tx.offer_workflow_task()
+
+
+class _StartedPayload(msgspec.Struct):
+    arguments: msgspec.Raw
+
+
+class _StartedEvent(msgspec.Struct):
+    payload: _StartedPayload
+
+
+_started = msgspec.json.Decoder(_StartedEvent)
+
+
+def grant(tx: Transition, task: WorkflowTask, page_size: int) -> WorkflowTaskGrant:
+    """What the worker of a leased task is given."""
+    state = tx.state
+    events, count, next_after = tx.shown.page(state, tx.history, task.dialect, task.snapshot, 0, page_size)
+    return WorkflowTaskGrant(
+        task_id=task.task_id,
+        workflow_id=state.workflow_id,
+        run_id=state.run_id,
+        workflow_task_attempt=task.attempt,
+        workflow_type=state.workflow_type,
+        payload_codec=state.payload_codec,
+        arguments=bytes(_started.decode(tx.history[state.input_event - 1]).payload.arguments),
+        run_status=state.status,
+        last_history_sequence=task.snapshot,
+        history_events=events,
+        history_count=count,
+        next_after=next_after,
+        task_queue=state.task_queue,
+        compatibility=state.compatibility,
+        lease_owner=task.owner or "",
+        lease_expires_at=task.lease_expires_at,
+        resume={key: value for key, value in task.context.items() if value is not None},
+        budget=limits.history_budget(state, tx.rules),
+    )
+
+
+# -- fencing -----------------------------------------------------------------------------------------------------------
+
+
+def guard(tx: Transition, command: WorkflowTaskGuard) -> tuple[WorkflowTask | None, Refused | None]:
+    """The leased task a call speaks for, or why it may not (worker-protocol 4.7; the order is the contract's)."""
+    state = tx.state
+    task = state.task
+    if not ours(state, command.task_id, ids.WORKFLOW_TASK):
+        return None, Refused("task_not_found")
+    current = task is not None and task.task_id == command.task_id
+    if task is None or not current or task.status != "leased":
+        if not state.is_open:
+            return None, Refused("run_closed", closed_fields(state, task if current else None))
+        return None, Refused("task_not_leased")
+    if task.lease_expires_at <= tx.now:
+        detail = {"task_status": "leased", "lease_owner": task.owner, "lease_expires_at": iso(task.lease_expires_at)}
+        recover(tx, task)
+        return None, Refused("lease_expired", detail)
+    if task.owner != command.lease_owner:
+        return None, Refused("lease_owner_mismatch", {"lease_owner": task.owner})
+    if task.attempt != command.attempt:
+        return None, Refused("workflow_task_attempt_mismatch", {"current_attempt": task.attempt})
+    return task, None
+
+
+def closed_fields(state: RunState, task: WorkflowTask | None) -> dict[str, Any]:
+    """What a worker learns about the run that closed under it."""
+    cancelled = state.status in ("cancelled", "terminated")
+    return {
+        "stop_reason": f"run_{state.status}",
+        "cancel_requested": cancelled,
+        "can_continue": False,
+        "run_status": state.status,
+        "run_closed_reason": state.closed_reason,
+        "run_closed_at": iso_or_none(state.closed_at),
+        "task_status": "completed" if task is None else task.status,
+        "lease_owner": None if task is None else task.owner,
+        "lease_expires_at": None,
+    }
+
+
+def recover(tx: Transition, task: WorkflowTask) -> None:
+    """A lease ran out: the same task is ready again, and history says so (engine-semantics 4.4)."""
+    task.repairs += 1
+    make_ready(tx, task)
+    state = tx.state
+    tx.record(
+        "RepairRequested",
+        {
+            "workflow_instance_id": state.workflow_id,
+            "workflow_run_id": state.run_id,
+            "command_type": "repair",
+            "outcome": "repair_dispatched",
+            "liveness_state": "repair_needed",
+            "wait_kind": "workflow-task",
+            "task_id": task.task_id,
+            "task_type": "workflow",
+        },
+    )
+
+
+def overdue(state: RunState, now: int) -> bool:
+    """Whether the run's or the execution's deadline has passed."""
+    return (state.run_deadline_at is not None and state.run_deadline_at <= now) or (
+        state.execution_deadline_at is not None and state.execution_deadline_at <= now
+    )
+
+
+# -- calls on a leased task --------------------------------------------------------------------------------------------
+
+
+def heartbeat(tx: Transition, command: HeartbeatWorkflowTask) -> RunReply:
+    """Renew the lease by a full period."""
+    task, refused = guard(tx, command)
+    if task is None:
+        assert refused is not None
+        return refused
+    task.lease_expires_at = tx.now + tx.rules.workflow_task_lease * SECOND
+    tx.changed = True
+    return WorkflowTaskRenewed(task.lease_expires_at, tx.state.status)
+
+
+def history_page(tx: Transition, command: ReadHistoryPage) -> RunReply:
+    """The next events of the snapshot fixed at the claim (worker-protocol 4.6)."""
+    task, refused = guard(tx, command)
+    if task is None:
+        assert refused is not None
+        return refused
+    events, count, next_after = tx.shown.page(
+        tx.state, tx.history, task.dialect, task.snapshot, command.after, command.page_size
+    )
+    return HistoryPage(events, count, task.snapshot, next_after)
+
+
+def fail(tx: Transition, command: FailWorkflowTask) -> RunReply:
+    """This attempt could not be executed: the same task again, after a backoff, without end (engine-semantics 4.5)."""
+    task, refused = guard(tx, command)
+    if task is None:
+        assert refused is not None
+        return refused
+    task.failures += 1
+    error = {"message": command.message, "type": command.exception_type, "stack_trace": command.stack_trace}
+    task.last_error = {key: value for key, value in error.items() if value is not None}
+    rules = tx.rules
+    delay = rules.task_retry_base << min(task.failures - 1, 16)
+    make_ready(tx, task, delay_seconds=min(delay, rules.task_retry_max))
+    return WorkflowTaskFailed(tx.state.run_id)

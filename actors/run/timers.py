@@ -1,0 +1,56 @@
+"""Durable timers of a run (contract engine-semantics 6.1)."""
+
+from __future__ import annotations
+
+from actors.run import ids
+from actors.run.causes import cause
+from actors.run.commands import StartTimer
+from actors.run.state import Timer
+from actors.run.times import SECOND, iso
+from actors.run.transition import Transition
+
+
+def start(tx: Transition, command: StartTimer, step: int) -> str:
+    """Record the timer; returns its task id. A delay of 0 fires in the transition right after this one."""
+    delay = max(command.delay_seconds, 0)
+    timer = Timer(
+        step=step,
+        delay_seconds=delay,
+        fire_at=tx.now + delay * SECOND,
+        task_id=tx.mint(ids.TIMER_TASK),
+        created_at=tx.now,
+    )
+    timer_id = tx.mint(ids.TIMER)
+    tx.record("TimerScheduled", _keys(timer_id, timer), step=step)
+    tx.state.timers[timer_id] = timer
+    return timer.task_id
+
+
+def fire(tx: Transition) -> None:
+    """Fire every timer that is due, in the order of their times."""
+    timers = tx.state.timers
+    due = sorted((timer.fire_at, timer.step, timer_id) for timer_id, timer in timers.items() if timer.fire_at <= tx.now)
+    for _, _, timer_id in due:
+        timer = timers.pop(timer_id)
+        tx.record("TimerFired", {**_keys(timer_id, timer), "fired_at": iso(tx.now)}, step=timer.step)
+        context = {
+            "workflow_wait_kind": "timer",
+            "open_wait_id": f"timer:{timer_id}",
+            "resume_source_kind": "timer",
+            "resume_source_id": timer_id,
+            "timer_id": timer_id,
+            "workflow_sequence": timer.step,
+            "workflow_event_type": "TimerFired",
+        }
+        cause(tx, context, timer.step)
+
+
+def cancel_all(tx: Transition) -> None:
+    """The run was cancelled, terminated or timed out: pending timers end with it, in step order."""
+    for timer_id, timer in sorted(tx.state.timers.items(), key=lambda item: item[1].step):
+        tx.record("TimerCancelled", {**_keys(timer_id, timer), "cancelled_at": iso(tx.now)}, step=timer.step)
+    tx.state.timers = {}
+
+
+def _keys(timer_id: str, timer: Timer) -> dict[str, object]:
+    return {"timer_id": timer_id, "delay_seconds": timer.delay_seconds, "fire_at": iso(timer.fire_at)}

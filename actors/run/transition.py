@@ -1,0 +1,177 @@
+"""One transition in the making: the state it changes, the events it records, the task rows it moves.
+
+A transition may take several commands, decided one after the other; they are committed together. The core reads no clock and
+draws no random number: `now` is handed in, ids follow from the state and the time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from msgspec import Struct
+
+from actors.run import ids
+from actors.run.presentation import Chronological, Recorded
+from actors.run.rules import DEFAULT_RULES, Rules
+from actors.run.state import NEVER, RunState, WorkflowTask
+from actors.run.times import iso
+
+PLAIN = Chronological()
+
+# Events by what they mean to a worker's view of history.
+RESOLUTIONS = frozenset(
+    {"ActivityCompleted", "ActivityFailed", "ActivityTimedOut", "ActivityCancelled", "TimerFired"}
+    | {"ChildRunCompleted", "ChildRunFailed", "ChildRunCancelled", "ChildRunTerminated"}
+)
+
+
+class TaskReady(Struct, frozen=True):
+    """A task that any eligible worker may claim from `available_at` on."""
+
+    task_id: str
+    kind: str
+    queue: str
+    type_name: str
+    available_at: int
+    compatibility: str | None = None
+    priority: int = 5
+    fairness_key: str | None = None
+    fairness_weight: int = 1
+
+
+class Transition:
+    """Collects what one or more decisions change.
+
+    `history` holds the run's serialized events, recording appends to it; `shown` keeps what workers are shown of it.
+    """
+
+    __slots__ = ("changed", "created", "events", "history", "now", "ready", "rules", "shown", "state", "task_id", "unready")
+
+    def __init__(
+        self,
+        state: RunState,
+        history: list[bytes],
+        now: int,
+        rules: Rules = DEFAULT_RULES,
+        shown: Chronological = PLAIN,
+    ) -> None:
+        self.state = state
+        self.history = history
+        # Recorded times never go back, whatever the clock does.
+        self.now = max(now, state.recorded_at)
+        self.rules = rules
+        self.shown = shown
+        self.events: list[bytes] = []
+        self.ready: dict[str, TaskReady] = {}
+        self.unready: list[str] = []
+        self.created: list[str] = []
+        self.task_id: str | None = None
+        self.changed = False
+
+    def mint(self, kind: str) -> str:
+        """A new id of this run."""
+        state = self.state
+        state.id_clock = milliseconds = max(self.now // 1000, state.id_clock + 1)
+        return ids.mint(milliseconds, state.run_key, kind)
+
+    def record(self, event_type: str, payload: dict[str, Any], *, step: int = 0, command_id: str | None = None) -> int:
+        """Append one event; returns its sequence. Keys of `payload` that are None are left out.
+
+        `step` is written as the payload's `sequence` (engine-semantics 2.2).
+        """
+        state = self.state
+        if step:
+            payload["sequence"] = step
+        line = orjson.dumps(
+            {
+                "id": self.mint(ids.EVENT),
+                "event_type": event_type,
+                "namespace": state.namespace,
+                "payload": {key: value for key, value in payload.items() if value is not None},
+                "workflow_task_id": self.task_id,
+                "workflow_command_id": command_id,
+                "recorded_at": iso(self.now),
+            }
+        )
+        state.recorded_at = self.now
+        state.last_sequence = sequence = state.last_sequence + 1
+        state.history_bytes += len(line)
+        self.events.append(line)
+        self.history.append(line)
+        resolves = step if event_type in RESOLUTIONS else 0
+        self.shown.recorded(state, Recorded(sequence, event_type, resolves, self.task_id is not None))
+        self.changed = True
+        return sequence
+
+    def next_step(self) -> int:
+        """The number of the next authored step, 1-based."""
+        self.state.steps += 1
+        return self.state.steps
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    def offer(self, task: TaskReady) -> None:
+        """A task becomes claimable."""
+        self.ready[task.task_id] = task
+        self.changed = True
+
+    def withdraw(self, task_id: str) -> None:
+        """A task is claimable no more; a row that this same transition offered is simply never written."""
+        if self.ready.pop(task_id, None) is None:
+            self.unready.append(task_id)
+        self.changed = True
+
+    def open_workflow_task(self, context: dict[str, Any], *, delay_seconds: int = 0) -> str:
+        """Create the run's next workflow task; the caller made sure that none is open."""
+        state = self.state
+        task_id = self.mint(ids.WORKFLOW_TASK)
+        state.task = WorkflowTask(
+            task_id=task_id, context=context, created_at=self.now, available_at=self.now + delay_seconds * 1_000_000
+        )
+        state.next_context = None
+        self.offer_workflow_task()
+        return task_id
+
+    def offer_workflow_task(self) -> None:
+        """Make the run's workflow task claimable (again)."""
+        state = self.state
+        task = state.task
+        assert task is not None
+        self.offer(
+            TaskReady(
+                task_id=task.task_id,
+                kind="workflow",
+                queue=state.task_queue,
+                type_name=state.workflow_type,
+                available_at=task.available_at,
+                compatibility=state.compatibility,
+                priority=state.priority,
+                fairness_key=state.fairness_key,
+                fairness_weight=state.fairness_weight,
+            )
+        )
+
+    # -- deadlines -----------------------------------------------------------------------------------------------------
+
+    def wake_at(self) -> int | None:
+        """The earliest deadline of the run after this transition, None when nothing can ever be due."""
+        return earliest_deadline(self.state)
+
+
+def earliest_deadline(state: RunState) -> int | None:
+    """When the run must be looked at next, in microseconds (architecture, rule 6)."""
+    if not state.is_open:
+        return None
+    due = NEVER
+    for deadline in (state.execution_deadline_at, state.run_deadline_at):
+        if deadline is not None and deadline < due:
+            due = deadline
+    task = state.task
+    if task is not None and task.status == "leased" and task.lease_expires_at < due:
+        due = task.lease_expires_at
+    for activity in state.activities.values():
+        due = min(due, activity.deadline)
+    for timer in state.timers.values():
+        due = min(due, timer.fire_at)
+    return None if due == NEVER else due

@@ -1,0 +1,267 @@
+"""One workflow run, live: its state and history in memory, a mailbox, and one commit in flight at a time.
+
+Everything that waits in the mailbox when the actor becomes free is decided in order and committed as one transition batch; answers
+and effects follow the commit (architecture, rules 1 to 3). The warm path runs in plain callbacks: no task is made for a message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actors.errors import Unavailable
+from actors.rows import run_write
+from actors.run import starting
+from actors.run.commands import ClaimTask, RunCommand, StartRun
+from actors.run.decide import READS_HISTORY, decide
+from actors.run.replies import Refused, RunReply
+from actors.run.state import RunState, decode
+from actors.run.transition import Transition
+from store.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from actors.host import Host
+
+_log = logging.getLogger(__name__)
+
+_MAX_RETRIES = 20
+
+
+class Message:
+    """A command in a mailbox, and who waits for the answer. `namespace` None: asked by the system itself."""
+
+    __slots__ = ("command", "future", "namespace")
+
+    def __init__(self, command: RunCommand, namespace: str | None, future: asyncio.Future[RunReply]) -> None:
+        self.command = command
+        self.namespace = namespace
+        self.future = future
+
+
+class InstanceTaken(Exception):
+    """The workflow id of a new run exists already."""
+
+
+class RunActor:
+    """Owner of one run in this process."""
+
+    __slots__ = ("_host", "busy", "history", "last_used", "mailbox", "published", "retries", "run_key", "state", "version")
+
+    def __init__(self, host: Host, run_key: str) -> None:
+        self._host = host
+        self.run_key = run_key
+        self.mailbox: list[Message] = []
+        self.busy = False
+        self.state: RunState | None = None
+        self.history: list[bytes] | None = None
+        self.version = 0
+        self.published = 0
+        self.retries = 0
+        self.last_used = 0.0
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory, roughly."""
+        return 2_000 if self.state is None else 2_000 + (self.state.history_bytes if self.history is not None else 0)
+
+    def forget(self) -> None:
+        """Drop what is cached: the next message starts from the store."""
+        self.state = None
+        self.history = None
+
+    def tell(self, message: Message) -> None:
+        """Put a message into the mailbox; it may be answered before this returns only if it is refused."""
+        self.mailbox.append(message)
+        if not self.busy:
+            self._step()
+
+    # -- one round -----------------------------------------------------------------------------------------------------
+
+    def _step(self) -> None:
+        batch = self.mailbox
+        if not batch:
+            self.busy = False
+            self._host.rest(self)
+            return
+        self.mailbox = []
+        self.busy = True
+        if not isinstance(batch[0].command, StartRun) and (
+            self.state is None or (self.history is None and any(isinstance(m.command, READS_HISTORY) for m in batch))
+        ):
+            loading = asyncio.get_running_loop().create_task(self._load(batch))
+            loading.add_done_callback(lambda done: self._loaded(batch, done))
+            return
+        self._decide(batch, certain=False)
+
+    async def _load(self, batch: list[Message]) -> None:
+        need_history = any(isinstance(message.command, READS_HISTORY) for message in batch)
+        stored = await self._host.load_run(self.run_key)
+        if stored is None:
+            self.forget()
+            return
+        self.version = stored.version
+        self.published = max(stored.row.published_sequence, self.published)
+        self.state = state = decode(stored.row.state)
+        self.history = None
+        if need_history:
+            lines = await self._host.load_history(state.run_id, state.last_sequence)
+            if len(lines) != state.last_sequence:
+                raise RuntimeError(f"history of run {state.run_id}: {len(lines)} events, its state says {state.last_sequence}")
+            self.history = lines
+
+    def _loaded(self, batch: list[Message], done: asyncio.Task[None]) -> None:
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None:
+            self._failed(batch, error)
+        elif self.state is None:
+            for message in batch:
+                _answer(message, Refused("task_not_found"))
+            self._step()
+        else:
+            self._decide(batch, certain=True)
+
+    def _decide(self, batch: list[Message], *, certain: bool) -> None:
+        """Decide all messages in order. `certain`: the state was read from the store in this round."""
+        handed: list[tuple[Callable[[Any], None], RunReply]] = []
+        try:
+            now = time.time_ns() // 1000
+            host = self._host
+            if self.state is None:
+                start = batch[0].command
+                assert isinstance(start, StartRun)
+                tx = starting.create(start, now, host.rules, host.shown)
+                creating = True
+            else:
+                tx = Transition(self.state, [] if self.history is None else self.history, now, host.rules, host.shown)
+                creating = False
+            replies: list[RunReply] = []
+            refused = False
+            for message in batch:
+                if message.namespace is not None and message.namespace != tx.state.namespace:
+                    reply: RunReply = Refused("task_not_found")
+                else:
+                    reply = decide(tx, message.command)
+                refused = refused or isinstance(reply, Refused)
+                replies.append(reply)
+            if not tx.changed:
+                if refused and not certain:
+                    # A stale cache must not refuse what the store would grant: look before saying no.
+                    asyncio.get_running_loop().create_task(self._check(batch, replies))
+                    return
+                self._deliver(batch, replies)
+                self._step()
+                return
+            if creating or self.history is not None:
+                self._hand_over(tx, handed)
+            write = run_write(tx, self.version, max(self.published, host.acked(tx.state.run_id)), creating, host.queue_shard)
+            future = host.commit(write)
+        except Exception as error:
+            for settle, _ in handed:
+                settle(None)
+            self._failed(batch, error)
+            return
+        future.add_done_callback(lambda done: self._committed(batch, tx, replies, handed, done))
+
+    async def _check(self, batch: list[Message], replies: list[RunReply]) -> None:
+        state = self.state
+        assert state is not None
+        try:
+            version = await self._host.stored_version(state.run_id)
+        except Exception as error:
+            self._failed(batch, error)
+            return
+        if version == self.version:
+            self._deliver(batch, replies)
+            self._step()
+        else:
+            self._again(batch)
+
+    def _hand_over(self, tx: Transition, handed: list[tuple[Callable[[Any], None], RunReply]]) -> None:
+        """Grant tasks that just became ready to polls parked on this node, inside the same commit."""
+        for task in list(tx.ready.values()):
+            if task.available_at > tx.now:
+                continue
+            found = self._host.reserve(tx.state.namespace, task)
+            if found is None:
+                continue
+            identity, page_size, settle = found
+            try:
+                grant = decide(tx, ClaimTask(task.task_id, identity, page_size))
+            except Exception:
+                settle(None)
+                raise
+            if isinstance(grant, Refused):
+                settle(None)
+            else:
+                handed.append((settle, grant))
+
+    def _committed(
+        self,
+        batch: list[Message],
+        tx: Transition,
+        replies: list[RunReply],
+        handed: list[tuple[Callable[[Any], None], RunReply]],
+        done: asyncio.Future[bool],
+    ) -> None:
+        error = asyncio.CancelledError() if done.cancelled() else done.exception()
+        if error is not None or not done.result():
+            for settle, _ in handed:
+                settle(None)
+            if error is not None:
+                self._failed(batch, error)
+            elif self.version == 0:
+                self._failed(batch, InstanceTaken())
+            else:
+                self._again(batch)
+            return
+        if self.version == 0:
+            self.history = tx.history
+        self.state = tx.state
+        self.version += 1
+        self.retries = 0
+        host = self._host
+        host.committed(self, tx)
+        self._deliver(batch, replies)
+        for settle, grant in handed:
+            settle(grant)
+        for task in tx.ready.values():
+            host.dispatch(tx.state.namespace, task)
+        self._step()
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def _deliver(self, batch: list[Message], replies: list[RunReply]) -> None:
+        for message, reply in zip(batch, replies, strict=True):
+            _answer(message, reply)
+
+    def _again(self, batch: list[Message]) -> None:
+        """Another node changed the run: reload and decide once more."""
+        self.forget()
+        self.retries += 1
+        if self.retries > _MAX_RETRIES:
+            self.retries = 0
+            self._failed(batch, Unavailable("the run is changed from elsewhere all the time"))
+            return
+        self.mailbox[:0] = batch
+        self._step()
+
+    def _failed(self, batch: list[Message], error: BaseException) -> None:
+        """Nothing is known about the outcome: forget the state, tell everybody who waits."""
+        self.forget()
+        if isinstance(error, StoreUnavailable):
+            error = Unavailable(str(error))
+        elif not isinstance(error, Unavailable | InstanceTaken):
+            _log.error("run %s: a transition failed", self.run_key, exc_info=error)
+            error = Unavailable("the transition failed")
+        for message in batch:
+            if not message.future.done():
+                message.future.set_exception(error)
+        self._step()
+
+
+def _answer(message: Message, reply: RunReply) -> None:
+    if not message.future.done():
+        message.future.set_result(reply)

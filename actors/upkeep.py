@@ -1,0 +1,96 @@
+"""What a node does for its shards by the clock: due runs, lost dispatches, unpublished events, idle queues.
+
+Every node does its share for the shards it hosts; there is no singleton (architecture, rules 4 to 8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from actors.engine import Engine
+from actors.host import Host
+from actors.publisher import Publisher, every
+from store import runs
+from store.pool import Database
+
+_TICK_SECONDS = 1.0
+_SWEEP_SECONDS = 5.0
+_UNPUBLISHED_AFTER_SECONDS = 5.0
+_QUEUE_IDLE_SECONDS = 120.0
+_DUE_LIMIT = 5000
+
+
+class Upkeep:
+    """Periodic work of one node."""
+
+    def __init__(
+        self,
+        db: Database,
+        host: Host,
+        engine: Engine,
+        publisher: Publisher,
+        held: Callable[[], set[int]],
+        bus_up: Callable[[], bool],
+    ) -> None:
+        self._db = db
+        self._host = host
+        self._engine = engine
+        self._publisher = publisher
+        self._held = held
+        self._bus_up = bus_up
+        self._tasks: list[asyncio.Task[None]] = []
+        self._last_sweep = 0.0
+
+    async def start(self) -> None:
+        """Begin."""
+        loop = asyncio.get_running_loop()
+        self._tasks = [
+            loop.create_task(every(_TICK_SECONDS, self._tick), name="upkeep"),
+            loop.create_task(every(_SWEEP_SECONDS, self._publish_tails), name="upkeep-publish"),
+        ]
+
+    async def stop(self) -> None:
+        """End; what was published is noted."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        await self._publisher.flush()
+
+    async def acquired(self, shards: set[int]) -> None:
+        """Shards are hosted here from now on: find what is due and what a dead node left unpublished."""
+        for queue in self._host.queues_of(shards):
+            queue.reload()
+        await self._wake_due(shards)
+        await self._publisher.sweep(shards, time.time_ns() // 1000)
+
+    async def _tick(self) -> None:
+        held = self._held()
+        if held:
+            await self._wake_due(held)
+        await self._publisher.flush()
+        now = asyncio.get_running_loop().time()
+        if not self._bus_up() or now - self._last_sweep >= _SWEEP_SECONDS:
+            self._last_sweep = now
+            self._sweep_queues(now)
+
+    async def _wake_due(self, shards: set[int]) -> None:
+        """Arm every run whose deadline is in reach: evicted ones, and those another node changed."""
+        now = time.time_ns() // 1000
+        for run_id, _, wake_at in await runs.due(self._db, list(shards), now + 2 * int(_TICK_SECONDS * 1e6), _DUE_LIMIT):
+            self._host.wakeups.set(run_id[10:25], wake_at, now)
+
+    def _sweep_queues(self, now: float) -> None:
+        """Tasks whose dispatch was lost are found in their rows."""
+        for queue in self._host.all_queues():
+            if queue.waiting:
+                queue.reload()
+            elif queue.idle and now - queue.last_used > _QUEUE_IDLE_SECONDS:
+                self._host.drop_queue(queue.name)
+
+    async def _publish_tails(self) -> None:
+        held = self._held()
+        if held and self._bus_up():
+            await self._publisher.sweep(held, time.time_ns() // 1000 - int(_UNPUBLISHED_AFTER_SECONDS * 1e6))

@@ -1,0 +1,67 @@
+"""Wakes runs when a deadline of theirs is due: a heap for the near future, the store's `wake_at` column for the rest.
+
+The heap is filled by commits made here and by a periodic look into the store, which also finds what others changed, what was evicted
+and what a dead node left behind (architecture, rule 6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import Callable
+
+HORIZON_SECONDS = 90
+
+
+class WakeUps:
+    """Deadlines of runs, by run key. `fire(run_key)` is called once for each that passes."""
+
+    def __init__(self, fire: Callable[[str], None]) -> None:
+        self._fire = fire
+        self._heap: list[tuple[int, str]] = []
+        self._at: dict[str, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+
+    def set(self, run_key: str, at: int | None, now: int) -> None:
+        """The run's earliest deadline is now `at` microseconds; None for none, far ones are left to the store."""
+        if at is None or at > now + HORIZON_SECONDS * 1_000_000:
+            self._at.pop(run_key, None)
+            return
+        if self._at.get(run_key) == at:
+            return
+        self._at[run_key] = at
+        heapq.heappush(self._heap, (at, run_key))
+        if self._timer is None or at < self._timer_at:
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        heap = self._heap
+        while heap and self._at.get(heap[0][1]) != heap[0][0]:
+            heapq.heappop(heap)
+        if heap:
+            self._timer_at = heap[0][0]
+            delay = max(self._timer_at - time.time_ns() // 1000, 0) / 1e6
+            self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        now = time.time_ns() // 1000
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            at, run_key = heapq.heappop(heap)
+            if self._at.get(run_key) == at:
+                del self._at[run_key]
+                self._fire(run_key)
+        self._arm()
+
+    def stop(self) -> None:
+        """Forget everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._heap.clear()
+        self._at.clear()

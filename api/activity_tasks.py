@@ -1,0 +1,202 @@
+"""Activity tasks on the worker plane: poll, complete, fail, heartbeat (worker-protocol 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from actors.queue.poll import ACTIVITY
+from actors.run.commands import CompleteActivity, FailActivity, Failure, HeartbeatActivity
+from actors.run.replies import ActivityProgress, ActivityRecorded, ActivityTaskGrant, Refused
+from api.call import Answer, Call
+from api.envelope import encode
+from api.payloads import AVRO, JSON, check_envelope, is_envelope, normalise_value
+from api.polls import poll, read_poll
+from api.refusals import activity_refused
+from api.times import ts, ts0, ts_or_none
+from api.validation import Fields, label
+
+_KINDS = (
+    "application",
+    "timeout",
+    "cancellation",
+    "malformed_output",
+    "handler_crash",
+    "decode_failure",
+    "unsupported_payload",
+)
+_TIMEOUTS = ("schedule_to_start", "start_to_close", "schedule_to_close", "heartbeat", "deadline_exceeded")
+
+
+def task_object(grant: ActivityTaskGrant) -> dict[str, Any]:
+    """The task of a poll answer; keys without a value are left out (worker-protocol 7.1)."""
+    task: dict[str, Any] = {
+        "task_id": grant.task_id,
+        "workflow_id": grant.workflow_id,
+        "run_id": grant.run_id,
+        "activity_execution_id": grant.activity_execution_id,
+        "activity_attempt_id": grant.activity_attempt_id,
+        "attempt_number": grant.attempt_number,
+        "activity_type": grant.activity_type,
+        "payload_codec": grant.payload_codec,
+        "task_queue": grant.task_queue,
+        "lease_owner": grant.lease_owner,
+        "lease_expires_at": ts(grant.lease_expires_at),
+    }
+    if grant.arguments:
+        task["arguments"] = msgspec.Raw(grant.arguments)
+    if grant.retry_policy is not None:
+        task["retry_policy"] = grant.retry_policy
+    if grant.connection is not None:
+        task["connection"] = grant.connection
+    if grant.deadlines:
+        task["deadlines"] = {name: ts0(at) for name, at in grant.deadlines.items()}
+    return task
+
+
+async def poll_task(call: Call) -> Answer:
+    """POST /api/worker/activity-tasks/poll."""
+    grant = await poll(call, read_poll(call), ACTIVITY)
+    if isinstance(grant, bytes):
+        return Answer(200, grant)
+    return Answer(200, encode({"task": task_object(grant)}))
+
+
+def _guard(fields: Fields) -> tuple[str, str]:
+    """`activity_attempt_id` and `lease_owner`, which every call on an attempt carries."""
+    return fields.required_text("activity_attempt_id"), fields.required_text("lease_owner")
+
+
+async def complete(call: Call) -> Answer:
+    """POST /api/worker/activity-tasks/{task_id}/complete."""
+    task_id = call.path["task_id"]
+    fields = Fields(call.body)
+    attempt_id, owner = _guard(fields)
+    result = normalise_value(fields, "result", AVRO)
+    fields.check()
+    reply = await call.services.engine.ask_task(call.namespace, task_id, CompleteActivity(task_id, attempt_id, owner, result))
+    if isinstance(reply, Refused):
+        return activity_refused(reply, task_id, attempt_id, "completed")
+    assert isinstance(reply, ActivityRecorded)
+    return _recorded(task_id, attempt_id, "completed", reply)
+
+
+def _recorded(task_id: str, attempt_id: str, outcome: str, reply: ActivityRecorded) -> Answer:
+    return Answer(
+        200,
+        {
+            "task_id": task_id,
+            "activity_attempt_id": attempt_id,
+            "outcome": outcome,
+            "recorded": True,
+            "reason": None,
+            "next_task_id": reply.next_task_id,
+        },
+    )
+
+
+async def fail(call: Call) -> Answer:
+    """POST /api/worker/activity-tasks/{task_id}/fail."""
+    task_id = call.path["task_id"]
+    fields = Fields(call.body)
+    attempt_id, owner = _guard(fields)
+    failure = _failure(fields)
+    fields.check()
+    reply = await call.services.engine.ask_task(call.namespace, task_id, FailActivity(task_id, attempt_id, owner, failure))
+    if isinstance(reply, Refused):
+        return activity_refused(reply, task_id, attempt_id, "failed")
+    assert isinstance(reply, ActivityRecorded)
+    return _recorded(task_id, attempt_id, "failed", reply)
+
+
+def _failure(fields: Fields) -> Failure:
+    sent = fields.object("failure")
+    if sent is None and "failure" not in fields.errors:
+        fields.missing("failure")
+    reader = Fields(sent or {}, "failure.", fields.errors)
+    kind = reader.choice("kind", _KINDS)
+    if kind is None:
+        kind = "cancellation" if reader.boolean("cancelled") else "malformed_output" if reader.boolean("malformed_output") else None
+    code = reader.data.get("code")
+    if code is not None and (isinstance(code, bool) or not isinstance(code, int | str)):
+        reader.fault("code", "The code field must be an integer or a string.")
+        code = None
+    reader.storable("code")
+    details = reader.data.get("details")
+    codec: str | None = None
+    if is_envelope(details):
+        payload = check_envelope(reader, "details", details, (AVRO, JSON))
+        if payload is not None:
+            details, codec = payload.blob, payload.codec
+    else:
+        reader.storable("details")
+    return Failure(
+        message=reader.free_text("message", required=sent is not None) or "",
+        type=reader.free_text("type"),
+        class_=reader.free_text("class"),
+        code=code,
+        stack_trace=reader.free_text("stack_trace"),
+        non_retryable=reader.boolean("non_retryable") or not reader.boolean("retryable", default=True),
+        kind=kind,
+        timeout_type=reader.choice("timeout_type", _TIMEOUTS),
+        details=details,
+        details_payload_codec=codec,
+    )
+
+
+def _number(fields: Fields, name: str) -> int | float | None:
+    value = fields.data.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        fields.fault(name, f"The {label(name)} field must be a number.")
+        return None
+    fields.storable(name)
+    return value
+
+
+def _progress(fields: Fields) -> dict[str, Any]:
+    """The progress of a heartbeat: those of its five fields that were sent (worker-protocol 7.5)."""
+    sent: dict[str, Any] = {
+        "message": fields.free_text("message", longest=280),
+        "current": _number(fields, "current"),
+        "total": _number(fields, "total"),
+        "unit": fields.free_text("unit", longest=64),
+        "details": fields.object("details"),
+    }
+    fields.storable("details")
+    if sent["unit"] is not None and sent["current"] is None and sent["total"] is None:
+        fields.fault("unit", "The unit field needs the current or the total field.")
+    return {name: value for name, value in sent.items() if value is not None}
+
+
+async def heartbeat(call: Call) -> Answer:
+    """POST /api/worker/activity-tasks/{task_id}/heartbeat: liveness, progress and the answer whether to go on."""
+    task_id = call.path["task_id"]
+    fields = Fields(call.body)
+    attempt_id, owner = _guard(fields)
+    progress = _progress(fields)
+    fields.check()
+    reply = await call.services.engine.ask_task(
+        call.namespace, task_id, HeartbeatActivity(task_id, attempt_id, owner, progress)
+    )
+    if isinstance(reply, Refused):
+        return activity_refused(reply, task_id, attempt_id)
+    assert isinstance(reply, ActivityProgress)
+    return Answer(
+        200,
+        {
+            "task_id": task_id,
+            "activity_attempt_id": attempt_id,
+            "lease_owner": owner,
+            "cancel_requested": reply.cancel_requested,
+            "can_continue": reply.can_continue,
+            "reason": reply.reason,
+            "run_closed_reason": reply.run_closed_reason,
+            "run_closed_at": ts_or_none(reply.run_closed_at),
+            "heartbeat_recorded": reply.heartbeat_recorded,
+            "lease_expires_at": ts_or_none(reply.lease_expires_at),
+            "last_heartbeat_at": ts_or_none(reply.last_heartbeat_at),
+        },
+    )

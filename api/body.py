@@ -1,0 +1,101 @@
+"""Reading a request's body: size, media type, JSON (configuration-and-security 9.1, 9.2)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from api.call import Receive
+from api.errors import ApiError
+
+BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+MAX_DEPTH = 512
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(value for value in range(256) if value not in b"[]{}")
+
+_decode = msgspec.json.Decoder().decode
+
+
+class Disconnected(Exception):
+    """The client went away before its request was complete: there is nobody to answer."""
+
+
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, "payload_too_large", f"The request body exceeds the limit of {limit} bytes.", limit=limit)
+
+
+async def read_body(headers: dict[bytes, bytes], receive: Receive, limit: int) -> bytes:
+    """The whole body, at most `limit` bytes. Raises ApiError 413 above it, Disconnected when the client left."""
+    declared = headers.get(b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    message = await receive()
+    if message["type"] != "http.request":
+        raise Disconnected
+    body: bytes = message.get("body", b"")
+    if message.get("more_body"):
+        chunks = [body]
+        size = len(body)
+        while message.get("more_body"):
+            if size > limit:
+                break
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Disconnected
+            chunk: bytes = message.get("body", b"")
+            chunks.append(chunk)
+            size += len(chunk)
+        body = b"".join(chunks)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def check_media_type(headers: dict[bytes, bytes]) -> None:
+    """Raises ApiError 415 unless the body is declared as JSON."""
+    value = headers.get(b"content-type", b"")
+    if value == b"application/json":
+        return
+    media_type = value.split(b";", 1)[0].strip().lower()
+    if media_type != b"application/json" and not media_type.endswith(b"+json"):
+        raise ApiError(
+            415,
+            "unsupported_media_type",
+            "The request body must be JSON.",
+            accepted_content_types=["application/json", "application/*+json"],
+        )
+
+
+def _too_deep(body: bytes) -> bool:
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for bracket in _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS):
+        if bracket in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        else:
+            depth -= 1
+    return False
+
+
+def parse_body(headers: dict[bytes, bytes], body: bytes) -> dict[str, Any]:
+    """The fields of a JSON body; no fields for `[]` and other values that are no object. Raises ApiError 400 when malformed."""
+    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+    if encoding not in (b"identity", b""):
+        raise _malformed("Compressed request bodies are not supported.")
+    if _too_deep(body):
+        raise _malformed(f"The nesting is deeper than {MAX_DEPTH} levels.")
+    try:
+        value = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(str(error)) from None
+    return value if isinstance(value, dict) else {}
+
+
+def _malformed(text: str) -> ApiError:
+    return ApiError(400, "malformed_json", "The request body is not valid JSON.", json_error=text)

@@ -1,0 +1,92 @@
+"""What an endpoint is given and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import parse_qsl
+
+if TYPE_CHECKING:
+    from actors.engine import Engine
+    from api.namespace_cache import NamespaceCache
+    from api.registry import WorkerRegistry
+    from api.settings import Settings
+    from store.pool import Database
+
+Receive = Callable[[], Awaitable[Any]]
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated caller (configuration-and-security 2). `legacy_full_access` opens every route of both planes."""
+
+    subject: str
+    roles: tuple[str, ...]
+    method: str
+    legacy_full_access: bool = False
+    claims: dict[str, Any] = field(default_factory=dict)
+
+
+class Authenticator(Protocol):
+    """Turns a request into a principal, or raises ApiError 401 or 500; `readiness` is the `auth` check of /api/ready."""
+
+    def authenticate(self, headers: dict[bytes, bytes], body: bytes) -> Principal: ...
+
+    def readiness(self) -> dict[str, Any]: ...
+
+
+class CacheProbe(Protocol):
+    """The coordination store behind the `cache` check of `/api/ready`: writes, reads back and deletes a random value."""
+
+    async def __call__(self) -> str | None:
+        """None when the round trip worked, else a text saying why not (no credentials, no addresses)."""
+        ...
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything endpoints talk to. `draining` is set when the node shuts down: polls then answer empty."""
+
+    settings: Settings
+    db: Database
+    engine: Engine
+    auth: Authenticator
+    namespaces: NamespaceCache
+    workers: WorkerRegistry
+    cache_probe: CacheProbe | None = None
+    draining: bool = False
+
+
+@dataclass(slots=True)
+class Call:
+    """One request that passed the pipeline. `namespace` is lower-cased; `path` holds percent-decoded parameters."""
+
+    services: Services
+    namespace: str
+    principal: Principal | None
+    path: dict[str, str]
+    query_string: bytes
+    body: dict[str, Any]
+    receive: Receive
+    protocol_version: str = ""
+
+    def query(self) -> dict[str, str]:
+        """The query parameters, percent-decoded; the last of a repeated name wins."""
+        if not self.query_string:
+            return {}
+        return dict(parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True))
+
+
+@dataclass(slots=True)
+class Answer:
+    """What an endpoint answers: a body of JSON values, or one JSON object already serialized."""
+
+    status: int
+    body: dict[str, Any] | bytes
+    headers: Headers = ()
+
+
+Endpoint = Callable[[Call], Awaitable[Answer]]

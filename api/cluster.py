@@ -1,0 +1,322 @@
+"""Discovery: health, readiness and cluster info (control-plane 3, configuration-and-security 8)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Any
+
+from api import envelope
+from api.call import Answer, Call, Services
+from api.capabilities import capabilities, server_capabilities
+from api.manifests import manifest
+from api.settings import Settings
+from api.times import now_micros, now_seconds_z, ts
+from api.workers import is_stale
+from store import migrate, namespaces, workers
+from store.errors import StoreError
+
+_PROBE_SECONDS = 2.0
+
+SUPPORTED_SDK_VERSIONS = {"php": ">=1.0", "python": ">=0.2,<1.0", "cli": ">=0.1,<1.0"}
+
+REQUEST_SCHEMA = "durable-workflow.v2.control-plane-request.contract"
+REQUEST_VERSION = 1
+
+REQUEST_CONTRACT: dict[str, Any] = {
+    "schema": REQUEST_SCHEMA,
+    "version": REQUEST_VERSION,
+    "operations": {
+        "list": {
+            "fields": {
+                "status": {
+                    "canonical_values": ["running", "completed", "failed"],
+                    "rejected_aliases": {
+                        "cancelled": "failed",
+                        "terminated": "failed",
+                        "pending": "running",
+                        "waiting": "running",
+                    },
+                }
+            }
+        },
+        "start": {
+            "fields": {
+                "duplicate_policy": {
+                    "canonical_values": ["fail", "use-existing"],
+                    "rejected_aliases": {"use_existing": "use-existing"},
+                },
+                "execution_timeout_seconds": {"type": "integer", "min": 1},
+                "run_timeout_seconds": {"type": "integer", "min": 1},
+                "payload_codec": {
+                    "type": "string",
+                    "canonical_values": ["avro"],
+                    "description": "Codec of the workflow payloads; taken from the input envelope when absent.",
+                },
+            },
+            "unsupported_fields": [
+                "workflow_execution_timeout",
+                "workflow_run_timeout",
+                "workflow_task_timeout",
+                "retry_policy",
+                "idempotency_key",
+                "request_id",
+            ],
+        },
+        "update": {
+            "fields": {"wait_for": {"canonical_values": ["accepted", "completed"]}},
+            "removed_fields": {"wait_policy": "Use wait_for."},
+        },
+    },
+}
+
+_WORKER_MANIFESTS = (
+    "external_execution_surface_contract",
+    "external_executor_config_contract",
+    "invocable_carrier_contract",
+    "external_task_input_contract",
+    "external_task_result_contract",
+)
+
+
+async def health(call: Call) -> Answer:
+    """GET /api/health: whether the database answers."""
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            await call.services.db.fetchval("SELECT 1")
+    except (StoreError, TimeoutError):
+        return Answer(
+            503, {"status": "degraded", "timestamp": now_seconds_z(), "checks": {"database": "unavailable"}}
+        )
+    return Answer(200, {"status": "serving", "timestamp": now_seconds_z(), "checks": {"database": "ok"}})
+
+
+async def ready(call: Call) -> Answer:
+    """GET /api/ready: every check is made on its own; 503 unless all are ok."""
+    services = call.services
+    checks: dict[str, dict[str, Any]] = {
+        "database": await _database_check(services),
+        "migrations": await _migrations_check(services),
+        "default_namespace": await _namespace_check(services),
+        "cache": await _cache_check(services),
+        "auth": services.auth.readiness(),
+    }
+    if services.draining:
+        checks["lifecycle"] = {"status": "draining"}
+    is_ready = all(check["status"] == "ok" for check in checks.values())
+    body = {"status": "ready" if is_ready else "not_ready", "timestamp": now_seconds_z(), "checks": checks}
+    return Answer(200 if is_ready else 503, body)
+
+
+async def _database_check(services: Services) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            await services.db.fetchval("SELECT 1")
+    except (StoreError, TimeoutError):
+        return {"status": "unavailable", "message": "The database does not answer."}
+    return {"status": "ok"}
+
+
+async def _migrations_check(services: Services) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            missing = await migrate.missing_tables(services.db)
+            pending = await migrate.pending(services.db)
+    except (StoreError, TimeoutError):
+        return {"status": "unavailable", "message": "The schema cannot be read."}
+    if not missing and not pending:
+        return {"status": "ok"}
+    check: dict[str, Any] = {
+        "status": "missing",
+        "missing_tables": list(missing),
+        "remediation": "Run server-bootstrap to apply the migrations.",
+    }
+    if pending:
+        check["pending_migrations"] = list(pending)
+    return check
+
+
+async def _namespace_check(services: Services) -> dict[str, Any]:
+    name = services.settings.default_namespace
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            found = await namespaces.get(services.db, name)
+    except (StoreError, TimeoutError):
+        return {"status": "unavailable", "message": "The namespaces cannot be read."}
+    if found is not None:
+        return {"status": "ok", "namespace": name}
+    return {
+        "status": "missing",
+        "namespace": name,
+        "remediation": "Run server-bootstrap to seed the default namespace.",
+    }
+
+
+async def _cache_check(services: Services) -> dict[str, Any]:
+    store = services.settings.cache_store
+    if services.cache_probe is None:
+        return {"status": "unavailable", "store": store, "message": "No coordination store is configured."}
+    try:
+        async with asyncio.timeout(_PROBE_SECONDS):
+            fault = await services.cache_probe()
+    except TimeoutError:
+        fault = "The coordination store does not answer."
+    if fault is None:
+        return {"status": "ok", "store": store}
+    return {"status": "unavailable", "store": store, "message": fault}
+
+
+def _static_info(settings: Settings) -> dict[str, Any]:
+    """The parts of cluster info that follow from configuration alone."""
+    worker_protocol: dict[str, Any] = {
+        "version": settings.worker_protocol_version,
+        "server_capabilities": server_capabilities(settings),
+    }
+    for name in _WORKER_MANIFESTS:
+        worker_protocol[name] = manifest(name)
+    worker_protocol["external_executor_config_contract"]["runtime"] = {
+        "configured": False,
+        "status": "not_configured",
+        "source": None,
+        "overlay": None,
+        "summary": {"carrier_count": 0, "mapping_count": 0, "mapping_kinds": {}},
+        "errors": [],
+    }
+    auth_composition = manifest("auth_composition_contract")
+    return {
+        "server_id": settings.server_id,
+        "version": settings.version,
+        "default_namespace": settings.default_namespace,
+        "supported_sdk_versions": SUPPORTED_SDK_VERSIONS,
+        "capabilities": capabilities(settings),
+        "limits": asdict(settings.limits),
+        "structural_limits": asdict(settings.structural_limits),
+        "client_compatibility": _client_compatibility(settings),
+        "auth_composition_contract": auth_composition,
+        "control_plane": {
+            "version": envelope.CONTROL_VERSION,
+            "header": envelope.CONTROL_HEADER,
+            "response_contract": {
+                "schema": envelope.RESPONSE_SCHEMA,
+                "version": envelope.RESPONSE_VERSION,
+                "contract": envelope.CONTRACT,
+                "projected_fields": list(envelope.PROJECTED_FIELDS),
+                "operations": envelope.OPERATIONS,
+            },
+            "request_contract": REQUEST_CONTRACT,
+        },
+        "worker_protocol": worker_protocol,
+        "bridge_adapter_outcome_contract": manifest("bridge_adapter_outcome_contract"),
+    }
+
+
+def _reference(name: str) -> dict[str, Any]:
+    document = manifest(name)
+    return {"schema": document["schema"], "version": document["version"]}
+
+
+def _client_compatibility(settings: Settings) -> dict[str, Any]:
+    control = ["auth_composition.version", "control_plane.version", "control_plane.request_contract"]
+    return {
+        "schema": "durable-workflow.v2.client-compatibility",
+        "version": 1,
+        "authority": "protocol_manifests",
+        "top_level_version_role": "informational",
+        "fail_closed": True,
+        "required_protocols": {
+            "auth_composition": _reference("auth_composition_contract"),
+            "control_plane": {
+                "version": envelope.CONTROL_VERSION,
+                "header": envelope.CONTROL_HEADER,
+                "request_contract": {"schema": REQUEST_SCHEMA, "version": REQUEST_VERSION},
+            },
+            "worker_protocol": {
+                "version": settings.worker_protocol_version,
+                "header": envelope.WORKER_HEADER,
+                **{name: _reference(name) for name in _WORKER_MANIFESTS},
+            },
+        },
+        "clients": {
+            "cli": {"supported_versions": SUPPORTED_SDK_VERSIONS["cli"], "requires": control},
+            "sdk-python": {
+                "supported_versions": SUPPORTED_SDK_VERSIONS["python"],
+                "requires": [*control, "worker_protocol.version", *(f"worker_protocol.{name}" for name in _WORKER_MANIFESTS)],
+            },
+        },
+    }
+
+
+class ClusterInfo:
+    """GET /api/cluster/info: the constant manifests, serialized once, and the live worker fleet."""
+
+    def __init__(self) -> None:
+        self._prefixes: dict[int, tuple[Settings, bytes]] = {}
+
+    async def __call__(self, call: Call) -> Answer:
+        settings = call.services.settings
+        cached = self._prefixes.get(id(settings))
+        if cached is None:
+            cached = self._prefixes[id(settings)] = (settings, envelope.spliceable(_static_info(settings)))
+        live: dict[str, Any] = {
+            "worker_fleet": await _worker_fleet(call),
+            "task_repair": {"policy": asdict(settings.repair_policy), "candidates": _candidates(settings)},
+        }
+        principal = call.principal
+        is_admin = principal is None or not principal.roles or principal.roles[0] == "admin"
+        if settings.package_provenance is not None and is_admin:
+            live["package_provenance"] = settings.package_provenance
+        return Answer(200, envelope.splice(cached[1], envelope.encode(live)))
+
+
+cluster_info = ClusterInfo()
+
+
+async def _worker_fleet(call: Call) -> dict[str, Any]:
+    """The live workers of the namespace (control-plane 3.3 `worker_fleet`)."""
+    settings = call.services.settings
+    now = now_micros()
+    stale_after = settings.worker_stale_after_seconds * 1_000_000
+    live = [
+        worker
+        for worker in await workers.listing(call.services.db, call.namespace)
+        if not is_stale(worker, now, settings.worker_stale_after_seconds)
+    ]
+    return {
+        "namespace": call.namespace,
+        "active_workers": len(live),
+        "active_worker_scopes": len({(worker.task_queue, worker.build_id) for worker in live}),
+        "queues": sorted({worker.task_queue for worker in live}),
+        "build_ids": sorted({worker.build_id for worker in live if worker.build_id}),
+        "workers": [
+            {
+                "worker_id": worker.worker_id,
+                "queues": [worker.task_queue],
+                "build_ids": [worker.build_id] if worker.build_id else [],
+                "recorded_at": ts(worker.last_heartbeat_at),
+                "expires_at": ts(worker.last_heartbeat_at + stale_after),
+            }
+            for worker in live
+        ],
+    }
+
+
+def _candidates(settings: Settings) -> dict[str, Any]:
+    """Repair candidates. Every node repairs its own shards as it goes, so none ever wait for a repair pass."""
+    return {
+        "existing_task_candidates": 0,
+        "missing_task_candidates": 0,
+        "total_candidates": 0,
+        "scan_limit": settings.repair_policy.scan_limit,
+        "scan_strategy": settings.repair_policy.scan_strategy,
+        "selected_existing_task_candidates": 0,
+        "selected_missing_task_candidates": 0,
+        "selected_total_candidates": 0,
+        "existing_task_scan_limit_reached": False,
+        "missing_task_scan_limit_reached": False,
+        "scan_pressure": False,
+        "oldest_task_candidate_created_at": None,
+        "oldest_missing_run_started_at": None,
+        "max_task_candidate_age_ms": 0,
+        "max_missing_run_age_ms": 0,
+        "scopes": [],
+    }

@@ -1,0 +1,56 @@
+"""Errors an endpoint or a pipeline stage answers with. The pipeline gives them the envelope of the request's plane."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ApiError(Exception):
+    """An error answer: status, machine `reason`, human text and further body fields (control-plane 1.7, worker-protocol 2.4).
+
+    `text_key` is the body key of the text: `message`, or `error` for business errors of the worker plane. `reason` may be None for
+    the few answers that have none.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        reason: str | None,
+        message: str | None,
+        *,
+        text_key: str = "message",
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+        **fields: Any,
+    ) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.headers = headers
+        self.body: dict[str, Any] = {}
+        if message is not None:
+            self.body[text_key] = message
+        if reason is not None:
+            self.body["reason"] = reason
+        self.body.update(fields)
+
+
+class ValidationFailed(ApiError):
+    """422 `validation_failed` with the same texts under `errors` and `validation_errors`."""
+
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        first = next((texts[0] for texts in errors.values() if texts), "The request is invalid.")
+        super().__init__(422, "validation_failed", first, errors=errors, validation_errors=errors)
+
+
+def worker_error(status: int, reason: str, error: str, **fields: Any) -> ApiError:
+    """A business error of the worker plane, whose text stands under `error` (worker-protocol 2.4)."""
+    return ApiError(status, reason, error, text_key="error", **fields)
+
+
+def unavailable() -> ApiError:
+    """503 with a retry hint: the store or the run's node cannot be reached just now; the request may be repeated."""
+    return ApiError(
+        503,
+        "service_unavailable",
+        "The service is temporarily unavailable; the request can be repeated.",
+        headers=((b"retry-after", b"1"),),
+    )

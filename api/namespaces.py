@@ -1,0 +1,80 @@
+"""Namespaces (control-plane 4)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from api.call import Answer, Call
+from api.errors import ApiError
+from api.times import now_micros, ts0
+from api.validation import Fields
+from store import namespaces
+from store.namespaces import Namespace
+
+_NAME = re.compile(r"[a-zA-Z0-9._-]+\Z")
+
+
+def _resource(namespace: Namespace) -> dict[str, Any]:
+    return {
+        "name": namespace.name,
+        "description": namespace.description,
+        "retention_days": namespace.retention_days,
+        "status": namespace.status,
+        "external_payload_storage": namespace.external_payload_storage,
+        "created_at": ts0(namespace.created_at),
+        "updated_at": ts0(namespace.updated_at),
+    }
+
+
+def _not_found(name: str) -> ApiError:
+    return ApiError(404, "namespace_not_found", f"Namespace [{name}] not found.", namespace=name)
+
+
+async def index(call: Call) -> Answer:
+    """GET /api/namespaces: all of them, in creation order."""
+    found = await namespaces.listing(call.services.db)
+    return Answer(200, {"namespaces": [_resource(namespace) for namespace in found]})
+
+
+async def show(call: Call) -> Answer:
+    """GET /api/namespaces/{namespace}."""
+    name = call.path["namespace"].lower()
+    namespace = await namespaces.get(call.services.db, name)
+    if namespace is None:
+        raise _not_found(name)
+    return Answer(200, _resource(namespace))
+
+
+async def store(call: Call) -> Answer:
+    """POST /api/namespaces."""
+    fields = Fields(call.body)
+    name = fields.required_text("name", longest=128, pattern=_NAME).lower()
+    description = fields.text("description", longest=1000)
+    default_days = call.services.settings.history_retention_days
+    days = fields.integer("retention_days", low=1, high=365, default=default_days)
+    fields.check()
+    db = call.services.db
+    if not await namespaces.create(db, name, description, days or default_days, now_micros()):
+        raise ApiError(409, "namespace_already_exists", "Namespace already exists.", namespace=name)
+    call.services.namespaces.forget(name)
+    namespace = await namespaces.get(db, name)
+    if namespace is None:
+        raise _not_found(name)
+    return Answer(201, _resource(namespace))
+
+
+async def update(call: Call) -> Answer:
+    """PUT /api/namespaces/{namespace}: null or absent fields keep their value."""
+    name = call.path["namespace"].lower()
+    db = call.services.db
+    if await namespaces.get(db, name) is None:
+        raise _not_found(name)
+    fields = Fields(call.body)
+    description = fields.text("description", longest=1000)
+    days = fields.integer("retention_days", low=1, high=365)
+    fields.check()
+    namespace = await namespaces.update(db, name, description, days, now_micros())
+    if namespace is None:
+        raise _not_found(name)
+    return Answer(200, _resource(namespace))

@@ -1,0 +1,142 @@
+"""What both polls share: the checks every poll makes, parking, and a client that leaves (worker-protocol 3.6, 4.2)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from actors.queue.poll import WORKFLOW, Poll
+from api.body import Disconnected
+from api.call import Call, Receive
+from api.errors import worker_error
+from api.registry import Registration
+from api.validation import Fields
+
+if TYPE_CHECKING:
+    from actors.engine import Parked
+
+EMPTY = b'{"task":null}'
+EMPTY_DRAINING = b'{"task":null,"poll_status":"draining"}'
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class PollRequest:
+    """The fields of a poll."""
+
+    worker_id: str
+    task_queue: str
+    build_id: str | None
+    poll_request_id: str | None
+    history_page_size: int
+    accept_history_encoding: str
+
+
+def read_poll(call: Call) -> PollRequest:
+    """The poll's fields; raises ValidationFailed."""
+    settings = call.services.settings
+    fields = Fields(call.body)
+    request = PollRequest(
+        worker_id=fields.required_text("worker_id"),
+        task_queue=fields.required_text("task_queue"),
+        build_id=fields.text("build_id"),
+        poll_request_id=fields.text("poll_request_id"),
+        history_page_size=page_size(fields, settings.history_page_size_default, settings.history_page_size_max),
+        accept_history_encoding=fields.text("accept_history_encoding", longest=64) or "",
+    )
+    fields.check()
+    return request
+
+
+def page_size(fields: Fields, default: int, most: int) -> int:
+    """`history_page_size`: 1..1000, reduced to the configured maximum."""
+    return min(fields.integer("history_page_size", low=1, high=1000, default=default) or default, most)
+
+
+async def registered(call: Call, request: PollRequest) -> Registration:
+    """The polling worker's registration; raises the errors of worker-protocol 3.6."""
+    workers = call.services.workers
+    registration = workers.cached(call.namespace, request.worker_id) or await workers.get(call.namespace, request.worker_id)
+    worker_id = request.worker_id
+    if registration is None:
+        raise worker_error(412, "worker_not_registered", f"Worker [{worker_id}] is not registered.", worker_id=worker_id)
+    worker = registration.worker
+    if worker.task_queue != request.task_queue:
+        raise worker_error(
+            409,
+            "task_queue_mismatch",
+            "The worker is registered for another task queue.",
+            worker_id=worker_id,
+            registered_task_queue=worker.task_queue,
+            requested_task_queue=request.task_queue,
+        )
+    if worker.build_id and request.build_id and worker.build_id != request.build_id:
+        raise worker_error(
+            409,
+            "build_id_mismatch",
+            "The worker is registered with another build id.",
+            worker_id=worker_id,
+            registered_build_id=worker.build_id,
+            requested_build_id=request.build_id,
+        )
+    return registration
+
+
+async def poll(call: Call, request: PollRequest, kind: str) -> Any:
+    """Parks the poll; the grant, or the body of an empty answer. Raises Disconnected when the client left meanwhile."""
+    services = call.services
+    registration = await registered(call, request)
+    services.workers.contact(call.namespace, request.worker_id)
+    if services.draining:
+        return EMPTY
+    profile = registration.workflow_profile if kind == WORKFLOW else registration.activity_profile
+    draining = registration.worker.status == "draining"
+    if draining:
+        # Held like any other poll, but no task ever suits it.
+        profile = type(profile)(profile.worker_id, profile.build_id, _NOTHING, profile.dialect)
+    parked = services.engine.poll(
+        Poll(
+            namespace=call.namespace,
+            queue=request.task_queue,
+            kind=kind,
+            worker=profile,
+            timeout_seconds=services.settings.poll_timeout_seconds,
+            poll_request_id=request.poll_request_id,
+            history_page_size=request.history_page_size,
+        )
+    )
+    grant = await outcome(parked, call.receive)
+    if grant is None:
+        return EMPTY_DRAINING if draining else EMPTY
+    return grant
+
+
+async def outcome(parked: Parked, receive: Receive) -> Any:
+    """What a parked poll comes to. A client that leaves gives its place, or the lease it just got, back at once."""
+    future = parked.future
+    if future.done():
+        return future.result()
+    waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(_: Any) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    watcher = asyncio.ensure_future(receive())
+    watcher.add_done_callback(wake)
+    future.add_done_callback(wake)
+    try:
+        await waiter
+        if watcher.done():
+            raise Disconnected
+        return future.result()
+    except (Disconnected, asyncio.CancelledError):
+        parked.abandon()
+        raise
+    finally:
+        if not watcher.cancel():
+            with contextlib.suppress(Exception, asyncio.CancelledError):
+                watcher.result()

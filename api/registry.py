@@ -1,0 +1,154 @@
+"""The worker registrations as polls see them: remembered per node, contacts written back in bulk.
+
+A poll reads nothing from Postgres: a registration is kept for ten seconds, or until another node says that it changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from actors.queue.poll import WorkerProfile
+from api.times import now_micros
+from store import workers
+from store.errors import StoreError
+from store.pool import Database
+from store.workers import Contact, Worker
+
+TOPIC = "workers"
+
+_REMEMBER_SECONDS = 10.0
+_FLUSH_SECONDS = 3.0
+_MAX_REMEMBERED = 100_000
+_PYTHON_04 = "durable-workflow-python/0."
+
+
+class Broadcaster(Protocol):
+    """Tells the other nodes that something changed (bus.broadcast.Broadcast)."""
+
+    def broadcast(self, topic: str, payload: bytes) -> bool: ...
+
+    def on_broadcast(self, topic: str, handler: Any) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One registered worker and what its polls may be given."""
+
+    worker: Worker
+    workflow_profile: WorkerProfile
+    activity_profile: WorkerProfile
+
+
+def _types(own: list[str] | None, other: list[str] | None) -> frozenset[str] | None:
+    """Which types a worker takes (worker-protocol 3.3): None all, empty none."""
+    if own is None or (not own and not other):
+        return None
+    return frozenset(own)
+
+
+def dialect_of(worker: Worker) -> str:
+    """The client generation of a worker: "0.4" for the Python SDK of that line, "" for everybody else."""
+    sdk = worker.sdk_version or ""
+    return "0.4" if worker.runtime == "python" and sdk.startswith(_PYTHON_04) else ""
+
+
+def _registration(worker: Worker) -> Registration:
+    workflows, activities = worker.supported_workflow_types, worker.supported_activity_types
+    dialect = dialect_of(worker)
+    return Registration(
+        worker,
+        WorkerProfile(worker.worker_id, worker.build_id, _types(workflows, activities), dialect),
+        WorkerProfile(worker.worker_id, worker.build_id, _types(activities, workflows), dialect),
+    )
+
+
+class WorkerRegistry:
+    """Registrations by (namespace, worker id). `start()`/`stop()` run the write-back of contact times."""
+
+    def __init__(self, db: Database, broadcaster: Broadcaster | None = None) -> None:
+        self._db = db
+        self._broadcaster = broadcaster
+        self._known: dict[tuple[str, str], tuple[Registration, float]] = {}
+        self._contacts: dict[tuple[str, str], int] = {}
+        self._task: asyncio.Task[None] | None = None
+        if broadcaster is not None:
+            broadcaster.on_broadcast(TOPIC, self._changed_elsewhere)
+
+    async def start(self) -> None:
+        """Begins writing contact times back every few seconds."""
+        self._task = asyncio.create_task(self._keep_flushing(), name="worker contacts")
+
+    async def stop(self) -> None:
+        """Writes what is left and ends."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        with contextlib.suppress(StoreError):
+            await self.flush()
+
+    def cached(self, namespace: str, worker_id: str) -> Registration | None:
+        """The registration if it is fresh in memory."""
+        entry = self._known.get((namespace, worker_id))
+        if entry is not None and entry[1] > time.monotonic():
+            return entry[0]
+        return None
+
+    async def get(self, namespace: str, worker_id: str) -> Registration | None:
+        """The registration, read from the store when it is not fresh in memory. None: there is none."""
+        registration = self.cached(namespace, worker_id)
+        if registration is not None:
+            return registration
+        worker = await workers.get(self._db, namespace, worker_id)
+        if worker is None:
+            self._known.pop((namespace, worker_id), None)
+            return None
+        registration = _registration(worker)
+        if len(self._known) >= _MAX_REMEMBERED:
+            self._known.clear()
+        self._known[(namespace, worker_id)] = (registration, time.monotonic() + _REMEMBER_SECONDS)
+        return registration
+
+    def contact(self, namespace: str, worker_id: str) -> None:
+        """Notes that the worker was in contact just now."""
+        self._contacts[(namespace, worker_id)] = now_micros()
+
+    def last_contact(self, namespace: str, worker_id: str) -> int:
+        """The contact noted here and not yet written back, 0 when none."""
+        return self._contacts.get((namespace, worker_id), 0)
+
+    def changed(self, namespace: str, worker_id: str) -> None:
+        """Forgets a registration that was just written or deleted, here and on the other nodes."""
+        self._known.pop((namespace, worker_id), None)
+        self._contacts.pop((namespace, worker_id), None)
+        if self._broadcaster is not None:
+            self._broadcaster.broadcast(TOPIC, msgspec.json.encode([namespace, worker_id]))
+
+    def _changed_elsewhere(self, _sender: str, payload: bytes) -> None:
+        with contextlib.suppress(msgspec.MsgspecError):
+            namespace, worker_id = msgspec.json.decode(payload, type=tuple[str, str])
+            self._known.pop((namespace, worker_id), None)
+
+    async def flush(self) -> None:
+        """Writes the noted contact times in one statement."""
+        if not self._contacts:
+            return
+        contacts, self._contacts = self._contacts, {}
+        try:
+            await workers.touch(self._db, [Contact(namespace, worker_id, at) for (namespace, worker_id), at in contacts.items()])
+        except StoreError:
+            self._contacts = {**contacts, **self._contacts}
+            raise
+
+    async def _keep_flushing(self) -> None:
+        while True:
+            await asyncio.sleep(_FLUSH_SECONDS)
+            with contextlib.suppress(StoreError):
+                await self.flush()

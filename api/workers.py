@@ -1,0 +1,281 @@
+"""Workers: registration and heartbeat on the worker plane, list, describe and delete on the control plane.
+
+Contract: worker-protocol 3, control-plane 7.1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from api.call import Answer, Call, Services
+from api.errors import ApiError, worker_error
+from api.ids import new_ulid
+from api.times import now_micros, ts
+from api.validation import Fields, label
+from store import workers
+from store.workers import Contact, Worker
+
+RUNTIMES = ("php", "python", "typescript", "go", "java", "external", "rust")
+
+_DEFAULT_CONCURRENCY = 100
+_MAX_INT4 = 2_147_483_647
+_LONGEST_HEARTBEAT_SECONDS = 3600
+
+_SLOTS = {
+    "workflow_available": "max_concurrent_workflow_tasks",
+    "activity_available": "max_concurrent_activity_tasks",
+    "session_available": "max_concurrent_activity_tasks",
+}
+
+_NO_RETENTION = {"throttled": True, "processed": 0, "pruned": 0, "skipped": 0, "failed": 0}
+
+
+def is_stale(worker: Worker, now: int, stale_after_seconds: int) -> bool:
+    """Whether the last contact is longer ago than `stale_after_seconds`. `now`: microseconds."""
+    return now - worker.last_heartbeat_at > stale_after_seconds * 1_000_000
+
+
+# -- worker plane ------------------------------------------------------------------------------------------------------
+
+
+async def register(call: Call) -> Answer:
+    """POST /api/worker/register: creates or replaces a registration, 201."""
+    services = call.services
+    fields = Fields(call.body)
+    worker_id = fields.text("worker_id") or new_ulid().upper()
+    task_queue = fields.required_text("task_queue")
+    runtime = fields.choice("runtime", RUNTIMES)
+    if runtime is None and "runtime" not in fields.errors:
+        fields.missing("runtime")
+    fingerprints = _fingerprints(fields)
+    workflow_types = fields.strings("supported_workflow_types")
+    activity_types = fields.strings("supported_activity_types")
+    most = {
+        name: fields.integer(name, low=1, high=_MAX_INT4, default=_DEFAULT_CONCURRENCY) or _DEFAULT_CONCURRENCY
+        for name in ("max_concurrent_workflow_tasks", "max_concurrent_activity_tasks")
+    }
+    sdk_version = fields.text("sdk_version", longest=64)
+    build_id = fields.text("build_id")
+    capabilities = fields.strings("capabilities") or []
+    slots = _slots(fields, most)
+    metrics = _metrics(fields)
+    wish = _heartbeat_wish(fields)
+    fields.check()
+    now = now_micros()
+    worker = Worker(
+        namespace=call.namespace,
+        worker_id=worker_id,
+        task_queue=task_queue,
+        runtime=runtime or "",
+        sdk_version=sdk_version,
+        build_id=build_id,
+        supported_workflow_types=workflow_types,
+        workflow_definition_fingerprints=fingerprints,
+        supported_activity_types=activity_types,
+        max_concurrent_workflow_tasks=most["max_concurrent_workflow_tasks"],
+        max_concurrent_activity_tasks=most["max_concurrent_activity_tasks"],
+        capabilities=capabilities,
+        task_slots=slots,
+        process_metrics=metrics,
+        heartbeat_interval_seconds=wish,
+        status="active",
+        last_heartbeat_at=now,
+        registered_at=now,
+        updated_at=now,
+    )
+    await _store(services, worker, now)
+    services.workers.changed(call.namespace, worker_id)
+    return Answer(
+        201,
+        {
+            "worker_id": worker_id,
+            "registered": True,
+            "task_queue": task_queue,
+            "runtime": runtime,
+            "status": "active",
+            "heartbeat_interval_seconds": wish or services.settings.heartbeat_interval_seconds,
+            "stale_after_seconds": services.settings.worker_stale_after_seconds,
+        },
+    )
+
+
+async def heartbeat(call: Call) -> Answer:
+    """POST /api/worker/heartbeat: liveness, slots and metrics of a registered worker."""
+    services = call.services
+    fields = Fields(call.body)
+    worker_id = fields.required_text("worker_id")
+    fields.object("task_slots")
+    metrics = _metrics(fields)
+    wish = _heartbeat_wish(fields)
+    fields.check()
+    registration = await services.workers.get(call.namespace, worker_id)
+    if registration is None:
+        raise _not_registered(404, worker_id)
+    worker = registration.worker
+    slots = _slots(
+        fields,
+        {
+            "max_concurrent_workflow_tasks": worker.max_concurrent_workflow_tasks,
+            "max_concurrent_activity_tasks": worker.max_concurrent_activity_tasks,
+        },
+    )
+    fields.check()
+    contact = Contact(call.namespace, worker_id, now_micros(), slots, metrics, heartbeat_interval_seconds=wish)
+    if not await workers.touch(services.db, [contact]):
+        services.workers.changed(call.namespace, worker_id)
+        raise _not_registered(404, worker_id)
+    return Answer(
+        200,
+        {
+            "worker_id": worker_id,
+            "acknowledged": True,
+            "retention": _NO_RETENTION,
+            "status": worker.status,
+            "heartbeat_interval_seconds": wish
+            or worker.heartbeat_interval_seconds
+            or services.settings.heartbeat_interval_seconds,
+            "stale_after_seconds": services.settings.worker_stale_after_seconds,
+        },
+    )
+
+
+def _not_registered(status: int, worker_id: str) -> ApiError:
+    return worker_error(status, "worker_not_registered", f"Worker [{worker_id}] is not registered.", worker_id=worker_id)
+
+
+def _fingerprints(fields: Fields) -> dict[str, str]:
+    found: dict[str, str] = {}
+    name = "workflow_definition_fingerprints"
+    for key, value in (fields.object(name) or {}).items():
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            fields.fault(f"{name}.{key}", f"The {label(name)}.{key} field must be a string.")
+        elif len(value.strip()) > 255:
+            fields.fault(f"{name}.{key}", f"The {label(name)}.{key} field must not be greater than 255 characters.")
+        elif key.strip() and value.strip():
+            found[key.strip()] = value.strip()
+    return found
+
+
+def _slots(fields: Fields, most: dict[str, int]) -> dict[str, Any] | None:
+    """The task slots of a request, clamped to what the worker can run; None when it sent none."""
+    sent = fields.object("task_slots")
+    if sent is None:
+        return None
+    reader = Fields(sent, fields.prefix + "task_slots.", fields.errors)
+    slots: dict[str, Any] = {}
+    for name, limit in _SLOTS.items():
+        number = reader.integer(name)
+        slots[name] = None if number is None else min(max(number, 0), most[limit])
+    return slots
+
+
+def _metrics(fields: Fields) -> dict[str, Any] | None:
+    metrics = fields.object("process_metrics")
+    fields.storable("process_metrics")
+    return metrics
+
+
+def _heartbeat_wish(fields: Fields) -> int | None:
+    number = fields.integer("heartbeat_interval_seconds")
+    return None if number is None else min(max(number, 1), _LONGEST_HEARTBEAT_SECONDS)
+
+
+async def _store(services: Services, worker: Worker, now: int) -> None:
+    """Writes the registration under the fingerprint rule (worker-protocol 3.2), or raises 409 and stores nothing."""
+    stale_after = services.settings.worker_stale_after_seconds
+    noted = services.workers.last_contact(worker.namespace, worker.worker_id)
+
+    def decide(stored: Worker | None) -> Worker:
+        if stored is None:
+            return worker
+        if noted <= now - stale_after * 1_000_000 and is_stale(stored, now, stale_after):
+            return worker
+        before, given = stored.workflow_definition_fingerprints, worker.workflow_definition_fingerprints
+        for name in sorted(given):
+            if before.get(name, given[name]) != given[name]:
+                raise worker_error(
+                    409,
+                    "workflow_definition_changed",
+                    f"The definition of workflow type [{name}] differs from the one this worker registered.",
+                    workflow_type=name,
+                    remediation="Register the changed definition under a new worker_id.",
+                )
+        types = worker.supported_workflow_types
+        kept = {name: text for name, text in before.items() if types is None or name in types}
+        worker.workflow_definition_fingerprints = {**kept, **given}
+        return worker
+
+    await workers.register(services.db, worker.namespace, worker.worker_id, decide)
+
+
+# -- control plane -----------------------------------------------------------------------------------------------------
+
+
+def _item(worker: Worker, status: str) -> dict[str, Any]:
+    return {
+        "worker_id": worker.worker_id,
+        "namespace": worker.namespace,
+        "task_queue": worker.task_queue,
+        "runtime": worker.runtime,
+        "sdk_version": worker.sdk_version,
+        "build_id": worker.build_id,
+        "supported_workflow_types": worker.supported_workflow_types or [],
+        "workflow_definition_fingerprints": worker.workflow_definition_fingerprints,
+        "supported_activity_types": worker.supported_activity_types or [],
+        "max_concurrent_workflow_tasks": worker.max_concurrent_workflow_tasks,
+        "max_concurrent_activity_tasks": worker.max_concurrent_activity_tasks,
+        "status": status,
+        "heartbeat_interval_seconds": worker.heartbeat_interval_seconds,
+        "task_slots": worker.task_slots,
+        "process_metrics": worker.process_metrics,
+        "last_heartbeat_at": ts(worker.last_heartbeat_at),
+        "registered_at": ts(worker.registered_at),
+        "updated_at": ts(worker.updated_at),
+    }
+
+
+def _shown(call: Call, worker: Worker) -> dict[str, Any]:
+    """A list item with the effective status; contacts not yet written back count."""
+    services = call.services
+    worker.last_heartbeat_at = max(worker.last_heartbeat_at, services.workers.last_contact(worker.namespace, worker.worker_id))
+    stale = is_stale(worker, now_micros(), services.settings.worker_stale_after_seconds)
+    return _item(worker, "stale" if stale else worker.status)
+
+
+def _not_found(call: Call) -> ApiError:
+    worker_id = call.path["worker_id"]
+    return ApiError(404, "worker_not_found", f"Worker [{worker_id}] not found in namespace [{call.namespace}].")
+
+
+async def index(call: Call) -> Answer:
+    """GET /api/workers: by task queue and effective status, last heartbeat first."""
+    query = call.query()
+    task_queue = query.get("task_queue", "").strip()
+    status = query.get("status", "").strip()
+    items = [
+        _shown(call, worker)
+        for worker in await workers.listing(call.services.db, call.namespace, task_queue or None)
+    ]
+    items.sort(key=lambda item: (item["last_heartbeat_at"], item["worker_id"]), reverse=True)
+    shown = [item for item in items if not status or item["status"] == status]
+    stale_after = call.services.settings.worker_stale_after_seconds
+    return Answer(200, {"namespace": call.namespace, "workers": shown, "stale_after_seconds": stale_after})
+
+
+async def show(call: Call) -> Answer:
+    """GET /api/workers/{worker_id}."""
+    worker = await workers.get(call.services.db, call.namespace, call.path["worker_id"])
+    if worker is None:
+        raise _not_found(call)
+    return Answer(200, _shown(call, worker))
+
+
+async def destroy(call: Call) -> Answer:
+    """DELETE /api/workers/{worker_id}."""
+    worker_id = call.path["worker_id"]
+    if not await workers.delete(call.services.db, call.namespace, worker_id):
+        raise _not_found(call)
+    call.services.workers.changed(call.namespace, worker_id)
+    return Answer(200, {"worker_id": worker_id, "outcome": "deregistered"})

@@ -1,0 +1,243 @@
+"""Workflow tasks on the worker plane: poll, history page, heartbeat, complete, fail (worker-protocol 4)."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import msgspec
+
+from actors.queue.poll import WORKFLOW
+from actors.run.commands import CompleteWorkflowTask, FailWorkflowTask, HeartbeatWorkflowTask, ReadHistoryPage
+from actors.run.replies import (
+    HistoryPage,
+    Refused,
+    WorkflowTaskCompleted,
+    WorkflowTaskFailed,
+    WorkflowTaskGrant,
+    WorkflowTaskRenewed,
+)
+from api import page_tokens
+from api.call import Answer, Call
+from api.compression import compress
+from api.envelope import encode
+from api.errors import ValidationFailed
+from api.polls import page_size, poll, read_poll
+from api.refusals import workflow_task_refused
+from api.steps import read_steps, scope_errors
+from api.times import ts
+from api.validation import Fields
+
+COMPRESSION_THRESHOLD_EVENTS = 50
+
+_MAX_ATTEMPT = 2_147_483_647
+
+# The 20 resume fields, all null for a first task (worker-protocol 4.4).
+_RESUME: dict[str, Any] = dict.fromkeys(
+    (
+        "workflow_wait_kind",
+        "open_wait_id",
+        "resume_source_kind",
+        "resume_source_id",
+        "workflow_update_id",
+        "workflow_signal_id",
+        "signal_name",
+        "signal_wait_id",
+        "workflow_command_id",
+        "activity_execution_id",
+        "activity_attempt_id",
+        "activity_type",
+        "child_call_id",
+        "child_workflow_run_id",
+        "workflow_sequence",
+        "workflow_event_type",
+        "timer_id",
+        "condition_wait_id",
+        "condition_key",
+        "condition_definition_fingerprint",
+    )
+)
+
+
+def _events(events: bytes, count: int, accepted: str) -> dict[str, Any]:
+    """The history fields of a task or page, compressed when asked for and worth it (worker-protocol 4.6)."""
+    if accepted and count >= COMPRESSION_THRESHOLD_EVENTS:
+        names = {name.split(";")[0].strip() for name in accepted.lower().split(",")}
+        encoding = "gzip" if "gzip" in names else "deflate" if "deflate" in names else None
+        if encoding is not None:
+            return {
+                "history_events": [],
+                "history_events_compressed": base64.b64encode(compress(events, encoding)).decode(),
+                "history_events_encoding": encoding,
+            }
+    return {"history_events": msgspec.Raw(events)}
+
+
+def _token(next_after: int | None) -> str | None:
+    return None if next_after is None else page_tokens.encode(next_after)
+
+
+def task_object(grant: WorkflowTaskGrant, accepted_encoding: str) -> dict[str, Any]:
+    """The task of a poll answer (worker-protocol 4.4)."""
+    return {
+        "task_id": grant.task_id,
+        "workflow_id": grant.workflow_id,
+        "run_id": grant.run_id,
+        "workflow_task_attempt": grant.workflow_task_attempt,
+        "workflow_type": grant.workflow_type,
+        "payload_codec": grant.payload_codec,
+        "arguments": msgspec.Raw(grant.arguments) if grant.arguments else None,
+        "run_status": grant.run_status,
+        "last_history_sequence": grant.last_history_sequence,
+        **grant.budget,
+        **_events(grant.history_events, grant.history_count, accepted_encoding),
+        "total_history_events": grant.last_history_sequence,
+        "next_history_page_token": _token(grant.next_after),
+        "task_queue": grant.task_queue,
+        "connection": None,
+        "compatibility": grant.compatibility,
+        "lease_owner": grant.lease_owner,
+        "lease_expires_at": ts(grant.lease_expires_at),
+        **_RESUME,
+        **grant.resume,
+    }
+
+
+async def poll_task(call: Call) -> Answer:
+    """POST /api/worker/workflow-tasks/poll."""
+    request = read_poll(call)
+    grant = await poll(call, request, WORKFLOW)
+    if isinstance(grant, bytes):
+        return Answer(200, grant)
+    return Answer(200, encode({"task": task_object(grant, request.accept_history_encoding)}))
+
+
+def _guard(fields: Fields) -> tuple[str, int]:
+    """`lease_owner` and `workflow_task_attempt`, which every call on a leased task carries."""
+    owner = fields.required_text("lease_owner")
+    attempt = fields.integer("workflow_task_attempt", low=1, high=_MAX_ATTEMPT, required=True)
+    return owner, attempt or 0
+
+
+async def history_page(call: Call) -> Answer:
+    """POST /api/worker/workflow-tasks/{task_id}/history."""
+    settings = call.services.settings
+    task_id = call.path["task_id"]
+    fields = Fields(call.body)
+    owner, attempt = _guard(fields)
+    token = fields.required_text("next_history_page_token", longest=None)
+    size = page_size(fields, settings.history_page_size_default, settings.history_page_size_max)
+    accepted = fields.text("accept_history_encoding", longest=64) or ""
+    fields.check()
+    after = page_tokens.decode(token)
+    # An unreadable token is answered only to the owner of the lease, so the fence is asked in any case.
+    command = ReadHistoryPage(task_id, owner, attempt, after or 0, 1 if after is None else size)
+    reply = await call.services.engine.ask_task(call.namespace, task_id, command)
+    if isinstance(reply, Refused):
+        return workflow_task_refused(reply, task_id, attempt)
+    if after is None:
+        body = {"task_id": task_id, "error": "The page token is not readable.", "reason": "invalid_page_token"}
+        return Answer(400, body)
+    assert isinstance(reply, HistoryPage)
+    return Answer(
+        200,
+        {
+            "task_id": task_id,
+            "workflow_task_attempt": attempt,
+            **_events(reply.events, reply.count, accepted),
+            "total_history_events": reply.total,
+            "next_history_page_token": _token(reply.next_after),
+        },
+    )
+
+
+async def heartbeat(call: Call) -> Answer:
+    """POST /api/worker/workflow-tasks/{task_id}/heartbeat: extends the lease."""
+    task_id = call.path["task_id"]
+    fields = Fields(call.body)
+    owner, attempt = _guard(fields)
+    fields.check()
+    reply = await call.services.engine.ask_task(call.namespace, task_id, HeartbeatWorkflowTask(task_id, owner, attempt))
+    if isinstance(reply, Refused):
+        return workflow_task_refused(reply, task_id, attempt)
+    assert isinstance(reply, WorkflowTaskRenewed)
+    return Answer(
+        200,
+        {
+            "task_id": task_id,
+            "workflow_task_attempt": attempt,
+            "lease_owner": owner,
+            "renewed": True,
+            "lease_expires_at": ts(reply.lease_expires_at),
+            "run_status": reply.run_status,
+            "task_status": "leased",
+            "reason": None,
+        },
+    )
+
+
+async def complete(call: Call) -> Answer:
+    """POST /api/worker/workflow-tasks/{task_id}/complete: all commands are applied, or none."""
+    task_id = call.path["task_id"]
+    fields = Fields(call.body)
+    owner, attempt = _guard(fields)
+    commands = scope_errors(call.body.get("commands"), fields.errors)
+    fields.check()
+    engine = call.services.engine
+    faults: dict[str, list[str]] = {}
+    steps = read_steps(commands, faults)
+    if faults:
+        # Faults of content are told to the owner of the lease only: ask the fence, change nothing.
+        fence = await engine.ask_task(call.namespace, task_id, ReadHistoryPage(task_id, owner, attempt, 0, 1))
+        if isinstance(fence, Refused):
+            return workflow_task_refused(fence, task_id, attempt, "completed")
+        raise ValidationFailed(faults)
+    reply = await engine.ask_task(call.namespace, task_id, CompleteWorkflowTask(task_id, owner, attempt, steps))
+    if isinstance(reply, Refused):
+        return workflow_task_refused(reply, task_id, attempt, "completed")
+    assert isinstance(reply, WorkflowTaskCompleted)
+    return Answer(
+        200,
+        {
+            "task_id": task_id,
+            "workflow_task_attempt": attempt,
+            "outcome": "completed",
+            "recorded": True,
+            "run_id": reply.run_id,
+            "run_status": reply.run_status,
+            "created_task_ids": reply.created_task_ids,
+            "reason": None,
+        },
+    )
+
+
+async def fail(call: Call) -> Answer:
+    """POST /api/worker/workflow-tasks/{task_id}/fail: this attempt failed, not the workflow."""
+    task_id = call.path["task_id"]
+    fields = Fields(call.body)
+    owner, attempt = _guard(fields)
+    sent = fields.object("failure")
+    if sent is None and "failure" not in fields.errors:
+        fields.missing("failure")
+    failure = Fields(sent or {}, "failure.", fields.errors)
+    message = failure.free_text("message", required=sent is not None) or ""
+    kind = failure.free_text("type")
+    trace = failure.free_text("stack_trace")
+    fields.check()
+    reply = await call.services.engine.ask_task(
+        call.namespace, task_id, FailWorkflowTask(task_id, owner, attempt, message, kind, trace)
+    )
+    if isinstance(reply, Refused):
+        return workflow_task_refused(reply, task_id, attempt, "failed")
+    assert isinstance(reply, WorkflowTaskFailed)
+    return Answer(
+        200,
+        {
+            "task_id": task_id,
+            "workflow_task_attempt": attempt,
+            "outcome": "failed",
+            "recorded": True,
+            "reason": None,
+            "next_task_id": None,
+        },
+    )

@@ -1,0 +1,31 @@
+"""What a benchmark run is told: shared by the runner and the load generator, passed between them as JSON."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Options(Struct, frozen=True):
+    """Times are seconds. `urls` are the nodes the load is spread over; the load generator gets them from the runner."""
+
+    urls: tuple[str, ...] = ()
+    token: str = "dev-token"
+    namespace: str = "default"
+    warmup: float = 5.0
+    """Load before the measured window opens."""
+    duration: float = 20.0
+    """Length of the measured window (the idle workload rounds it up to whole poll holds)."""
+    in_flight: int = 64
+    """Closed loop: workflows open at a time."""
+    workers: int = 4
+    """Registered workers, each on a task queue of its own."""
+    polls: int = 8
+    """Connections of each worker and family (workflow, activity) that poll, work and complete in a loop."""
+    rate: float = 20.0
+    """Open loop: starts per second."""
+    parked: int = 2000
+    """Idle: polls held."""
+    payload_bytes: int = 1024
+    """Length of the text that goes through the workflow's input, the activity's argument and its result."""
+    patience: float = 30.0
+    """A workflow that takes longer to complete counts as failed."""

@@ -1,0 +1,30 @@
+"""The workloads by name. One small module each: how load is made, and which numbers and targets its report shows."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from bench.rows import Result, Row
+from bench.stage import Stage
+from bench.workloads.idle import Idle
+from bench.workloads.latency import Latency
+from bench.workloads.standard import Standard
+
+
+class Workload(Protocol):
+    """What the runner and the load generator need to know of a workload."""
+
+    name: str
+    nodes: int
+    """Node processes it runs against."""
+
+    async def run(self, stage: Stage) -> dict[str, Any]:
+        """Make the load, with exactly one `stage.window`; returns numbers of its own to add to the result."""
+
+    def rows(self, result: Result, others: dict[str, Result]) -> list[Row]:
+        """The report's rows; `others` are the results of the workloads run before, by name."""
+
+
+_ALL: tuple[Workload, ...] = (Standard("standard", nodes=1), Standard("standard2", nodes=2), Latency(), Idle())
+
+WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _ALL}

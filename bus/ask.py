@@ -1,0 +1,281 @@
+"""Ask another node and wait for its answer; tell it something without waiting.
+
+One wildcard subscription receives all replies; an ask in flight is one future in one dict, and one timer for all of
+them ends those whose time is over. Ten thousand parked polls cost ten thousand futures, no tasks and no timers.
+
+A reply's first byte says what it is: `0` the answer, `1` more of it follows (answers larger than NATS' message limit
+travel in parts), `2` the handler raised (text follows).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from bus.connection import Bus
+from bus.errors import HandlerFailed, OutcomeUnknown, Unreachable
+
+_log = logging.getLogger(__name__)
+
+AskHandler = Callable[[bytes], Awaitable[bytes]]
+
+_DONE = 0
+_MORE = 1
+_FAILED = 2
+_TICK_SECONDS = 0.05
+_MAX_WITHDRAWN = 100_000
+
+
+@dataclass(slots=True)
+class _Pending:
+    """An ask in flight."""
+
+    node_id: str
+    future: asyncio.Future[bytes]
+    tick: int  # when its time is over
+
+
+class Ask:
+    """Request and reply between nodes, both ends.
+
+    An ask that ends without its answer (time-out, cancelled caller) is withdrawn: the other node's handler is
+    cancelled. An answer that reaches nobody (it crossed the withdrawal, or its node's connection is away) is handed to
+    `on_undelivered`, so that what it granted can be taken back.
+    """
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._inbox = bus.subjects.inbox(bus.node_id, bus.process)
+        self._inbox_length = len(self._inbox)
+        self._next = 0
+        self._pending: dict[bytes, _Pending] = {}
+        self._ticks: dict[int, set[bytes]] = {}  # tick -> asks that end then
+        self._now_tick = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._parts: dict[bytes, list[bytes]] = {}
+        self._withdrawn: list[tuple[str, bytes]] = []  # to tell once connected again
+        self._handler: AskHandler | None = None
+        self._on_tell: Callable[[bytes], None] | None = None
+        self._undelivered: Callable[[bytes], None] | None = None
+        self._serving: dict[bytes, asyncio.Future[bytes]] = {}  # reply subject -> running handler
+        bus.subscribe(self._inbox + "*", self._on_reply)
+        bus.on_connect(self._connected)
+        bus.on_disconnect(self._disconnected)
+
+    # -- asking -------------------------------------------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """How many asks wait for their answer."""
+        return len(self._pending)
+
+    async def ask(self, node_id: str, payload: bytes, timeout_seconds: float) -> bytes:
+        """Send `payload` to the handler of a node and return its answer.
+
+        Raises Unreachable (certainly not delivered: no session, no such node on NATS, larger than the message limit),
+        OutcomeUnknown (no answer in time, to about 50 ms; session lost; `fail_pending`), HandlerFailed. Cancelling the
+        caller withdraws the ask.
+        """
+        token, future = self._send(node_id, payload, timeout_seconds)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            entry = self._take(token)
+            if entry is not None:
+                self._withdraw(entry.node_id, token)
+            raise
+
+    def start_ask(self, node_id: str, payload: bytes, timeout_seconds: float) -> asyncio.Future[bytes]:
+        """Like `ask`, without a coroutine.
+
+        Raises Unreachable at once or returns the future of the answer. Do not cancel the future.
+        """
+        return self._send(node_id, payload, timeout_seconds)[1]
+
+    def _send(self, node_id: str, payload: bytes, timeout_seconds: float) -> tuple[bytes, asyncio.Future[bytes]]:
+        self._next += 1
+        number = str(self._next)
+        if not self._bus.publish(self._bus.subjects.ask(node_id), payload, self._inbox + number):
+            raise Unreachable("not connected to NATS, or the message is too large")
+        loop = asyncio.get_running_loop()
+        tick = int((loop.time() + timeout_seconds) / _TICK_SECONDS) + 1
+        token = number.encode()
+        future: asyncio.Future[bytes] = loop.create_future()
+        self._pending[token] = _Pending(node_id, future, tick)
+        ending = self._ticks.get(tick)
+        if ending is None:
+            ending = self._ticks[tick] = set()
+        ending.add(token)
+        if self._timer is None:
+            self._now_tick = int(loop.time() / _TICK_SECONDS)
+            self._timer = loop.call_later(_TICK_SECONDS, self._on_timer)
+        return token, future
+
+    def _take(self, token: bytes) -> _Pending | None:
+        entry = self._pending.pop(token, None)
+        if entry is not None:
+            ending = self._ticks[entry.tick]
+            ending.discard(token)
+            if not ending:
+                del self._ticks[entry.tick]
+        return entry
+
+    def _on_timer(self) -> None:
+        loop = asyncio.get_running_loop()
+        tick = int(loop.time() / _TICK_SECONDS)
+        if tick - self._now_tick < len(self._ticks):
+            over = [passed for passed in range(self._now_tick, tick + 1) if passed in self._ticks]
+        else:
+            over = [passed for passed in self._ticks if passed <= tick]
+        self._now_tick = tick
+        for passed in over:
+            for token in tuple(self._ticks[passed]):
+                self._fail(token, "no answer in time", withdraw=True)
+        self._timer = loop.call_later(_TICK_SECONDS, self._on_timer) if self._pending else None
+
+    def _fail(self, token: bytes, text: str, *, withdraw: bool) -> None:
+        entry = self._take(token)
+        if entry is None:
+            return
+        if withdraw:
+            self._withdraw(entry.node_id, token)
+        if not entry.future.done():
+            entry.future.set_exception(OutcomeUnknown(text))
+
+    def _withdraw(self, node_id: str, token: bytes) -> None:
+        self._parts.pop(token, None)
+        sent = self._bus.publish(self._bus.subjects.unask(node_id), self._inbox.encode() + token)
+        if not sent and len(self._withdrawn) < _MAX_WITHDRAWN:
+            self._withdrawn.append((node_id, token))
+
+    def fail_pending(self, node_id: str) -> None:
+        """Settle with a dead node.
+
+        Its unanswered asks end with OutcomeUnknown, and what this node still works on for it is cancelled.
+        """
+        for token in [token for token, entry in self._pending.items() if entry.node_id == node_id]:
+            self._fail(token, f"node {node_id} is gone", withdraw=False)
+        inbox = self._bus.subjects.inbox(node_id).encode()
+        for reply in [reply for reply in self._serving if reply.startswith(inbox)]:
+            self._serving[reply].cancel()
+
+    def _on_reply(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        token = subject[self._inbox_length :]
+        if not body:
+            # Only the server itself sends an empty reply: nobody subscribes to that subject.
+            entry = self._take(token)
+            if entry is not None and not entry.future.done():
+                entry.future.set_exception(Unreachable(f"node {entry.node_id} does not listen"))
+            return
+        kind = body[0]
+        if kind == _MORE:
+            self._parts.setdefault(token, []).append(body[1:])
+            return
+        answer = body[1:]
+        if self._parts:
+            parts = self._parts.pop(token, None)
+            if parts is not None:
+                answer = b"".join([*parts, answer])
+        entry = self._take(token)
+        if entry is None or entry.future.done():
+            if kind == _DONE:
+                self._not_delivered(answer)
+        elif kind == _DONE:
+            entry.future.set_result(answer)
+        else:
+            entry.future.set_exception(HandlerFailed(answer.decode("utf-8", "replace")))
+
+    # -- answering ----------------------------------------------------------------------------------------------------------
+
+    def serve(self, handler: AskHandler) -> None:
+        """Answer the asks of other nodes with `handler(payload)`, many at once.
+
+        A coroutine runs as a task of its own; a handler that returns a future (a parked poll) needs none. The handler
+        is cancelled when the asker withdraws or its node is declared dead.
+        """
+        first = self._handler is None
+        self._handler = handler
+        if first:
+            self._bus.subscribe(self._bus.subjects.ask(self._bus.node_id), self._on_ask)
+            self._bus.subscribe(self._bus.subjects.unask(self._bus.node_id), self._on_unask)
+
+    def on_undelivered(self, handler: Callable[[bytes], None]) -> None:
+        """Call `handler(answer)` on either end for an answer that reached nobody.
+
+        An answer lost inside NATS is not noticed.
+        """
+        self._undelivered = handler
+
+    def _on_ask(self, _subject: bytes, reply: bytes, body: bytes, _headers: bytes | None) -> None:
+        assert self._handler is not None
+        work: asyncio.Future[bytes]
+        try:
+            work = asyncio.ensure_future(self._handler(body))
+        except Exception as error:
+            work = asyncio.get_running_loop().create_future()
+            work.set_exception(error)
+        self._serving[reply] = work
+        work.add_done_callback(lambda done: self._answer(reply, done))
+
+    def _on_unask(self, _subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
+        work = self._serving.get(body)
+        if work is not None:
+            work.cancel()
+
+    def _answer(self, reply: bytes, work: asyncio.Future[bytes]) -> None:
+        del self._serving[reply]
+        if work.cancelled():
+            return
+        subject = reply.decode()
+        error = work.exception()
+        if error is not None:
+            _log.error("the handler of an ask failed", exc_info=error)
+            self._bus.publish(subject, b"\2" + f"{type(error).__name__}: {error}".encode()[:2000])
+            return
+        answer = work.result()
+        most = self._bus.max_payload - 1
+        if len(answer) <= most:
+            sent = self._bus.publish(subject, b"\0" + answer)
+        else:
+            starts = range(0, len(answer), most)
+            sent = all(
+                self._bus.publish(subject, (b"\0" if start + most >= len(answer) else b"\1") + answer[start : start + most])
+                for start in starts
+            )
+        if not sent:
+            self._not_delivered(answer)
+
+    def _not_delivered(self, answer: bytes) -> None:
+        if self._undelivered is not None:
+            self._undelivered(answer)
+
+    # -- one way ------------------------------------------------------------------------------------------------------------
+
+    def tell(self, node_id: str, payload: bytes) -> bool:
+        """Send without an answer. False: certainly not sent; True promises nothing."""
+        return self._bus.publish(self._bus.subjects.tell(node_id), payload)
+
+    def on_tell(self, handler: Callable[[bytes], None]) -> None:
+        """Call the plain, short function `handler(payload)` for what other nodes tell."""
+        first = self._on_tell is None
+        self._on_tell = handler
+        if first:
+            self._bus.subscribe(self._bus.subjects.tell(self._bus.node_id), lambda _s, _r, body, _h: self._told(body))
+
+    def _told(self, body: bytes) -> None:
+        if self._on_tell is not None:
+            self._on_tell(body)
+
+    # -- connection ---------------------------------------------------------------------------------------------------------
+
+    def _connected(self) -> None:
+        withdrawn, self._withdrawn = self._withdrawn, []
+        for node_id, token in withdrawn:
+            self._withdraw(node_id, token)
+
+    def _disconnected(self) -> None:
+        self._parts.clear()
+        for token in tuple(self._pending):
+            self._fail(token, "connection to NATS lost", withdraw=True)

@@ -1,0 +1,188 @@
+"""The command `dw-server`: `bootstrap`, `serve` and `dev`. Contract: configuration-and-security 8.3, 10.1, 10.2."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from node import bootstrap as bootstrapping
+from node import logs
+from node.config import Config, ConfigError
+from node.embedded import EmbeddedError, EmbeddedNats, EmbeddedPostgres
+from node.http import bind
+from node.server import serve as serve_node
+from node.supervisor import Supervisor, node_command
+from node.version import VERSION
+
+DEV_TOKEN = "dev-token"
+DEV_HOST = "127.0.0.1"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="dw-server")
+def main() -> None:
+    """A durable workflow server. Every DW_* environment variable is honoured."""
+
+
+@main.command("bootstrap")
+@click.option("--force", is_flag=True, help="Accepted for compatibility; bootstrap never asks.")
+def bootstrap_command(force: bool) -> None:
+    """Prepare the database: schema, default namespace. Safe to repeat."""
+    config = _config()
+    with ExitStack() as stack:
+        dsn = config.database.dsn
+        if dsn is None:
+            dsn = _embedded_postgres(stack, config.database.embedded_data_dir)
+        try:
+            bootstrapping.run(config, dsn)
+        except bootstrapping.BootstrapFailed as error:
+            _fail(str(error))
+    click.echo("bootstrap: everything is in place")
+
+
+@main.command()
+@click.option("--host", help="Listen address (DW_HTTP_HOST).")
+@click.option("--port", type=click.IntRange(0, 65535), help="Listen port, 0 = any free one (DW_HTTP_PORT).")
+@click.option("--node-id", help="Identity of this node, unique in the cluster (DW_NODE_ID).")
+@click.option("--processes", type=click.IntRange(1, 256), help="Nodes of this machine on one port (DW_HTTP_WORKERS).")
+@click.option("--share-port", is_flag=True, hidden=True)
+def serve(host: str | None, port: int | None, node_id: str | None, processes: int | None, share_port: bool) -> None:
+    """Run a node on the Postgres of DW_DATABASE_URL and the NATS of DW_NATS_URL."""
+    config = _config()
+    if config.database.dsn is None:
+        _fail("serve needs a database: set DW_DATABASE_URL, or use `dw-server dev`, which brings its own")
+    count = processes or config.http.workers
+    config = config.changed(host=host, port=port)
+    with _bound(config, share=share_port or count > 1) as bound:
+        config = config.changed(port=bound.getsockname()[1], node_id=node_id or _own_node_id(config, bound))
+        if count > 1:
+            sys.exit(_supervise(config, count))
+        serve_node(config, bound, lambda url: click.echo(f"node {config.server.node_id} is ready on {url}", err=True))
+
+
+@main.command()
+@click.option("--port", type=click.IntRange(0, 65535), help="Listen port, 0 = any free one (default 8080).")
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where data is kept (default .dw-data).")
+def dev(port: int | None, data_dir: Path | None) -> None:
+    """Run everything on this machine: Postgres, NATS and a node, for development. Data is kept between starts."""
+    _stop_by_exception()
+    config = _config()
+    directory = str(data_dir or config.database.embedded_data_dir)
+    config = config.changed(host=os.environ.get("DW_HTTP_HOST") or DEV_HOST, port=port)
+    config, hint = _dev_credentials(config)
+    with ExitStack() as stack:
+        bound = stack.enter_context(_bound(config))
+        config = config.changed(port=bound.getsockname()[1])
+        dsn = config.database.dsn or _embedded_postgres(stack, directory)
+        url = config.nats.url or _embedded_nats(stack, directory)
+        config = dataclasses.replace(
+            config,
+            database=dataclasses.replace(config.database, dsn=dsn),
+            nats=dataclasses.replace(config.nats, url=url),
+        )
+        try:
+            bootstrapping.run(config, dsn)
+        except bootstrapping.BootstrapFailed as error:
+            _fail(str(error))
+        serve_node(config, bound, lambda at: click.echo(_ready_line(at, hint, config)))
+
+
+# -- steps -------------------------------------------------------------------------------------------------------------
+
+
+def _config() -> Config:
+    try:
+        config = Config.read(os.environ)
+    except ConfigError as error:
+        _fail(str(error))
+    logs.set_up(config.server.log_level)
+    for name, expected in config.invalid.items():
+        click.echo(f"warning: {name} is not a valid {expected}, the default is used", err=True)
+    for note in config.notes:
+        click.echo(f"note: {note}", err=True)
+    return config
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"dw-server: {message}", err=True)
+    sys.exit(1)
+
+
+def _bound(config: Config, *, share: bool = False) -> socket.socket:
+    try:
+        return bind(config.http.host, config.http.port, share=share)
+    except OSError as error:
+        _fail(f"can not listen on {config.http.host}:{config.http.port}: {error.strerror or error}")
+
+
+def _own_node_id(config: Config, bound: socket.socket) -> str:
+    """The configured identity; without one host name and port, which differ between nodes and stay the same."""
+    if config.server.names_node:
+        return config.server.node_id
+    return f"{config.server.node_id}-{bound.getsockname()[1]}"
+
+
+def _supervise(config: Config, count: int) -> int:
+    base = ("serve", "--host", config.http.host, "--port", str(config.http.port), "--processes", "1", "--share-port")
+    click.echo(f"{count} nodes {config.server.node_id}-1..{count} on port {config.http.port}", err=True)
+    commands = [node_command(*base, "--node-id", f"{config.server.node_id}-{number}") for number in range(1, count + 1)]
+    return Supervisor(commands, config.server.shutdown_grace_seconds + 10).run()
+
+
+def _embedded_postgres(stack: ExitStack, directory: str) -> str:
+    server = _or_fail(lambda: EmbeddedPostgres(directory))
+    stack.callback(server.stop)
+    return str(_or_fail(server.start))
+
+
+def _embedded_nats(stack: ExitStack, directory: str) -> str:
+    server = _or_fail(lambda: EmbeddedNats(directory))
+    stack.callback(server.stop)
+    return str(_or_fail(server.start))
+
+
+def _or_fail(step: Any) -> Any:
+    try:
+        return step()
+    except (EmbeddedError, OSError) as error:
+        _fail(str(error))
+
+
+def _dev_credentials(config: Config) -> tuple[Config, str]:
+    """The configuration with a token when no credential is set, and what to tell about credentials."""
+    if config.auth.driver == "token" and not config.auth.names_credential:
+        return dataclasses.replace(config, auth=dataclasses.replace(config.auth, token=DEV_TOKEN)), DEV_TOKEN
+    if config.auth.driver == "none":
+        return config, ""
+    for name in ("DW_AUTH_TOKEN", "DW_ADMIN_TOKEN", "DW_OPERATOR_TOKEN", "DW_WORKER_TOKEN"):
+        if os.environ.get(name):
+            return config, f"${name}"
+    return config, "as configured"
+
+
+def _ready_line(url: str, hint: str, config: Config) -> str:
+    header = f' -H "Authorization: Bearer {hint}"' if hint else ""
+    token = f"token {hint}" if hint else "no token needed"
+    return f"Ready: {url} ({token}), namespace {config.server.default_namespace}. Try: curl -s{header} {url}/api/cluster/info"
+
+
+def _stop_by_exception() -> None:
+    """Until the node takes over signals, SIGTERM ends this process as an exception, so that started services are stopped."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Where Postgres and NATS are. Contract: configuration-and-security 6.7."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import quote
+
+from node.config.entry import SECRET, TEXT, ConfigError, Kind, Reader, Unreadable, read_group, variable, whole
+
+POSTGRES_WORDS = ("pgsql", "postgres", "postgresql")
+EMBEDDED_WORDS = ("sqlite", "embedded")
+
+
+def _read_replicas(text: str) -> int:
+    if text not in ("1", "3", "5"):
+        raise Unreadable("1, 3 or 5")
+    return int(text)
+
+
+@dataclass(frozen=True)
+class DatabaseConfig:
+    """An external Postgres (`dsn`), or the embedded one (`dsn` None) with its data in `embedded_data_dir`."""
+
+    dsn: str | None = field(repr=False)
+    embedded_data_dir: str
+    pool_size: int = variable("DW_DB_POOL_SIZE", whole(1), 10, "connections per process")
+
+    @property
+    def embedded(self) -> bool:
+        """Whether no external Postgres is configured."""
+        return self.dsn is None
+
+
+@dataclass(frozen=True)
+class DatabaseParts:
+    """The variables a database address is put together from."""
+
+    url: str | None = variable("DW_DATABASE_URL", SECRET, None, "connection string of Postgres", alias="DB_URL")
+    connection: str | None = variable("DB_CONNECTION", TEXT, None, "kind of database", treatment="framework")
+    host: str | None = variable("DB_HOST", TEXT, None, "host", treatment="framework")
+    port: int = variable("DB_PORT", whole(1, 65535), 5432, "port", treatment="framework")
+    database: str | None = variable("DB_DATABASE", TEXT, None, "database name, embedded: a path", treatment="framework")
+    username: str = variable("DB_USERNAME", TEXT, "workflow", "user", treatment="framework")
+    password: str | None = variable("DB_PASSWORD", SECRET, None, "password", treatment="framework")
+
+
+@dataclass(frozen=True)
+class NatsConfig:
+    """NATS servers and the prefix that separates deployments sharing them. `url` None = embedded or the local default."""
+
+    url: str | None = variable("DW_NATS_URL", TEXT, None, "comma-separated server URLs")
+    username: str | None = variable("DW_NATS_USERNAME", TEXT, None, "user")
+    password: str | None = variable("DW_NATS_PASSWORD", SECRET, None, "password")
+    token: str | None = variable("DW_NATS_TOKEN", SECRET, None, "token")
+    creds_file: str | None = variable("DW_NATS_CREDS_FILE", TEXT, None, "credentials file")
+    ca_file: str | None = variable("DW_NATS_CA_FILE", TEXT, None, "TLS certificate authority")
+    prefix: str = variable("DW_NATS_PREFIX", TEXT, "dw", "prefix of subjects and streams")
+    replicas: int = variable("DW_NATS_REPLICAS", Kind("int", _read_replicas), 1, "JetStream replicas, 1, 3 or 5")
+
+    @property
+    def servers(self) -> list[str]:
+        """Server URLs, the local default when none is configured."""
+        return [part.strip() for part in (self.url or "nats://127.0.0.1:4222").split(",") if part.strip()]
+
+
+def read_database(reader: Reader, data_dir: str, notes: list[str]) -> DatabaseConfig:
+    """The database by the rules of `DB_CONNECTION`. Raises `ConfigError` for a kind that is not supported."""
+    parts = read_group(DatabaseParts, reader)
+    kind = parts.connection.strip().lower() if parts.connection else None
+    given: dict[str, Any] = {"dsn": None, "embedded_data_dir": data_dir}
+    if kind is not None and kind not in POSTGRES_WORDS and kind not in EMBEDDED_WORDS:
+        raise ConfigError("DB_CONNECTION: only pgsql (an external Postgres) and embedded are supported")
+    if kind in EMBEDDED_WORDS or (kind is None and not parts.url and not parts.host):
+        if parts.url and reader.text("DW_DATABASE_URL"):
+            raise ConfigError(f"DB_CONNECTION={kind} contradicts DW_DATABASE_URL: unset one of them")
+        if kind == "sqlite":
+            notes.append("DB_CONNECTION: sqlite is replaced by the embedded Postgres")
+        if parts.database and "/" in parts.database:
+            path = PurePath(parts.database)
+            given["embedded_data_dir"] = str(path.parent if path.suffix else path)
+    else:
+        given["dsn"] = _checked(parts.url) if parts.url else _joined(parts)
+    return read_group(DatabaseConfig, reader, **given)
+
+
+def _checked(url: str) -> str:
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme.lower() not in ("postgresql", "postgres", "pgsql"):
+        raise ConfigError("DW_DATABASE_URL: expected postgresql://user:password@host:port/database")
+    return "postgresql" + url[len(scheme) :]
+
+
+def _joined(parts: DatabaseParts) -> str:
+    user = quote(parts.username, safe="")
+    if parts.password:
+        user += ":" + quote(parts.password, safe="")
+    host = parts.host or "127.0.0.1"
+    database = quote(parts.database or "durable_workflow", safe="")
+    if host.startswith("/"):
+        return f"postgresql://{user}@/{database}?host={quote(host, safe='/')}&port={parts.port}"
+    return f"postgresql://{user}@{f'[{host}]' if ':' in host else host}:{parts.port}/{database}"

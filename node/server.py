@@ -1,0 +1,155 @@
+"""A node: its parts started in order, the HTTP server in front, everything stopped in reverse order.
+
+What the parts are is decided in `node.wiring`; here is only how they live together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import uvloop
+
+from node.config import Config
+from node.http import App, HttpServer, base_url
+
+log = logging.getLogger("node")
+
+RETRY_SECONDS = (0.1, 2.0)
+
+
+class Service(Protocol):
+    """A part of a node. A `start` that fails (Postgres is away) is tried again; `stop` follows a successful `start` only."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> Any: ...
+
+
+async def _nothing() -> None:
+    return None
+
+
+@dataclass
+class Assembly:
+    """The parts of one node in start order, its HTTP application, and what to do when it is told to leave.
+
+    `begin_drain` turns readiness off and answers held polls; it is called once, before the HTTP server stops.
+    """
+
+    app: App
+    services: Sequence[tuple[str, Service]] = ()
+    begin_drain: Callable[[], Awaitable[None]] = _nothing
+    on_up: Callable[[], None] = field(default=lambda: None)
+
+
+class Node:
+    """Runs an `Assembly` on a bound socket."""
+
+    def __init__(self, assembly: Assembly, bound: socket.socket, grace_seconds: int = 30) -> None:
+        self.assembly = assembly
+        self.url = base_url(bound)
+        self.http = HttpServer(assembly.app, bound, grace_seconds)
+        self._grace = grace_seconds
+        self._started: list[tuple[str, Service]] = []
+        self._starter: asyncio.Task[None] | None = None
+        self.up = asyncio.Event()
+
+    async def start(self) -> None:
+        """Start the parts in order, then accept requests; `up` is set when both are done.
+
+        While a part can not start (Postgres is away) it is tried again, and requests are accepted all the same: they are
+        answered 503, and liveness and readiness tell why.
+        """
+        first = asyncio.Event()
+        self._starter = asyncio.create_task(self._start_parts(first), name="start")
+        waiting = asyncio.create_task(first.wait())
+        await asyncio.wait({self._starter, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        await self.http.start()
+        log.info("listening on %s", self.url)
+
+    async def _start_parts(self, first_failure: asyncio.Event) -> None:
+        for name, service in self.assembly.services:
+            pause, longest = RETRY_SECONDS
+            while True:
+                try:
+                    await service.start()
+                    break
+                except Exception as error:
+                    log.warning("%s can not start yet: %s", name, str(error) or type(error).__name__)
+                    first_failure.set()
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, longest)
+            self._started.append((name, service))
+        self.up.set()
+        self.assembly.on_up()
+
+    async def stop(self) -> None:
+        """Drain, stop the HTTP server, then the parts in reverse order. One part's trouble does not keep the others running."""
+        if self._starter is not None:
+            self._starter.cancel()
+            await asyncio.gather(self._starter, return_exceptions=True)
+        await self._quietly("drain", self.assembly.begin_drain())
+        await self._quietly("http", self.http.stop())
+        while self._started:
+            name, service = self._started.pop()
+            await self._quietly(name, service.stop())
+
+    async def _quietly(self, name: str, stopping: Awaitable[Any]) -> None:
+        try:
+            await asyncio.wait_for(stopping, self._grace + 5)
+        except Exception:
+            log.exception("%s did not stop cleanly", name)
+
+
+async def run_until_told(
+    build: Callable[[], Awaitable[Assembly]],
+    bound: socket.socket,
+    grace_seconds: int,
+    on_up: Callable[[str], None] = lambda _url: None,
+) -> None:
+    """Build and run a node until SIGTERM or SIGINT, then stop it. A second signal stops waiting for running requests.
+
+    `on_up` gets the URL when every part has started and requests are accepted.
+    """
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    node: Node | None = None
+
+    def on_signal() -> None:
+        if told.is_set() and node is not None:
+            node.http.hurry()
+        told.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    node = Node(await build(), bound, grace_seconds)
+    leaving = asyncio.create_task(told.wait())
+    try:
+        await node.start()
+        up = asyncio.create_task(node.up.wait())
+        await asyncio.wait({up, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        up.cancel()
+        if not told.is_set():
+            on_up(node.url)
+        await leaving
+    finally:
+        leaving.cancel()
+        await node.stop()
+
+
+def serve(config: Config, bound: socket.socket, on_up: Callable[[str], None] = lambda _url: None) -> None:
+    """Run one node of `config` on `bound` in this process until it is told to leave."""
+    from node.wiring import assemble  # noqa: PLC0415 - the console starts faster without the whole server
+
+    async def build() -> Assembly:
+        return assemble(config)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run_until_told(build, bound, config.server.shutdown_grace_seconds, on_up))

@@ -1,0 +1,262 @@
+"""Group commit: the transitions of many runs become durable in one statement (architecture, rules 1 to 3).
+
+While one statement is in flight the next batch gathers; nothing waits for a timer. A write whose version no longer matches
+is told so and stores nothing, and does not touch the others of its batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from typing import Any
+
+import asyncpg
+
+from store import batch
+from store.errors import (
+    DRIVER_ERRORS,
+    StoreRejected,
+    StoreUnavailable,
+    breaks_connection,
+    is_transient_conflict,
+    is_unique_violation,
+    translate,
+)
+from store.writes import RunWrite
+
+log = logging.getLogger(__name__)
+
+_Entry = tuple[RunWrite, "asyncio.Future[bool]"]
+
+_FIRST_BACKOFF_SECONDS = 0.05
+_LAST_BACKOFF_SECONDS = 1.0
+_CONNECT_SECONDS = 3.0
+_CONFLICT_ATTEMPTS = 3
+
+# One plan per statement, made once, that never reads a whole table however small it was when the plan was made.
+_SESSION = {
+    "application_name": "durable-workflow-commit",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    "synchronous_commit": "on",
+}
+
+
+class GroupCommit:
+    """Commits `RunWrite`s on one dedicated connection, which it opens again by itself when it is lost.
+
+    `max_batch`: writes per statement. `timeout_seconds`: how long one statement may take before its outcome counts as unknown.
+    """
+
+    def __init__(self, dsn: str, *, max_batch: int = 256, timeout_seconds: float = 10.0) -> None:
+        self._dsn = dsn
+        self._max_batch = max_batch
+        self._timeout = timeout_seconds
+        self._waiting: deque[_Entry] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._connection: Any = None
+        self._statements: dict[str, Any] = {}
+        self._runner: asyncio.Task[None] | None = None
+        self._available = False
+        self._stopping = False
+        self.batches = 0
+        self.writes = 0
+
+    async def start(self) -> None:
+        """Connect and begin. Raises `StoreUnavailable` when the database cannot be reached now."""
+        self._stopping = False
+        await self._connect()
+        self._runner = asyncio.create_task(self._run(), name="group-commit")
+
+    async def stop(self) -> None:
+        """Commit what was handed in so far, then close. Later writes are refused with `StoreUnavailable`."""
+        self._stopping = True
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            self._rouse()
+            try:
+                await asyncio.wait_for(runner, self._timeout + _CONNECT_SECONDS)
+            except TimeoutError:
+                log.warning("the last group commit did not end in time")
+        self._available = False
+        self._fail_waiting("the store is stopping")
+        self._disconnect()
+
+    @property
+    def available(self) -> bool:
+        """False while the database is known to be away."""
+        return self._available
+
+    def commit(self, write: RunWrite) -> asyncio.Future[bool]:
+        """Hand in one write; the future tells when its outcome is known.
+
+        Result True: everything in it is durable. False: nothing of it is stored, because the run's version was not
+        `expected_version`, the workflow id was taken, the run number did not follow, or a message in `received` had been
+        applied already (read the mailbox again). Errors: `StoreUnavailable` (outcome unknown, or database away: reload),
+        `StoreRejected` (the data itself is refused, nothing stored). Raises `ValueError` at once for a malformed write.
+        """
+        batch.check(write)
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if not self._available or self._stopping:
+            future.set_exception(StoreUnavailable("the database is not reachable"))
+            return future
+        self._waiting.append((write, future))
+        if self._wake is not None:
+            self._rouse()
+        return future
+
+    # -- the one task ------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting or not self._stopping:
+            if self._connection is None or self._connection.is_closed():
+                await self._reconnect()
+            elif not self._waiting:
+                self._wake = loop.create_future()
+                await self._wake
+            else:
+                entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+                try:
+                    await self._flush(entries)
+                finally:
+                    _fail(entries, "the commit was abandoned")
+
+    def _rouse(self) -> None:
+        wake, self._wake = self._wake, None
+        if wake is not None and not wake.done():
+            wake.set_result(None)
+
+    async def _flush(self, entries: list[_Entry]) -> None:
+        try:
+            won = await self._execute([write for write, _ in entries])
+        except Exception as error:
+            await self._after_error(entries, error)
+            return
+        self.batches += 1
+        self.writes += len(entries)
+        if len(won) == len(entries):
+            for _, future in entries:
+                if not future.done():
+                    future.set_result(True)
+            return
+        winners = set(won)
+        for i, (_, future) in enumerate(entries):
+            if not future.done():
+                future.set_result(i in winners)
+
+    async def _execute(self, writes: list[RunWrite]) -> list[int]:
+        sql, args = batch.encode(writes)
+        prepared = self._statements.get(sql)
+        if prepared is None:
+            prepared = self._statements[sql] = await self._connection.prepare(sql, timeout=self._timeout)
+        # The server gives up first, so that its refusal, which is certain, comes before our own timeout, which is not.
+        won: list[int] = await prepared.fetchval(*args, timeout=self._timeout + 1.0)
+        return won
+
+    async def _after_error(self, entries: list[_Entry], error: Exception) -> None:
+        """The statement stored nothing, or its outcome is unknown: settle each of its writes.
+
+        An error that is about data is about one of the writes, so each is sent alone.
+        """
+        failure = translate(error)
+        if breaks_connection(error):
+            log.warning("group commit lost its connection: %s", error)
+            self._disconnect()
+        if isinstance(failure, StoreUnavailable) and not is_transient_conflict(error):
+            _fail(entries, str(failure))
+            return
+        for entry in entries:
+            if self._connection is None:
+                _fail(entries, "the connection was lost while the batch was sent again")
+                return
+            await self._alone(entry, error)
+
+    async def _alone(self, entry: _Entry, error: Exception) -> None:
+        """Send one write by itself, after the statement it was part of failed with `error`."""
+        write, future = entry
+        last: Exception = error
+        for _ in range(_CONFLICT_ATTEMPTS):
+            try:
+                won = await self._execute([write])
+            except Exception as again:
+                last = again
+                if breaks_connection(again):
+                    self._disconnect()
+                    break
+                if is_transient_conflict(again):
+                    continue
+                break
+            if not future.done():
+                future.set_result(bool(won))
+            return
+        if future.done():
+            return
+        if is_unique_violation(last):
+            log.warning("a write of run %s violates a unique key: %s", write.run_id, last)
+            future.set_result(False)
+            return
+        failure = translate(last)
+        if isinstance(failure, StoreRejected):
+            log.error("a write of run %s was refused: %s", write.run_id, last)
+        future.set_exception(failure)
+
+    # -- connection ----------------------------------------------------------------------------------------------------
+
+    async def _connect(self) -> None:
+        settings = {**_SESSION, "statement_timeout": str(int(self._timeout * 1000))}
+        try:
+            connection = await asyncpg.connect(self._dsn, timeout=_CONNECT_SECONDS, server_settings=settings)
+        except DRIVER_ERRORS as error:
+            raise translate(error) from error
+        self._statements = {}
+        self._connection = connection
+        connection.add_termination_listener(self._on_terminated)
+        self._available = True
+
+    def _on_terminated(self, _connection: object) -> None:
+        """Wake the task, which connects again."""
+        self._rouse()
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        self._statements = {}
+        if connection is not None and not connection.is_closed():
+            with contextlib.suppress(*DRIVER_ERRORS):
+                connection.terminate()
+
+    async def _reconnect(self) -> None:
+        """Connect again. What waits is kept for the first attempt only; while the database is away, writes fail at once."""
+        backoff = _FIRST_BACKOFF_SECONDS
+        self._disconnect()
+        while True:
+            try:
+                await self._connect()
+            except StoreUnavailable as error:
+                if self._available:
+                    log.warning("group commit cannot reach the database: %s", error)
+                self._available = False
+                self._fail_waiting(str(error))
+                if self._stopping:
+                    return
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)
+            else:
+                return
+
+    def _fail_waiting(self, reason: str) -> None:
+        entries = list(self._waiting)
+        self._waiting.clear()
+        _fail(entries, reason)
+
+
+def _fail(entries: list[_Entry], reason: str) -> None:
+    """Tell every write that is not settled yet that its outcome is unknown."""
+    for _, future in entries:
+        if not future.done():
+            future.set_exception(StoreUnavailable(reason))

@@ -1,0 +1,19 @@
+"""Messages between actors: inserted by the sender's commit, deleted by the commit that applies them (architecture, rule 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from store.pool import Database
+from store.writes import Mail
+
+
+async def pending(db: Database, shards: Sequence[int], limit: int) -> list[Mail]:
+    """Up to `limit` messages addressed to these shards, by mail id."""
+    rows = await db.fetch(
+        "SELECT mail_id, shard, namespace, workflow_id, run_id, body FROM mailbox"
+        " WHERE shard = ANY ($1) ORDER BY mail_id LIMIT $2",
+        list(shards),
+        limit,
+    )
+    return [Mail(*row) for row in rows]

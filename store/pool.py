@@ -1,0 +1,110 @@
+"""The pool of database connections that readers and small writers share (commits have their own, see `store.commit`)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, cast
+
+import asyncpg
+
+from store.errors import DRIVER_ERRORS, StoreUnavailable, translate
+
+
+class Row(Protocol):
+    """A row of a result, read by column name or position."""
+
+    def __getitem__(self, key: str | int, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+_CLOSE_SECONDS = 2.0
+
+
+class Database:
+    """Postgres behind `dsn`. Works again by itself after Postgres restarts.
+
+    Every statement raises `StoreUnavailable` when the database is away or slower than `timeout_seconds` (a write may then
+    have been applied or not), and `StoreRejected` when it refuses the statement.
+    """
+
+    def __init__(self, dsn: str, *, size: int = 8, timeout_seconds: float = 10.0) -> None:
+        self.dsn = dsn
+        self._size = size
+        self._timeout = timeout_seconds
+        self._pool: Any = None
+
+    async def start(self) -> None:
+        """Open the first connection. Raises `StoreUnavailable` when there is none to be had."""
+        try:
+            self._pool = await asyncpg.create_pool(
+                self.dsn,
+                min_size=1,
+                max_size=self._size,
+                timeout=self._timeout,
+                command_timeout=self._timeout,
+                server_settings={"application_name": "durable-workflow", "jit": "off"},
+            )
+        except DRIVER_ERRORS as error:
+            raise translate(error) from error
+
+    async def stop(self) -> None:
+        """Close all connections; statements still in flight after two seconds are cut off."""
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await pool.close()
+        except DRIVER_ERRORS:
+            pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """One connection, for several statements; the driver's errors inside the block are translated, all others pass."""
+        if self._pool is None:
+            raise StoreUnavailable("the database is not started")
+        try:
+            connection = await self._pool.acquire(timeout=self._timeout)
+        except DRIVER_ERRORS as error:
+            raise translate(error) from error
+        try:
+            yield connection
+        except DRIVER_ERRORS as error:
+            raise translate(error) from error
+        finally:
+            try:
+                await self._pool.release(connection)
+            except DRIVER_ERRORS:
+                connection.terminate()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Any]:
+        """One connection inside a transaction, committed when the block ends without an exception."""
+        async with self.connection() as connection, connection.transaction():
+            yield connection
+
+    async def fetch(self, sql: str, *args: object) -> list[Row]:
+        async with self.connection() as connection:
+            return cast("list[Row]", await connection.fetch(sql, *args))
+
+    async def fetchrow(self, sql: str, *args: object) -> Row | None:
+        async with self.connection() as connection:
+            return cast("Row | None", await connection.fetchrow(sql, *args))
+
+    async def fetchval(self, sql: str, *args: object) -> Any:
+        async with self.connection() as connection:
+            return await connection.fetchval(sql, *args)
+
+    async def execute(self, sql: str, *args: object) -> int:
+        """Run a statement; the number of rows it touched."""
+        async with self.connection() as connection:
+            return rows_touched(await connection.execute(sql, *args))
+
+
+def rows_touched(tag: str) -> int:
+    """The count at the end of a command tag such as `UPDATE 3` or `INSERT 0 1`; 0 when it has none."""
+    last = tag.rpartition(" ")[2]
+    return int(last) if last.isdigit() else 0

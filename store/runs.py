@@ -1,0 +1,211 @@
+"""Runs as stored. Written by `store.commit`, but for the mark of what was published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from store.pool import Database, Row
+from store.writes import RunIdentity, RunRow
+
+_COLUMNS = """
+    run_id, version, run_key, shard, namespace, workflow_id, run_number, workflow_type, task_queue, business_key, compatibility,
+    started_at, memo, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state,
+    search_attributes::text AS search_attributes"""
+
+_ITEM_COLUMNS = """
+    run_id, namespace, workflow_id, run_number, workflow_type, task_queue, business_key, compatibility, status, closed_reason,
+    started_at, closed_at, last_progress_at, search_attributes::text AS search_attributes"""
+
+# status_bucket -> statuses (control-plane 5)
+BUCKETS = {
+    "running": ("pending", "running", "waiting"),
+    "completed": ("completed",),
+    "failed": ("failed", "cancelled", "terminated"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun:
+    """A whole run row. `row.search_attributes` and `identity.search_attributes` both hold the present attributes."""
+
+    run_id: str
+    version: int
+    identity: RunIdentity
+    row: RunRow
+
+
+@dataclass(frozen=True, slots=True)
+class RunItem:
+    """What lists show of a run (control-plane 5.3, 5.5). `search_attributes` is a serialized JSON object."""
+
+    run_id: str
+    namespace: str
+    workflow_id: str
+    run_number: int
+    workflow_type: str
+    task_queue: str | None
+    business_key: str | None
+    compatibility: str | None
+    status: str
+    closed_reason: str | None
+    started_at: int
+    closed_at: int | None
+    last_progress_at: int
+    search_attributes: bytes
+
+
+async def load(db: Database, run_id: str) -> StoredRun | None:
+    """The run with this id; None when there is none."""
+    row = await db.fetchrow(f"SELECT {_COLUMNS} FROM runs WHERE run_id = $1", run_id)
+    return None if row is None else _stored(row)
+
+
+async def load_by_key(db: Database, run_key: str) -> StoredRun | None:
+    """The run whose ids carry this key; None when there is none."""
+    row = await db.fetchrow(f"SELECT {_COLUMNS} FROM runs WHERE run_key = $1", run_key)
+    return None if row is None else _stored(row)
+
+
+async def version(db: Database, run_id: str) -> int | None:
+    """The version a compare-and-set must expect now; None when there is no such run."""
+    found = await db.fetchval("SELECT version FROM runs WHERE run_id = $1", run_id)
+    return None if found is None else int(found)
+
+
+async def due(db: Database, shards: Sequence[int], until: int, limit: int) -> list[tuple[str, int, int]]:
+    """(run_id, shard, wake_at) of the runs in these shards with a deadline up to `until`, earliest first."""
+    rows = await db.fetch(
+        "SELECT d.run_id, d.shard, d.wake_at FROM unnest($1::int4[]) AS s(shard), LATERAL ("
+        "  SELECT r.run_id, r.shard, r.wake_at FROM runs r"
+        "  WHERE r.shard = s.shard AND r.wake_at <= $2 ORDER BY r.wake_at LIMIT $3"
+        ") d ORDER BY d.wake_at, d.run_id LIMIT $3",
+        list(shards),
+        until,
+        limit,
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+async def unpublished(db: Database, shards: Sequence[int], older_than: int, limit: int) -> list[tuple[str, int, int]]:
+    """(run_id, published_sequence, last_sequence) of runs with events not marked as published, idle since `older_than`."""
+    rows = await db.fetch(
+        "SELECT run_id, published_sequence, last_sequence FROM runs"
+        " WHERE shard = ANY ($1) AND published_sequence < last_sequence AND last_progress_at < $2 LIMIT $3",
+        list(shards),
+        older_than,
+        limit,
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+async def mark_published(db: Database, marks: Sequence[tuple[str, int]]) -> None:
+    """Remember up to which sequence each run's events were published. Never lowers a mark, leaves the version alone."""
+    if not marks:
+        return
+    ordered = sorted(marks)  # the order group commits lock in
+    await db.execute(
+        "UPDATE runs r SET published_sequence = m.sequence FROM unnest($1::text[], $2::int8[]) AS m(run_id, sequence)"
+        " WHERE r.run_id = m.run_id AND r.published_sequence < m.sequence",
+        [run_id for run_id, _ in ordered],
+        [sequence for _, sequence in ordered],
+    )
+
+
+async def listing(
+    db: Database,
+    namespace: str,
+    *,
+    workflow_type: str | None = None,
+    bucket: str | None = None,
+    query: str | None = None,
+    offset: int = 0,
+    limit: int = 50,
+) -> list[RunItem]:
+    """Runs of a namespace, newest first (control-plane 5.3).
+
+    `bucket` is a key of `BUCKETS`; `query` a case-insensitive part of the workflow id or business key. Ask for one
+    row more than a page to learn whether another page follows.
+    """
+    conditions = ["namespace = $1"]
+    args: list[object] = [namespace]
+
+    def where(condition: str, value: object) -> None:
+        args.append(value)
+        conditions.append(condition.replace("?", f"${len(args)}"))
+
+    if workflow_type is not None:
+        where("workflow_type = ?", workflow_type)
+    if bucket is not None:
+        where("status = ANY (?)", list(BUCKETS[bucket]))
+    if query is not None:
+        where("(strpos(lower(workflow_id), lower(?)) > 0 OR strpos(lower(business_key), lower(?)) > 0)", query)
+    args += [offset, limit]
+    rows = await db.fetch(
+        f"SELECT {_ITEM_COLUMNS} FROM runs WHERE {' AND '.join(conditions)}"
+        f" ORDER BY started_at DESC, run_id DESC OFFSET ${len(args) - 1} LIMIT ${len(args)}",
+        *args,
+    )
+    return [_item(row) for row in rows]
+
+
+async def of_instance(db: Database, namespace: str, workflow_id: str) -> list[RunItem]:
+    """All runs of a workflow id by ascending run number; empty when the namespace has no such instance."""
+    rows = await db.fetch(
+        f"SELECT {_ITEM_COLUMNS} FROM runs WHERE workflow_id = $1 AND namespace = $2 ORDER BY run_number",
+        workflow_id,
+        namespace,
+    )
+    return [_item(row) for row in rows]
+
+
+def _stored(row: Row) -> StoredRun:
+    attributes = row["search_attributes"].encode()
+    return StoredRun(
+        run_id=row["run_id"],
+        version=row["version"],
+        identity=RunIdentity(
+            run_key=row["run_key"],
+            shard=row["shard"],
+            namespace=row["namespace"],
+            workflow_id=row["workflow_id"],
+            run_number=row["run_number"],
+            workflow_type=row["workflow_type"],
+            task_queue=row["task_queue"],
+            business_key=row["business_key"],
+            compatibility=row["compatibility"],
+            started_at=row["started_at"],
+            memo=row["memo"],
+            search_attributes=attributes,
+        ),
+        row=RunRow(
+            status=row["status"],
+            closed_reason=row["closed_reason"],
+            closed_at=row["closed_at"],
+            last_progress_at=row["last_progress_at"],
+            wake_at=row["wake_at"],
+            last_sequence=row["last_sequence"],
+            published_sequence=row["published_sequence"],
+            state=row["state"],
+            search_attributes=attributes,
+        ),
+    )
+
+
+def _item(row: Row) -> RunItem:
+    return RunItem(
+        run_id=row["run_id"],
+        namespace=row["namespace"],
+        workflow_id=row["workflow_id"],
+        run_number=row["run_number"],
+        workflow_type=row["workflow_type"],
+        task_queue=row["task_queue"],
+        business_key=row["business_key"],
+        compatibility=row["compatibility"],
+        status=row["status"],
+        closed_reason=row["closed_reason"],
+        started_at=row["started_at"],
+        closed_at=row["closed_at"],
+        last_progress_at=row["last_progress_at"],
+        search_attributes=row["search_attributes"].encode(),
+    )

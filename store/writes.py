@@ -1,0 +1,93 @@
+"""What one transition batch of one run writes: plain rows, no decisions.
+
+Times are microseconds since the Unix epoch. `bytes` columns hold serialized data the store never looks into.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class ReadyTask:
+    """A row of `ready_tasks`: a task any eligible worker may claim from `available_at` on."""
+
+    task_id: str
+    shard: int  # shard of (namespace, queue, kind), where its QueueActor lives
+    namespace: str
+    queue: str
+    kind: str  # "workflow" or "activity"
+    type_name: str  # workflow or activity type, for routing
+    compatibility: str | None
+    priority: int
+    fairness_key: str | None
+    fairness_weight: int
+    available_at: int
+
+
+@dataclass(slots=True)
+class Mail:
+    """A row of `mailbox`: a message from one actor to another, deleted by the commit that applies it."""
+
+    mail_id: str
+    shard: int  # shard of the receiver
+    namespace: str
+    workflow_id: str
+    run_id: str | None
+    body: bytes
+
+
+@dataclass(slots=True)
+class RunRow:
+    """The mutable columns of a run, always written whole."""
+
+    status: str
+    closed_reason: str | None
+    closed_at: int | None
+    last_progress_at: int
+    wake_at: int | None
+    last_sequence: int
+    published_sequence: int
+    state: bytes
+    search_attributes: bytes | None = None  # serialized JSON object; None leaves the stored one
+
+
+@dataclass(slots=True)
+class RunIdentity:
+    """The columns written once, when a run is created."""
+
+    run_key: str  # the 15 characters of its ids that name the run (actors.run.ids)
+    shard: int
+    namespace: str
+    workflow_id: str
+    run_number: int
+    workflow_type: str
+    task_queue: str | None
+    business_key: str | None
+    compatibility: str | None
+    started_at: int
+    memo: bytes  # serialized JSON object
+    search_attributes: bytes
+
+
+@dataclass(slots=True)
+class RunWrite:
+    """Everything one run changes in one commit: stored whole, or not at all.
+
+    `expected_version` 0 creates the run (then `identity` is set); otherwise the row's version must equal it. The new version is
+    `expected_version + 1`. `new_instance` also inserts the workflow id, which must be free in all namespaces. `successor` is a run
+    created by this one in the same transition (continue-as-new); it becomes the current run of the workflow id.
+    """
+
+    run_id: str
+    expected_version: int
+    row: RunRow
+    identity: RunIdentity | None = None
+    new_instance: bool = False
+    first_sequence: int = 0  # of the history batch; 0: no events
+    history: bytes = b""  # one serialized event per line, "\n" between
+    ready: list[ReadyTask] = field(default_factory=list)
+    unready: list[str] = field(default_factory=list)  # task ids whose ready row goes
+    sent: list[Mail] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)  # mail ids applied by this commit
+    successor: RunWrite | None = None

@@ -1,0 +1,99 @@
+"""Fixtures for tests that need real services or a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.server import Cluster, ServerProcess
+from tests.support.services import Place, TestServices
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[TestServices]:
+    """Postgres and NATS shared by the session. Do not stop these: tests that do so use `own_services`."""
+    running = TestServices()
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def own_services() -> Iterator[TestServices]:
+    """Postgres and NATS of one test, to be stopped, killed and restarted at will."""
+    running = TestServices()
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def place(services: TestServices) -> Place:
+    """A bootstrapped database and a NATS prefix nobody else uses."""
+    return services.place()
+
+
+@pytest.fixture(scope="module")
+def server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A running node with token `dev-token` and polls of two seconds, shared by the tests of a module."""
+    process = ServerProcess(services.place(), tmp_path_factory.mktemp("server"))
+    try:
+        yield process.start()
+    finally:
+        process.stop()
+
+
+class MakeCluster:
+    """Starts clusters for a test and remembers them."""
+
+    def __init__(self, new_place: Callable[[], Place], log_dir: Path) -> None:
+        self.made: list[Cluster] = []
+        self._new_place = new_place
+        self._log_dir = log_dir
+
+    def __call__(self, size: int, *, place: Place | None = None, env: dict[str, str] | None = None) -> Cluster:
+        """`size` ready nodes on one database."""
+        new = Cluster(place or self._new_place(), self._log_dir, env)
+        self.made.append(new)
+        for _ in range(size):
+            new.add(wait=False)
+        for node in new.nodes:
+            node.wait_ready()
+        return new
+
+
+@pytest.fixture
+def cluster(services: TestServices, tmp_path: Path) -> Iterator[MakeCluster]:
+    """`cluster(n, place=..., env={...})` starts n nodes on one database; all are stopped after the test."""
+    make = MakeCluster(services.place, tmp_path)
+    yield make
+    for each in make.made:
+        each.stop()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Show the end of the servers' logs with a failed test."""
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.when != "call" or not report.failed:
+        return
+    for process in _servers_of(getattr(item, "funcargs", {})):
+        report.sections.append((f"log of {process.node_id}", process.log_tail()))
+
+
+def _servers_of(fixtures: dict[str, Any]) -> list[ServerProcess]:
+    found: list[ServerProcess] = []
+    for value in fixtures.values():
+        if isinstance(value, ServerProcess):
+            found.append(value)
+        elif isinstance(value, MakeCluster):
+            found.extend(node for made in value.made for node in made.nodes)
+    return found

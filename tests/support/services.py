@@ -1,0 +1,88 @@
+"""One Postgres and one NATS per test session, with a fresh database and a fresh NATS prefix for whoever asks."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from node.embedded import EmbeddedNats, EmbeddedPostgres
+from node.supervisor import node_command
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one server or cluster keeps its things: a database and a NATS prefix of its own on shared services."""
+
+    dsn: str
+    nats_url: str
+    prefix: str
+
+    def environment(self) -> dict[str, str]:
+        """The variables that lead a node here."""
+        return {"DW_DATABASE_URL": self.dsn, "DW_NATS_URL": self.nats_url, "DW_NATS_PREFIX": self.prefix}
+
+
+class TestServices:
+    """The services of a session; also used for a private pair that a test may stop, kill and restart."""
+
+    __test__ = False
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="dw-test-"))
+        self.postgres = EmbeddedPostgres(self.directory)
+        self.nats = EmbeddedNats(self.directory)
+        self._template: str | None = None
+
+    def start(self) -> None:
+        """Start both."""
+        self.postgres.start()
+        self.nats.start()
+
+    def stop(self) -> None:
+        """Stop both and remove their data."""
+        self.nats.stop()
+        self.postgres.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def empty_database(self) -> str:
+        """The connection string of a new database without tables."""
+        return self.postgres.create_database(f"test_{os.getpid()}_{next(_numbers)}")
+
+    def database(self) -> str:
+        """The connection string of a new bootstrapped database (a copy of one that was bootstrapped by the command once)."""
+        if self._template is None:
+            name = f"template_{os.getpid()}_{next(_numbers)}"
+            dsn = self.postgres.create_database(name)
+            done = subprocess.run(
+                node_command("bootstrap"),
+                env=clean_environment({"DW_DATABASE_URL": dsn, "DW_BOOTSTRAP_RETRIES": "1"}),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            self._template = name
+        return self.postgres.create_database(f"test_{os.getpid()}_{next(_numbers)}", self._template)
+
+    def place(self) -> Place:
+        """A bootstrapped database and an unused NATS prefix."""
+        return Place(self.database(), self.nats.url, f"t{secrets.token_hex(4)}")
+
+
+def clean_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+    """This process' environment without any configuration of a server, plus `extra`."""
+    keep = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DW_", "DB_", "WORKFLOW_", "ACTIVITY_TASK_", "APP_")) and name != "LOG_LEVEL"
+    }
+    return {**keep, "PYTHONUNBUFFERED": "1", **(extra or {})}
