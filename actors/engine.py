@@ -1,7 +1,7 @@
 """The engine as the API sees it: start, poll, and tell a task; wherever in the cluster the actors are.
 
-Routing only: the owner of a shard is asked, directly on this node, by NATS on another one. An owner that cannot be reached is no
-obstacle: the transition is executed here then, and the store's version check keeps it right (architecture, rules 1 and 7).
+Routing only: the owner of a shard is asked, directly on this node, by NATS on another one. An owner that cannot be reached is
+no obstacle: the transition is executed here then, and the store's version check keeps it right (architecture, rules 1 and 7).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 import msgspec
@@ -51,20 +51,23 @@ class Owners(Protocol):
 class Engine:
     """Asks the right actor, on whichever node it is."""
 
-    def __init__(self, node_id: str, db: Database, owners: Owners, ask: Ask, dispatch: Dispatch, shards: int) -> None:
+    def __init__(self, node_id: str, db: Database, owners: Owners, ask: Ask, dispatch: Dispatch) -> None:
         self.node_id = node_id
         self.draining = False
+        self.attached = False
         self._db = db
         self._owners = owners
         self._ask = ask
         self._dispatch = dispatch
-        self._shards = shards
+        self._shards = 0
         self._background: set[asyncio.Task[None]] = set()
         self.host: Host
 
-    def attach(self, host: Host) -> None:
-        """The actors of this node; from here on other nodes are answered, too."""
+    def attach(self, host: Host, shards: int) -> None:
+        """The actors of this node and how many shards there are; from here on requests and other nodes are answered."""
         self.host = host
+        self._shards = shards
+        self.attached = True
         self._ask.serve(self._serve)
         self._ask.on_undelivered(self._undelivered)
         self._dispatch.on_dispatch(self._offered)
@@ -81,6 +84,7 @@ class Engine:
 
         An empty `run_id` is filled in. Raises `Unavailable` when the outcome is unknown (control-plane 5.1).
         """
+        self._check_attached()
         if not command.run_id:
             run_id = self.new_run_id(command.namespace, command.workflow_id)
             command = msgspec.structs.replace(command, run_id=run_id)
@@ -115,6 +119,7 @@ class Engine:
 
         Raises `Unavailable` when the outcome is unknown.
         """
+        self._check_attached()
         run_key = ids.run_key_of(task_id)
         if run_key is None or ids.shard_in(run_key) >= self._shards:
             return Refused("task_not_found")
@@ -150,9 +155,17 @@ class Engine:
         asked.add_done_callback(answered)
         return future
 
+    def _check_attached(self) -> None:
+        if not self.attached:
+            raise Unavailable("the node is starting")
+
     def owns(self, shard: int) -> bool:
         """Whether this node hosts the shard."""
         return self._owners.owns(shard)
+
+    def owns_run(self, run_key: str) -> bool:
+        """Whether this node hosts the run's shard."""
+        return self._owners.owns(ids.shard_in(run_key))
 
     def _elsewhere(self, shard: int) -> str | None:
         """The other live node that hosts the shard, None when it is this one or nobody."""
@@ -194,6 +207,7 @@ class Engine:
 
         The future raises `Unavailable` only where a repeated poll cannot be answered.
         """
+        self._check_attached()
         parked = Parked(poll, self._hand_back)
         if self.draining:
             parked.give(None)
@@ -213,7 +227,11 @@ class Engine:
         task = asyncio.get_running_loop().create_task(self._poll_elsewhere(parked, deadline))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        parked.waits_at(task.cancel)
+
+        def leave() -> None:
+            task.cancel()
+
+        parked.waits_at(leave)
 
     async def _poll_elsewhere(self, parked: Parked, deadline: float) -> None:
         loop = asyncio.get_running_loop()
@@ -324,8 +342,12 @@ class Engine:
 
     # -- shards come and go --------------------------------------------------------------------------------------------
 
-    async def release(self, shards: set[int]) -> None:
-        """These shards are hosted elsewhere from now on: their polls wait there, their actors go."""
+    async def release(self, released: Sequence[int], drain: bool) -> None:
+        """These shards are hosted elsewhere from now on: their polls wait there, their actors go.
+
+        `drain`: what is in flight ends first.
+        """
+        shards = set(released)
         loop = asyncio.get_running_loop()
         for queue in self.host.queues_of(shards):
             for parked in queue.hand_off():
@@ -334,7 +356,7 @@ class Engine:
                 else:
                     self._replace_later(parked, loop.time() + parked.poll.timeout_seconds)
             self.host.drop_queue(queue.name)
-        await self.host.release(shards)
+        await self.host.release(shards, drain)
 
     def _replace_later(self, parked: Parked, deadline: float) -> None:
         """Park again once the new owner is known."""
@@ -344,6 +366,8 @@ class Engine:
     async def drain(self) -> None:
         """Shutting down: parked polls end empty, new ones are answered at once."""
         self.draining = True
+        if not self.attached:
+            return
         for queue in self.host.queues_of(set(range(self._shards))):
             for parked in queue.hand_off():
                 if parked.served:

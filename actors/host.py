@@ -1,7 +1,7 @@
 """Hosts the live actors of this node: runs by run key, queues by name. Knows the store, and nothing of other nodes.
 
-Any node may host any run: the store's version check keeps two that do so from ever corrupting it. What a node holds beyond need is
-evicted, least recently used first; runs that are closed, or whose shard another node owns, go at once.
+Any node may host any run: the store's version check keeps two that do so from ever corrupting it. What a node holds beyond need
+is evicted, least recently used first; runs that are closed, or whose shard another node owns, go at once.
 """
 
 from __future__ import annotations
@@ -151,10 +151,10 @@ class Host:
         """How many runs are in memory."""
         return len(self._runs)
 
-    async def release(self, shards: set[int]) -> None:
-        """Let go of all actors of these shards: what is in flight ends first."""
+    async def release(self, shards: set[int], drain: bool) -> None:
+        """Let go of all actors of these shards; with `drain` what is in flight ends first, for a while."""
         for run_key in [key for key in self._runs if ids.shard_in(key) in shards]:
-            for _ in range(200):
+            for _ in range(100 if drain else 0):
                 actor = self._runs.get(run_key)
                 if actor is None or not actor.busy:
                     break

@@ -1,7 +1,7 @@
 """Hands the committed history events of this node's runs to the event stream (architecture, rule 8).
 
-Only the owner of a run's shard publishes. How far a run is published stands in its row: written along with the run's next commit, and
-for runs that stay quiet by a statement for many of them once in a while.
+Only the owner of a run's shard publishes. How far a run is published stands in its row: written along with the run's next
+commit, and for runs that stay quiet by a statement for many of them once in a while.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ class Publisher:
                 return
             state = decode(stored.row.state)
             lines = await history.load(self._db, run_id, after=published, upto=state.last_sequence)
-            # From here on nothing is awaited: a commit in between would find the run still dropped and leave its events to the next look.
+            # From here on nothing is awaited: a commit in between would find the run still dropped and leave its events to the
+            # next look.
             stream.resume(run_id)
             self._dropped.discard(run_id)
             self.publish(state, lines, published)

@@ -1,7 +1,8 @@
 """One workflow run, live: its state and history in memory, a mailbox, and one commit in flight at a time.
 
-Everything that waits in the mailbox when the actor becomes free is decided in order and committed as one transition batch; answers
-and effects follow the commit (architecture, rules 1 to 3). The warm path runs in plain callbacks: no task is made for a message.
+Everything that waits in the mailbox when the actor becomes free is decided in order and committed as one transition batch;
+answers and effects follow the commit (architecture, rules 1 to 3). The warm path runs in plain callbacks: no task is made for a
+message.
 """
 
 from __future__ import annotations

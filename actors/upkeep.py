@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 from actors.engine import Engine
 from actors.host import Host
@@ -31,7 +31,7 @@ class Upkeep:
         host: Host,
         engine: Engine,
         publisher: Publisher,
-        held: Callable[[], set[int]],
+        held: Callable[[], frozenset[int]],
         bus_up: Callable[[], bool],
     ) -> None:
         self._db = db
@@ -59,8 +59,9 @@ class Upkeep:
         self._tasks = []
         await self._publisher.flush()
 
-    async def acquired(self, shards: set[int]) -> None:
+    async def acquired(self, taken: Sequence[int]) -> None:
         """Shards are hosted here from now on: find what is due and what a dead node left unpublished."""
+        shards = set(taken)
         for queue in self._host.queues_of(shards):
             queue.reload()
         await self._wake_due(shards)
@@ -76,7 +77,7 @@ class Upkeep:
             self._last_sweep = now
             self._sweep_queues(now)
 
-    async def _wake_due(self, shards: set[int]) -> None:
+    async def _wake_due(self, shards: Collection[int]) -> None:
         """Arm every run whose deadline is in reach: evicted ones, and those another node changed."""
         now = time.time_ns() // 1000
         for run_id, _, wake_at in await runs.due(self._db, list(shards), now + 2 * int(_TICK_SECONDS * 1e6), _DUE_LIMIT):

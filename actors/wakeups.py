@@ -1,7 +1,7 @@
 """Wakes runs when a deadline of theirs is due: a heap for the near future, the store's `wake_at` column for the rest.
 
-The heap is filled by commits made here and by a periodic look into the store, which also finds what others changed, what was evicted
-and what a dead node left behind (architecture, rule 6).
+The heap is filled by commits made here and by a periodic look into the store, which also finds what others changed, what was
+evicted and what a dead node left behind (architecture, rule 6).
 """
 
 from __future__ import annotations

@@ -117,7 +117,13 @@ def _failure(fields: Fields) -> Failure:
     reader = Fields(sent or {}, "failure.", fields.errors)
     kind = reader.choice("kind", _KINDS)
     if kind is None:
-        kind = "cancellation" if reader.boolean("cancelled") else "malformed_output" if reader.boolean("malformed_output") else None
+        kind = (
+            "cancellation"
+            if reader.boolean("cancelled")
+            else "malformed_output"
+            if reader.boolean("malformed_output")
+            else None
+        )
     code = reader.data.get("code")
     if code is not None and (isinstance(code, bool) or not isinstance(code, int | str)):
         reader.fault("code", "The code field must be an integer or a string.")
@@ -125,7 +131,7 @@ def _failure(fields: Fields) -> Failure:
     reader.storable("code")
     details = reader.data.get("details")
     codec: str | None = None
-    if is_envelope(details):
+    if isinstance(details, dict) and is_envelope(details):
         payload = check_envelope(reader, "details", details, (AVRO, JSON))
         if payload is not None:
             details, codec = payload.blob, payload.codec

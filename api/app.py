@@ -1,6 +1,7 @@
 """The ASGI application: Litestar routes the paths of the table to the pipeline.
 
-Handlers are raw ASGI ones: Litestar matches the path and parses its parameters; nothing else of it runs on the hot path.
+A handler hands its request over whole: the response object it returns runs the pipeline on the raw ASGI calls, so that nothing of
+Litestar's own parsing and serializing is on the way.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Request, Response, route
 from litestar.exceptions import HTTPException
-from litestar.handlers import ASGIRouteHandler, asgi
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
 
 from api.call import Services
 from api.capabilities import server_capabilities
 from api.envelope import WorkerEnvelope
-from api.errors import ApiError
+from api.errors import ApiError, method_not_allowed
 from api.pipeline import Pipeline
 from api.routes import ROUTES
 from api.routing import PathEntry, Route, paths_of
@@ -26,8 +28,22 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 log = logging.getLogger("api")
 
 
+class _Handover(ASGIResponse):
+    """The answer to every request of one path: the pipeline."""
+
+    __slots__ = ("_entry", "_pipeline")
+
+    def __init__(self, pipeline: Pipeline, entry: PathEntry) -> None:
+        super().__init__()
+        self._pipeline = pipeline
+        self._entry = entry
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._pipeline.handle(self._entry, scope, receive, send)
+
+
 class _Refusal(Response[bytes]):
-    """A Litestar response that lets the pipeline answer a request its router refused."""
+    """The answer to a request the router refused, in the envelope of its plane."""
 
     def __init__(self, pipeline: Pipeline, error: ApiError) -> None:
         super().__init__(content=b"", status_code=error.status)
@@ -35,9 +51,8 @@ class _Refusal(Response[bytes]):
         self._error = error
 
     def to_asgi_response(self, *_: Any, **__: Any) -> Any:
-        async def respond(scope: Any, _receive: Any, send: Any) -> None:
-            head = scope["method"] == "HEAD"
-            await self._pipeline.unrouted(scope["path"], dict(scope["headers"]), head, send, self._error)
+        async def respond(scope: Any, receive: Any, send: Any) -> None:
+            await self._pipeline.unrouted(scope, send, self._error)
 
         return respond
 
@@ -67,18 +82,26 @@ def create_app(services: Services, routes: list[Route] = ROUTES) -> App:
     return app
 
 
-def _handler(pipeline: Pipeline, entry: PathEntry) -> ASGIRouteHandler:
-    async def handle(scope: Any, receive: Any, send: Any) -> None:
-        await pipeline.handle(entry, scope, receive, send)
+def _handler(pipeline: Pipeline, entry: PathEntry) -> HTTPRouteHandler:
+    handover = _Handover(pipeline, entry)
+
+    async def handle() -> ASGIResponse:
+        return handover
 
     path = "/api" + entry.template.replace("}", ":str}")
-    return asgi(path, name=entry.template, copy_scope=False)(handle)
+    # OPTIONS is ours, too, or Litestar would answer it by itself.
+    methods: list[Any] = [*entry.routes, "OPTIONS"]
+    # A status is only asked for because Litestar insists on one; the pipeline sends its own.
+    return route(path, http_method=methods, status_code=200, name=entry.template)(handle)
 
 
 def _api_error(exception: Exception) -> ApiError:
     status = exception.status_code if isinstance(exception, HTTPException) else 500
     if status == 404:
         return ApiError(404, "not_found", "Nothing has this path.")
+    if status == 405 and isinstance(exception, HTTPException):
+        known = {name.strip() for name in (exception.headers or {}).get("allow", "").split(",")} - {"OPTIONS", ""}
+        return method_not_allowed(", ".join(sorted(known)))
     if status >= 500:
         log.error("unexpected error in the router", exc_info=exception)
         return ApiError(500, "server_error", "The server met an unexpected error.")

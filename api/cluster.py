@@ -85,9 +85,7 @@ async def health(call: Call) -> Answer:
         async with asyncio.timeout(_PROBE_SECONDS):
             await call.services.db.fetchval("SELECT 1")
     except (StoreError, TimeoutError):
-        return Answer(
-            503, {"status": "degraded", "timestamp": now_seconds_z(), "checks": {"database": "unavailable"}}
-        )
+        return Answer(503, {"status": "degraded", "timestamp": now_seconds_z(), "checks": {"database": "unavailable"}})
     return Answer(200, {"status": "serving", "timestamp": now_seconds_z(), "checks": {"database": "ok"}})
 
 

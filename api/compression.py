@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from functools import lru_cache
 
@@ -16,7 +17,7 @@ def _quality(text: str) -> float:
         value = float(text)
     except ValueError:
         return 0.0
-    return min(1.0, max(0.0, value)) if value == value else 0.0
+    return 0.0 if math.isnan(value) else min(1.0, max(0.0, value))
 
 
 @lru_cache(maxsize=256)

@@ -140,7 +140,8 @@ class WorkerEnvelope:
         major, _, minor = advertised.partition(".")
         self.supported = [f"{major}.{number}" for number in range(int(minor or 0) + 1)]
         self._prefixes = {
-            version: spliceable({"protocol_version": version, "server_capabilities": capabilities}) for version in self.supported
+            version: spliceable({"protocol_version": version, "server_capabilities": capabilities})
+            for version in self.supported
         }
         self._headers = {version: (WORKER_HEADER.lower().encode(), version.encode()) for version in self.supported}
 

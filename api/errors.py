@@ -8,15 +8,14 @@ from typing import Any
 class ApiError(Exception):
     """An error answer: status, machine `reason`, human text and further body fields (control-plane 1.7, worker-protocol 2.4).
 
-    `text_key` is the body key of the text: `message`, or `error` for business errors of the worker plane. `reason` may be None for
-    the few answers that have none.
+    `text_key` is the body key of the text: `message`, or `error` for business errors of the worker plane.
     """
 
     def __init__(
         self,
         status: int,
-        reason: str | None,
-        message: str | None,
+        reason: str,
+        message: str,
         *,
         text_key: str = "message",
         headers: tuple[tuple[bytes, bytes], ...] = (),
@@ -25,12 +24,7 @@ class ApiError(Exception):
         super().__init__(reason)
         self.status = status
         self.headers = headers
-        self.body: dict[str, Any] = {}
-        if message is not None:
-            self.body[text_key] = message
-        if reason is not None:
-            self.body["reason"] = reason
-        self.body.update(fields)
+        self.body: dict[str, Any] = {text_key: message, "reason": reason, **fields}
 
 
 class ValidationFailed(ApiError):
@@ -44,6 +38,12 @@ class ValidationFailed(ApiError):
 def worker_error(status: int, reason: str, error: str, **fields: Any) -> ApiError:
     """A business error of the worker plane, whose text stands under `error` (worker-protocol 2.4)."""
     return ApiError(status, reason, error, text_key="error", **fields)
+
+
+def method_not_allowed(allow: str) -> ApiError:
+    """405 with the methods the path has."""
+    headers = ((b"allow", allow.encode()),)
+    return ApiError(405, "method_not_allowed", "The method is not allowed for this path.", headers=headers)
 
 
 def unavailable() -> ApiError:

@@ -27,7 +27,7 @@ class NamespaceCache:
     async def exists(self, name: str) -> bool:
         """Whether the namespace exists. Raises StoreUnavailable when nobody can say."""
         now = time.monotonic()
-        if self._unknown.get(name, 0.0) > now:
+        if "\x00" in name or self._unknown.get(name, 0.0) > now:
             return False
         if await namespaces.get(self._db, name) is not None:
             self._known[name] = now + _KNOWN_SECONDS

@@ -93,7 +93,7 @@ def decoded_or_none(envelope: dict[str, Any] | None) -> Any:
 
 
 def is_avro_blob(text: str) -> bool:
-    """Whether a string is a ready avro blob: strict base64 of one complete wrapper or of a Value frame (worker-protocol 9.2)."""
+    """Whether a string is a ready avro blob: strict base64 of one wrapper or Value frame (worker-protocol 9.2)."""
     if not text or len(text) % 4:
         return False
     try:
@@ -129,7 +129,7 @@ def _bytes_end(data: bytes, at: int) -> int:
 
 
 def _value_end(data: bytes, at: int, depth: int) -> int:
-    """The position behind the Avro `Value` datum at `at` (worker-protocol 11.2). Raises ValueError or IndexError when broken."""
+    """The position behind the Avro `Value` at `at` (worker-protocol 11.2). Raises ValueError or IndexError when broken."""
     if depth > 512:
         raise ValueError("too deep")
     branch, at = _varint(data, at)
@@ -187,7 +187,7 @@ def check_envelope(fields: Fields, name: str, value: dict[str, Any], codecs: tup
 def normalise_input(fields: Fields, name: str = "input") -> Payload:
     """The argument list of a start (control-plane 5.2): an envelope as is, plain JSON encoded as a list of arguments."""
     value = fields.data.get(name)
-    if value is None or value == {} or value == []:
+    if value is None or value in ({}, []):
         return EMPTY_LIST
     if is_envelope(value):
         return check_envelope(fields, name, value, (AVRO,)) or EMPTY_LIST

@@ -16,7 +16,7 @@ from api import envelope
 from api.body import BODY_METHODS, Disconnected, check_media_type, parse_body, read_body
 from api.call import Answer, Call, Principal, Receive, Services
 from api.compression import THRESHOLD_BYTES, compress, negotiate
-from api.errors import ApiError, unavailable
+from api.errors import ApiError, method_not_allowed, unavailable
 from api.routing import WORKER, PathEntry, Route, plane_of
 from store.errors import StoreUnavailable
 
@@ -30,10 +30,25 @@ _CACHE_CONTROL = (b"cache-control", b"no-cache, private")
 _CONTROL_VERSION = (envelope.CONTROL_HEADER.lower().encode(), envelope.CONTROL_VERSION.encode())
 _CLOSE = (b"connection", b"close")
 _VARY = (b"vary", b"Accept-Encoding")
-_ALLOW = b"allow"
 
 _CONTROL_KEY = envelope.CONTROL_HEADER.lower().encode()
 _WORKER_KEY = envelope.WORKER_HEADER.lower().encode()
+
+
+class _Exchange:
+    """One request and what is known of it so far. `compressible`: the answer may be (not before the body was accepted)."""
+
+    __slots__ = ("compressible", "headers", "method", "path", "plane", "query", "route", "send")
+
+    def __init__(self, scope: Scope, plane: str, route: Route | None, send: Send) -> None:
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.method: str = scope["method"]
+        self.query: bytes = scope["query_string"]
+        self.path: dict[str, str] = scope.get("path_params", {})
+        self.plane = plane
+        self.route = route
+        self.send = send
+        self.compressible = False
 
 
 class Pipeline:
@@ -49,55 +64,41 @@ class Pipeline:
 
     async def handle(self, entry: PathEntry, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request whose path has routes."""
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        path: dict[str, str] = scope["path_params"]
-        route = entry.routes.get(scope["method"])
-        compressible = False
+        exchange = _Exchange(scope, entry.plane, entry.routes.get(scope["method"]), send)
+        failed = True
         try:
-            if route is None:
-                allow = ((_ALLOW, entry.allow),)
-                raise ApiError(405, "method_not_allowed", "The method is not allowed for this path.", headers=allow)
-            if path:
-                path = _decoded(path)
-            body = await read_body(headers, receive, self._limit)
-            fields: dict[str, Any] = {}
-            if body and scope["method"] in BODY_METHODS:
-                check_media_type(headers)
-                fields = parse_body(headers, body)
-            compressible = True
-            answer = await self._authorized(route, scope, headers, body, fields, path, receive)
+            answer = await self._answer(entry, exchange, receive)
             failed = False
         except Disconnected:
             return
         except ApiError as error:
             answer = Answer(error.status, error.body, error.headers)
-            failed = True
         except (Unavailable, StoreUnavailable):
-            error = unavailable()
-            answer = Answer(error.status, error.body, error.headers)
-            failed = True
+            away = unavailable()
+            answer = Answer(away.status, away.body, away.headers)
         except Exception:
             log.exception("unexpected error answering %s %s", scope["method"], entry.template)
             answer = Answer(500, {"message": "The server met an unexpected error.", "reason": "server_error"})
-            failed = True
-        await self._respond(entry.plane, route, answer, failed, compressible, scope["method"] == "HEAD", headers, path, send)
+        await self._respond(exchange, answer, failed)
 
-    async def unrouted(self, path: str, headers: dict[bytes, bytes], head: bool, send: Send, error: ApiError) -> None:
+    async def unrouted(self, scope: Scope, send: Send, error: ApiError) -> None:
         """Answers a request whose path has no route (404), or which the router refused."""
-        answer = Answer(error.status, error.body, error.headers)
-        await self._respond(plane_of(path), None, answer, True, False, head, headers, {}, send)
+        exchange = _Exchange(scope, plane_of(scope["path"]), None, send)
+        await self._respond(exchange, Answer(error.status, error.body, error.headers), True)
 
-    async def _authorized(
-        self,
-        route: Route,
-        scope: Scope,
-        headers: dict[bytes, bytes],
-        body: bytes,
-        fields: dict[str, Any],
-        path: dict[str, str],
-        receive: Receive,
-    ) -> Answer:
-        """Stages from authentication on."""
+    async def _answer(self, entry: PathEntry, exchange: _Exchange, receive: Receive) -> Answer:
+        """All stages after the path was found. Raises ApiError and whatever endpoints raise."""
+        route, headers, method = exchange.route, exchange.headers, exchange.method
+        if route is None:
+            raise method_not_allowed(entry.allow)
+        if exchange.path:
+            exchange.path = _decoded(exchange.path)
+        body = await read_body(headers, receive, self._limit)
+        fields: dict[str, Any] = {}
+        if body and method in BODY_METHODS:
+            check_media_type(headers)
+            fields = parse_body(headers, body)
+        exchange.compressible = True
         principal: Principal | None = None
         if route.roles is not None:
             principal = self._authenticator.authenticate(headers, body)
@@ -105,9 +106,11 @@ class Pipeline:
         version = ""
         if route.versioned:
             version = self._check_version(route.plane, headers)
-        query: bytes = scope["query_string"]
+        query = exchange.query
         namespace = self._namespace(headers, query)
-        if route.namespaced and not (self._services.namespaces.known(namespace) or await self._services.namespaces.exists(namespace)):
+        if route.namespaced and not (
+            self._services.namespaces.known(namespace) or await self._services.namespaces.exists(namespace)
+        ):
             raise ApiError(
                 404,
                 "namespace_not_found",
@@ -115,7 +118,8 @@ class Pipeline:
                 namespace=namespace,
                 remediation="Create it with POST /api/namespaces first.",
             )
-        return await route.endpoint(Call(self._services, namespace, principal, path, query, fields, receive, version))
+        call = Call(self._services, namespace, principal, exchange.path, query, fields, receive, version)
+        return await route.endpoint(call)
 
     def _namespace(self, headers: dict[bytes, bytes], query: bytes) -> str:
         """The requested namespace (configuration-and-security 1.5)."""
@@ -141,7 +145,9 @@ class Pipeline:
             raise ApiError(
                 400,
                 "unsupported_control_plane_version" if sent else "missing_control_plane_version",
-                f"The control-plane version {sent} is not supported." if sent else "The control-plane version header is missing.",
+                f"The control-plane version {sent} is not supported."
+                if sent
+                else "The control-plane version header is missing.",
                 supported_version=envelope.CONTROL_VERSION,
                 requested_version=sent or None,
                 remediation=f"Send {envelope.CONTROL_HEADER}: {envelope.CONTROL_VERSION}.",
@@ -152,7 +158,9 @@ class Pipeline:
         return ApiError(
             400,
             "unsupported_protocol_version" if sent else "missing_protocol_version",
-            f"The worker protocol version {sent} is not supported." if sent else "The worker protocol version header is missing.",
+            f"The worker protocol version {sent} is not supported."
+            if sent
+            else "The worker protocol version header is missing.",
             text_key="error",
             supported_version=self._worker.advertised,
             requested_version=sent or None,
@@ -160,21 +168,12 @@ class Pipeline:
             supported_versions=self._worker.supported,
         )
 
-    async def _respond(
-        self,
-        plane: str,
-        route: Route | None,
-        answer: Answer,
-        failed: bool,
-        compressible: bool,
-        head: bool,
-        headers: dict[bytes, bytes],
-        path: dict[str, str],
-        send: Send,
-    ) -> None:
+    async def _respond(self, exchange: _Exchange, answer: Answer, failed: bool) -> None:
+        """Sends an answer in the envelope of its plane."""
+        headers, route = exchange.headers, exchange.route
         out = [_CONTENT_TYPE, _CACHE_CONTROL, *answer.headers]
         body = answer.body
-        if plane == WORKER:
+        if exchange.plane == WORKER:
             version = headers.get(_WORKER_KEY, b"").strip().decode("latin-1")
             out.append(self._worker.header(version))
             data = self._worker.wrap(version, body if isinstance(body, bytes) else envelope.encode(body))
@@ -186,18 +185,18 @@ class Pipeline:
                 out.append(_CLOSE)
             if isinstance(body, dict):
                 if route is not None and route.operation is not None:
-                    envelope.add_control_plane(body, route.operation, path)
+                    envelope.add_control_plane(body, route.operation, exchange.path)
                 data = envelope.encode(body)
             else:
                 data = body
-        if compressible and len(data) >= THRESHOLD_BYTES and self._settings.compression_enabled:
+        if exchange.compressible and len(data) >= THRESHOLD_BYTES and self._settings.compression_enabled:
             encoding = negotiate(headers.get(b"accept-encoding", b""))
             if encoding is not None:
                 data = compress(data, encoding)
                 out += ((b"content-encoding", encoding.encode()), _VARY)
         out.append((b"content-length", b"%d" % len(data)))
-        await send({"type": "http.response.start", "status": answer.status, "headers": out})
-        await send({"type": "http.response.body", "body": b"" if head else data})
+        await exchange.send({"type": "http.response.start", "status": answer.status, "headers": out})
+        await exchange.send({"type": "http.response.body", "body": b"" if exchange.method == "HEAD" else data})
 
 
 def _decoded(path: dict[str, str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from api.registry import Registration
 from api.validation import Fields
 
 if TYPE_CHECKING:
-    from actors.engine import Parked
+    from actors.queue.parked import Parked
 
 EMPTY = b'{"task":null}'
 EMPTY_DRAINING = b'{"task":null,"poll_status":"draining"}'

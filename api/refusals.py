@@ -37,7 +37,7 @@ def _text(refused: Refused) -> str:
 
 
 def workflow_task_refused(refused: Refused, task_id: str, attempt: int, outcome: str | None = None) -> Answer:
-    """The answer to a refused workflow-task call. `outcome` is what the call would have reported: `completed`, `failed` or None."""
+    """The answer to a refused workflow-task call. `outcome`: what success would report, or None."""
     reason, detail = refused.reason, refused.detail
     body: dict[str, Any] = {"task_id": task_id, "workflow_task_attempt": attempt}
     if reason == "structural_limit_exceeded":

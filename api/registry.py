@@ -142,7 +142,9 @@ class WorkerRegistry:
             return
         contacts, self._contacts = self._contacts, {}
         try:
-            await workers.touch(self._db, [Contact(namespace, worker_id, at) for (namespace, worker_id), at in contacts.items()])
+            await workers.touch(
+                self._db, [Contact(namespace, worker_id, at) for (namespace, worker_id), at in contacts.items()]
+            )
         except StoreError:
             self._contacts = {**contacts, **self._contacts}
             raise

@@ -47,9 +47,9 @@ class PathEntry:
     routes: dict[str, Route] = field(default_factory=dict)
 
     @property
-    def allow(self) -> bytes:
+    def allow(self) -> str:
         """The `Allow` header of a 405."""
-        return ", ".join(sorted(self.routes)).encode()
+        return ", ".join(sorted(self.routes))
 
 
 def paths_of(routes: list[Route]) -> list[PathEntry]:

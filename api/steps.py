@@ -35,6 +35,8 @@ _SCOPES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("non_retryable", _FAILS),
 )
 
+_SCOPED = frozenset(name for name, _ in _SCOPES)
+
 # (a, b): a cannot exceed b.
 _ORDER = (
     ("heartbeat_timeout", "start_to_close_timeout"),
@@ -64,7 +66,7 @@ def scope_errors(commands: Any, errors: Errors) -> list[dict[str, Any]]:
         kind = fields.text("type", required=True, longest=None)
         if kind is None:
             continue
-        if len(command) > 2:
+        if not _SCOPED.isdisjoint(command):
             _check_scopes(fields, kind)
         found.append(command)
     return found
@@ -97,7 +99,7 @@ def read_steps(commands: list[dict[str, Any]], errors: Errors) -> list[Steps]:
 
 def _schedule_activity(fields: Fields) -> ScheduleActivity:
     sent = fields.data
-    timeouts = {name: fields.integer(name, low=1, high=LONGEST_SECONDS) for name in _TIMEOUTS} if len(sent) > 2 else {}
+    timeouts = {name: fields.integer(name, low=1, high=LONGEST_SECONDS) for name in _TIMEOUTS}
     key = sent.get("fairness_key")
     return ScheduleActivity(
         activity_type=fields.required_text("activity_type"),

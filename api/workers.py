@@ -254,10 +254,7 @@ async def index(call: Call) -> Answer:
     query = call.query()
     task_queue = query.get("task_queue", "").strip()
     status = query.get("status", "").strip()
-    items = [
-        _shown(call, worker)
-        for worker in await workers.listing(call.services.db, call.namespace, task_queue or None)
-    ]
+    items = [_shown(call, worker) for worker in await workers.listing(call.services.db, call.namespace, task_queue or None)]
     items.sort(key=lambda item: (item["last_heartbeat_at"], item["worker_id"]), reverse=True)
     shown = [item for item in items if not status or item["status"] == status]
     stale_after = call.services.settings.worker_stale_after_seconds

@@ -54,7 +54,7 @@ def hottest(stacks: Iterable[str]) -> str:
         frames, _, count = line.rpartition(" ")
         if not count.isdigit():
             continue
-        names = [frame.rpartition(":")[0] or frame for frame in frames.split(";")]
+        names = [f"{frame.rpartition(':')[0]})" if ":" in frame else frame for frame in frames.split(";")]
         own[names[-1]] += int(count)
         for name in set(names):
             within[name] += int(count)

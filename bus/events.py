@@ -136,8 +136,9 @@ class EventStream:
     # -- publishing ---------------------------------------------------------------------------------------------------------
 
     def publish(self, run_id: str, sequence: int, subject: str, body: bytes) -> bool:
-        """Queue one event (the first of a run may have any sequence, the next ones follow without a gap). Never raises, never waits.
+        """Queue one event; never raises, never waits.
 
+        The first of a run (with nothing queued) may have any sequence, the next ones follow it without a gap.
         `run_id` is a subject token by itself; `subject` comes from `Subjects.event`. True: queued, or already queued.
         False: refused, because the run is dropped (queue full, or this event would leave a gap); `on_dropped` has been
         called with it.
@@ -180,6 +181,15 @@ class EventStream:
         length = len(header)
         head = f"HPUB {subject} {self._acks}{run_id}.{sequence} {length} {length + len(body)}\r\n{header}"
         return b"%b%b\r\n" % (head.encode(), body)
+
+    def queued_of(self, run_id: str) -> bool:
+        """Whether events of this run wait here for their acknowledgement."""
+        return run_id in self._runs
+
+    def follows(self, run_id: str, sequence: int) -> bool:
+        """Whether this event would directly follow the ones of its run that wait here."""
+        run = self._runs.get(run_id)
+        return run is not None and sequence == run.last + 1
 
     def resume(self, run_id: str) -> None:
         """Accept a dropped run's events again.

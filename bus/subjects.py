@@ -12,7 +12,7 @@ letters per process.
 | `P.all.<topic>.N`                        | core      | broadcast sent by node N to all others                             |
 | `P.dispatch.N`                           | JetStream | ready tasks for the queues hosted by N; stream `P_dispatch`, memory |
 | `P.deliver.N.S`                          | core      | what the consumer of `P.dispatch.N` pushes to the node             |
-| `P.events.<namespace>.<workflow type>.<workflow id>.<event type>` | JetStream | history events, stream `P_events`, for everyone |
+| `P.events.<namespace>.<workflow type>.<workflow id>.<event type>` | JetStream | history events, stream `P_events` |
 | `P.acks.N.S.<run id>.<sequence>`         | core      | JetStream's acknowledgements of published events                   |
 | `P.api.>`                                | core      | replies of the JetStream management API                            |
 

@@ -63,7 +63,7 @@ def serve(host: str | None, port: int | None, node_id: str | None, processes: in
     count = processes or config.http.workers
     config = config.changed(host=host, port=port)
     with _bound(config, share=share_port or count > 1) as bound:
-        config = config.changed(port=bound.getsockname()[1], node_id=node_id or _own_node_id(config, bound))
+        config = config.changed(port=bound.getsockname()[1], node_id=node_id or _own_node_id(config, bound), server_id=node_id)
         if count > 1:
             sys.exit(_supervise(config, count))
         serve_node(config, bound, lambda url: click.echo(f"node {config.server.node_id} is ready on {url}", err=True))

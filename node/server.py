@@ -10,17 +10,21 @@ import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import uvloop
 
 from node.config import Config
 from node.http import App, HttpServer, base_url
+from store.errors import StoreError
 
 log = logging.getLogger("node")
 
 RETRY_SECONDS = (0.1, 2.0)
+PART_STOP_SECONDS = 10.0
+# what ends by itself once the database is there and bootstrapped; everything else is a fault of ours and ends the process
+NOT_YET = (StoreError, OSError, TimeoutError)
 
 
 class Service(Protocol):
@@ -39,13 +43,13 @@ async def _nothing() -> None:
 class Assembly:
     """The parts of one node in start order, its HTTP application, and what to do when it is told to leave.
 
+    A part is given as a function that is called when the parts before it have started.
     `begin_drain` turns readiness off and answers held polls; it is called once, before the HTTP server stops.
     """
 
     app: App
-    services: Sequence[tuple[str, Service]] = ()
+    services: Sequence[tuple[str, Callable[[], Service]]] = ()
     begin_drain: Callable[[], Awaitable[None]] = _nothing
-    on_up: Callable[[], None] = field(default=lambda: None)
 
 
 class Node:
@@ -57,53 +61,55 @@ class Node:
         self.http = HttpServer(assembly.app, bound, grace_seconds)
         self._grace = grace_seconds
         self._started: list[tuple[str, Service]] = []
-        self._starter: asyncio.Task[None] | None = None
-        self.up = asyncio.Event()
+        self.starting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> None:
-        """Start the parts in order, then accept requests; `up` is set when both are done.
+        """Start the parts in order, then accept requests; `starting` is done when all of them run.
 
         While a part can not start (Postgres is away) it is tried again, and requests are accepted all the same: they are
         answered 503, and liveness and readiness tell why.
         """
         first = asyncio.Event()
-        self._starter = asyncio.create_task(self._start_parts(first), name="start")
+        self.starting = asyncio.create_task(self._start_parts(first), name="start")
         waiting = asyncio.create_task(first.wait())
-        await asyncio.wait({self._starter, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({self.starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
+        if self.starting.done():
+            self.starting.result()
         await self.http.start()
         log.info("listening on %s", self.url)
 
     async def _start_parts(self, first_failure: asyncio.Event) -> None:
-        for name, service in self.assembly.services:
+        for name, part in self.assembly.services:
+            service = part()
             pause, longest = RETRY_SECONDS
             while True:
                 try:
                     await service.start()
                     break
-                except Exception as error:
+                except NOT_YET as error:
                     log.warning("%s can not start yet: %s", name, str(error) or type(error).__name__)
                     first_failure.set()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, longest)
             self._started.append((name, service))
-        self.up.set()
-        self.assembly.on_up()
 
     async def stop(self) -> None:
         """Drain, stop the HTTP server, then the parts in reverse order. One part's trouble does not keep the others running."""
-        if self._starter is not None:
-            self._starter.cancel()
-            await asyncio.gather(self._starter, return_exceptions=True)
-        await self._quietly("drain", self.assembly.begin_drain())
-        await self._quietly("http", self.http.stop())
+        self.starting.cancel()
+        await asyncio.gather(self.starting, return_exceptions=True)
+        await self._quietly("drain", self.assembly.begin_drain(), PART_STOP_SECONDS)
+        await self._quietly("http", self.http.stop(), self._grace + PART_STOP_SECONDS)
         while self._started:
             name, service = self._started.pop()
-            await self._quietly(name, service.stop())
+            await self._quietly(name, service.stop(), PART_STOP_SECONDS)
 
-    async def _quietly(self, name: str, stopping: Awaitable[Any]) -> None:
+    async def _quietly(self, name: str, stopping: Awaitable[Any], seconds: float) -> None:
         try:
-            await asyncio.wait_for(stopping, self._grace + 5)
+            async with asyncio.timeout(seconds):
+                await stopping
+        except TimeoutError:
+            log.error("%s did not stop within %s s", name, seconds)
         except Exception:
             log.exception("%s did not stop cleanly", name)
 
@@ -133,11 +139,12 @@ async def run_until_told(
     leaving = asyncio.create_task(told.wait())
     try:
         await node.start()
-        up = asyncio.create_task(node.up.wait())
-        await asyncio.wait({up, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        up.cancel()
-        if not told.is_set():
-            on_up(node.url)
+        ends: list[asyncio.Future[Any]] = [node.starting, leaving]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if node.starting.done():
+            node.starting.result()
+            if not told.is_set():
+                on_up(node.url)
         await leaving
     finally:
         leaving.cancel()
@@ -149,7 +156,7 @@ def serve(config: Config, bound: socket.socket, on_up: Callable[[str], None] = l
     from node.wiring import assemble  # noqa: PLC0415 - the console starts faster without the whole server
 
     async def build() -> Assembly:
-        return assemble(config)
+        return assemble(config, base_url(bound))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_until_told(build, bound, config.server.shutdown_grace_seconds, on_up))

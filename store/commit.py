@@ -36,7 +36,7 @@ _CONNECT_SECONDS = 3.0
 _CONFLICT_ATTEMPTS = 3
 
 # One plan per statement, made once, that never reads a whole table however small it was when the plan was made.
-_SESSION = {
+SESSION = {
     "application_name": "durable-workflow-commit",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
@@ -50,12 +50,16 @@ _SESSION = {
 class GroupCommit:
     """Commits `RunWrite`s on one dedicated connection, which it opens again by itself when it is lost.
 
-    `max_batch`: writes per statement. `timeout_seconds`: how long one statement may take before its outcome counts as unknown.
+    `max_batch`: writes per statement; `max_bytes`: of states and history, after which a statement takes no further write.
+    `timeout_seconds`: how long one statement may take before its outcome counts as unknown.
     """
 
-    def __init__(self, dsn: str, *, max_batch: int = 256, timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self, dsn: str, *, max_batch: int = 256, max_bytes: int = 4 * 1024 * 1024, timeout_seconds: float = 10.0
+    ) -> None:
         self._dsn = dsn
         self._max_batch = max_batch
+        self._max_bytes = max_bytes
         self._timeout = timeout_seconds
         self._waiting: deque[_Entry] = deque()
         self._wake: asyncio.Future[None] | None = None
@@ -99,6 +103,7 @@ class GroupCommit:
         `expected_version`, the workflow id was taken, the run number did not follow, or a message in `received` had been
         applied already (read the mailbox again). Errors: `StoreUnavailable` (outcome unknown, or database away: reload),
         `StoreRejected` (the data itself is refused, nothing stored). Raises `ValueError` at once for a malformed write.
+        Cancelling the future does not take the write back.
         """
         batch.check(write)
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -121,11 +126,21 @@ class GroupCommit:
                 self._wake = loop.create_future()
                 await self._wake
             else:
-                entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))]
+                entries = self._take()
                 try:
                     await self._flush(entries)
                 finally:
                     _fail(entries, "the commit was abandoned")
+
+    def _take(self) -> list[_Entry]:
+        """The next batch: what waits, up to the limits. At least one write, however big."""
+        entries: list[_Entry] = []
+        size = 0
+        while self._waiting and len(entries) < self._max_batch and size < self._max_bytes:
+            entry = self._waiting.popleft()
+            entries.append(entry)
+            size += len(entry[0].row.state) + len(entry[0].history)
+        return entries
 
     def _rouse(self) -> None:
         wake, self._wake = self._wake, None
@@ -166,7 +181,7 @@ class GroupCommit:
         """
         failure = translate(error)
         if breaks_connection(error):
-            log.warning("group commit lost its connection: %s", error)
+            log.warning("group commit lost its connection: %s", failure)
             self._disconnect()
         if isinstance(failure, StoreUnavailable) and not is_transient_conflict(error):
             _fail(entries, str(failure))
@@ -209,7 +224,7 @@ class GroupCommit:
     # -- connection ----------------------------------------------------------------------------------------------------
 
     async def _connect(self) -> None:
-        settings = {**_SESSION, "statement_timeout": str(int(self._timeout * 1000))}
+        settings = {**SESSION, "statement_timeout": str(int(self._timeout * 1000))}
         try:
             connection = await asyncpg.connect(self._dsn, timeout=_CONNECT_SECONDS, server_settings=settings)
         except DRIVER_ERRORS as error:

@@ -8,6 +8,11 @@ from store.pool import Database
 from store.writes import Mail
 
 
+async def discard(db: Database, mail_ids: Sequence[str]) -> int:
+    """Delete messages no commit will ever apply (their receiver is gone); how many were there."""
+    return await db.execute("DELETE FROM mailbox WHERE mail_id = ANY ($1)", list(mail_ids))
+
+
 async def pending(db: Database, shards: Sequence[int], limit: int) -> list[Mail]:
     """Up to `limit` messages addressed to these shards, by mail id."""
     rows = await db.fetch(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, cast
@@ -75,10 +76,8 @@ class Database:
         except DRIVER_ERRORS as error:
             raise translate(error) from error
         finally:
-            try:
+            with contextlib.suppress(*DRIVER_ERRORS):  # the pool itself drops a connection it cannot reset
                 await self._pool.release(connection)
-            except DRIVER_ERRORS:
-                connection.terminate()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:

@@ -7,7 +7,7 @@ plain history.
 
     fresh   events not placed yet: a sequence, or [sequence, step] for a resolution
     held    step -> sequence of resolutions that wait for an earlier step of their group (V3)
-    groups  the blocking steps of one completion each, those not yet shown as resolved, in order; the last one is the current batch
+    groups  per completion its blocking steps not yet shown as resolved, in order; the last one is the current batch
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from actors.run.commands import Steps
+from actors.run.commands import ScheduleActivity, Steps
 from actors.run.presentation import Chronological, Recorded, number
 from actors.run.state import RunState, View
 
@@ -47,7 +47,7 @@ class Sdk04(Chronological):
         view = state.view
         view.groups = [group for group in view.groups if group]
         view.groups.append(list(numbers))
-        state.batch = _digest(steps)
+        state.batch = _digest(state, steps)
 
     def claimed(self, state: RunState, dialect: str) -> int:
         view = state.view
@@ -66,7 +66,7 @@ class Sdk04(Chronological):
     def repeats(self, state: RunState, steps: Sequence[Steps]) -> bool:
         task = state.task
         return (
-            task is not None and task.dialect == DIALECT and task.repeatable and bool(steps) and _digest(steps) == state.batch
+            task is not None and task.dialect == DIALECT and task.repeatable and bool(steps) and _digest(state, steps) == state.batch
         )
 
     def shows(self, state: RunState, dialect: str, step: int) -> bool:
@@ -123,9 +123,11 @@ def _resolve(view: View, sequence: int, step: int) -> None:
     _append(view, sequence)
 
 
-def _digest(steps: Sequence[Steps]) -> bytes:
-    """What makes two batches equal: kinds, names, queues, arguments, delays (worker-protocol 6.3)."""
+def _digest(state: RunState, steps: Sequence[Steps]) -> bytes:
+    """What makes two batches equal: kinds, names, queues, arguments, delays, and no other option (worker-protocol 6.3)."""
     hasher = hashlib.blake2b(digest_size=16)
     for step in steps:
+        if isinstance(step, ScheduleActivity):
+            step = ScheduleActivity(step.activity_type, step.arguments, step.queue or state.task_queue)
         hasher.update(_encode(step))
     return hasher.digest()

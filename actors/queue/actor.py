@@ -1,7 +1,7 @@
 """One task queue of one kind, live: a cache over the ready rows of the store, and the polls that wait for them.
 
-It can be lost and rebuilt at any time (architecture, rule 5): the rows are the truth, and a task is granted by its run's commit, not
-here. The actor only brings task and poll together.
+It can be lost and rebuilt at any time (architecture, rule 5): the rows are the truth, and a task is granted by its run's
+commit, not here. The actor only brings task and poll together.
 """
 
 from __future__ import annotations

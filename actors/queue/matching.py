@@ -1,8 +1,8 @@
 """The pure part of a task queue: ready tasks in order, waiting polls in order, who gets what.
 
 Tasks go out by priority, then the time they became available, then id (contract worker-protocol 4.2); among the polls that may
-have a task the longest waiting gets it. Tasks of one type and build marker share a heap, polls of one profile share a line, so a
-match looks at as many heaps or lines as there are kinds, not at every task or poll.
+have a task the longest waiting gets it. Tasks of one type and build marker share a heap, polls of one profile share a line, so
+a match looks at as many heaps or lines as there are kinds, not at every task or poll.
 """
 
 from __future__ import annotations

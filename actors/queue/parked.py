@@ -14,8 +14,8 @@ Grant = WorkflowTaskGrant | ActivityTaskGrant
 class Parked:
     """One held poll.
 
-    `future` resolves to a grant, or to None when the poll's time is over. Whoever holds it calls `abandon` when nobody waits for
-    the answer any more, before or after the grant: a lease already granted is handed back at once.
+    `future` resolves to a grant, or to None when the poll's time is over. Whoever holds it calls `abandon` when nobody waits
+    for the answer any more, before or after the grant: a lease already granted is handed back at once.
     """
 
     __slots__ = ("_hand_back", "_leave", "future", "gone", "poll", "profile", "served")

@@ -11,7 +11,10 @@ ACTIVITY = "activity"
 
 
 class WorkerProfile(Struct, frozen=True):
-    """What decides which tasks a worker may get. `types`: workflow or activity types it serves, None for all, empty for none."""
+    """What decides which tasks a worker may get.
+
+    `types`: workflow or activity types it serves, None for all, empty for none.
+    """
 
     worker_id: str
     build_id: str | None = None

@@ -212,7 +212,8 @@ def heartbeat(tx: Transition, command: HeartbeatActivity) -> RunReply:
         return _stop("stale_attempt" if state.is_open else "run_closed", state)
     if not state.is_open:
         if activity.status == "cancelled":
-            return _stop("run_" + state.status, state, cancel=True)
+            stopped = state.status in ("cancelled", "terminated")
+            return _stop("run_" + state.status if stopped else "activity_cancelled", state, cancel=True)
         return _stop("run_closed", state)
     if activity.status != "running":
         return _stop("task_not_leased", state)
@@ -258,13 +259,17 @@ def _stop(reason: str, state: RunState, *, cancel: bool = False) -> ActivityProg
 
 
 def withdraw_all(tx: Transition) -> None:
-    """The run completed or failed by itself: nothing unfinished is dispatched any more, without events (engine-semantics 5.5)."""
+    """The run completed or failed by itself: nothing unfinished is dispatched any more.
+
+    No events (engine-semantics 5.5).
+    """
     kept: dict[str, Activity] = {}
     for task_id, activity in tx.state.activities.items():
         if activity.status == "ready":
             tx.withdraw(task_id)
         if activity.attempt_id is not None:
-            activity.status = "withdrawn"
+            if activity.status != "cancelled":
+                activity.status = "withdrawn"
             activity.deadline = NEVER
             kept[task_id] = activity
     tx.state.activities = kept

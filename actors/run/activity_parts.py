@@ -46,7 +46,10 @@ def activity_copy(activity: Activity, state: RunState, *, status: str = "pending
 
 
 def result_keys(result: Payload | None, codec: str, run_codec: str) -> dict[str, Any]:
-    """`result` and `payload_codec` of an event: the bare blob in the run's codec, an envelope otherwise (engine-semantics 2.1)."""
+    """`result` and `payload_codec` of an event: the bare blob in the run's codec, an envelope otherwise.
+
+    Engine-semantics 2.1.
+    """
     if result is None:
         return {"payload_codec": codec}
     if result.external_storage is None and result.codec == run_codec:

@@ -21,14 +21,14 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
             if rules.max_pending_activities and activities >= rules.max_pending_activities:
                 return _limit("pending_activity_count", activities, rules.max_pending_activities)
             activities += 1
-            bytes_ = _size(step.arguments)
+            bytes_ = size_of(step.arguments)
         elif isinstance(step, StartTimer):
             if rules.max_pending_timers and timers >= rules.max_pending_timers:
                 return _limit("pending_timer_count", timers, rules.max_pending_timers)
             timers += 1
             bytes_ = 0
         elif isinstance(step, CompleteWorkflow):
-            bytes_ = _size(step.result)
+            bytes_ = size_of(step.result)
         else:
             bytes_ = 0
         if rules.max_payload_bytes and bytes_ > rules.max_payload_bytes:
@@ -41,8 +41,12 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
     return None
 
 
-def _size(payload: Payload | None) -> int:
-    return 0 if payload is None or payload.blob is None else len(payload.blob)
+def size_of(payload: Payload | None) -> int:
+    """The size of a stored blob, in bytes."""
+    blob = None if payload is None else payload.blob
+    if blob is None:
+        return 0
+    return len(blob) if blob.isascii() else len(blob.encode())
 
 
 def _limit(kind: str, value: int, configured: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from actors.run.activity_parts import (
 )
 from actors.run.causes import cause, ours
 from actors.run.commands import ActivityGuard, CompleteActivity, FailActivity, Failure
+from actors.run.limits import size_of
 from actors.run.replies import ActivityRecorded, Refused, RunReply
 from actors.run.state import Activity, RunState
 from actors.run.times import SECOND, iso, iso_or_none, iso_seconds
@@ -78,7 +79,7 @@ def outcome_guard(tx: Transition, command: ActivityGuard) -> tuple[Activity | No
         activity.attempt_id = None
         tx.changed = True
         return None, ActivityRecorded(None)
-    if activity.status == "cancelled":
+    if activity.status == "cancelled" and state.status in ("cancelled", "terminated"):
         return None, Refused("run_" + state.status, stopped(state, activity))
     return None, Refused("stale_attempt")
 
@@ -90,7 +91,7 @@ def complete(tx: Transition, command: CompleteActivity) -> RunReply:
         return cast(RunReply, reply)
     limit = tx.rules.max_payload_bytes
     result = command.result
-    size = 0 if result is None or result.blob is None else len(result.blob)
+    size = size_of(result)
     if limit and size > limit:
         failure = Failure(
             message=f"Structural limit exceeded: payload_size is {size}, the limit is {limit}.", non_retryable=True

@@ -1,7 +1,7 @@
 """The seam between a run and the client generations that read its history.
 
-The core asks its presentation what a worker is shown and whether a batch of steps is new; the answers for a client generation with
-needs of its own live in `actors.dialects`. `Chronological` is the truth unadorned.
+The core asks its presentation what a worker is shown and whether a batch of steps is new; the answers for a client generation
+with needs of its own live in `actors.dialects`. `Chronological` is the truth unadorned.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ class Chronological:
     def page(
         self, state: RunState, history: list[bytes], dialect: str, snapshot: int, after: int, size: int
     ) -> tuple[bytes, int, int | None]:
-        """Events `after` + 1 to `after` + `size` of a snapshot: a serialized JSON array, its length, the position to go on from."""
+        """Events `after` + 1 to `after` + `size` of a snapshot: a serialized JSON array, its length, and where to go on.
+
+        The third is the position to read on behind, None at the end.
+        """
         last = min(after + size, snapshot)
         return number(history[after:last], after + 1), max(last - after, 0), last if last < snapshot else None
 

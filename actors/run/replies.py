@@ -44,8 +44,8 @@ class WorkflowTaskGrant(Reply, frozen=True, tag="workflow_task"):
     """A leased workflow task with the first page of its history (worker-protocol 4.4).
 
     `history_events` is a JSON array of `history_count` events, serialized; `next_after` is the position the next page starts
-    behind, None when everything was delivered. `resume` holds those of the 20 resume fields that are not null. `budget` holds the
-    history budget hints (engine-semantics 11.2).
+    behind, None when everything was delivered. `resume` holds those of the 20 resume fields that are not null. `budget` holds
+    the history budget hints (engine-semantics 11.2).
     """
 
     task_id: str

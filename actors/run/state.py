@@ -40,8 +40,8 @@ class WorkflowTask(Struct, omit_defaults=True):
 class Activity(Struct, omit_defaults=True):
     """An activity execution that has no outcome yet, keyed in the state by its current task id.
 
-    `status`: `ready` (a task row waits), `running`, `withdrawn` (the run completed meanwhile), `cancelled`. After a lease ran out
-    unnoticed by deadlines the status is `ready` again while `attempt_id` still names the lost attempt, whose outcome counts
+    `status`: `ready` (a task row waits), `running`, `withdrawn` (the run completed meanwhile), `cancelled`. After a lease ran
+    out unnoticed by deadlines the status is `ready` again while `attempt_id` still names the lost attempt, whose outcome counts
     until the next claim. `deadline` is the earliest instant at which something is due.
     """
 

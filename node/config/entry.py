@@ -222,7 +222,7 @@ def variable(
     if alias is not None and alias.endswith("_"):
         alias += name.removeprefix("DW_")
     entry = Entry(name, kind, default, about, alias, treatment, since, empty_means)
-    return dataclasses.field(metadata={"entry": entry})
+    return dataclasses.field(metadata={"entry": entry}, repr=kind is not SECRET)
 
 
 def entries_of(group: type[Any]) -> list[tuple[str, Entry]]:

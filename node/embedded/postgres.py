@@ -183,7 +183,7 @@ class EmbeddedPostgres:
     # -- databases
 
     def create_database(self, name: str, template: str | None = None) -> str:
-        """Create a database, as a copy of `template` when given (nobody may be connected to that), and return its connection string."""
+        """Create a database, as a copy of `template` when given (nobody may be connected to that); its connection string."""
         self._run("createdb", *self._where(), *(("--template", template) if template else ()), name)
         return self.dsn_of(name)
 

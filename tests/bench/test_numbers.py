@@ -107,7 +107,7 @@ def test_rows_judge_their_targets() -> None:
 
 def test_the_hottest_functions_of_a_profile() -> None:
     lines = hottest(["run (a.py:1);work (a.py:5) 30", "run (a.py:1);work (a.py:7) 20", "run (a.py:2) 50", ""]).splitlines()
-    assert [line.split()[:3] for line in lines[1:]] == [["50.0%", "50.0%", "work"], ["50.0%", "100.0%", "run"]]
+    assert [line.split() for line in lines[1:]] == [["50.0%", "50.0%", "work", "(a.py)"], ["50.0%", "100.0%", "run", "(a.py)"]]
 
 
 def test_a_poll_has_the_length_it_announces() -> None:

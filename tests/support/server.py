@@ -61,7 +61,7 @@ class ServerProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, wait: bool = True) -> ServerProcess:
-        """Start the process and wait until it is ready; `wait=False` leaves waiting to `ready`, without blocking an event loop."""
+        """Start the process and wait until it is ready; `wait=False` leaves that to `ready`, which does not block a loop."""
         assert not self.running, "the server runs already"
         command = node_command("serve", "--host", "127.0.0.1", "--port", str(self.port), "--node-id", self.node_id, *self._args)
         with self.log_file.open("ab") as log:

@@ -1,0 +1,337 @@
+"""Which node hosts which shard: leases in Postgres, spread over the live nodes (architecture, Shards and placement).
+
+Once a second each node renews its lease and reads who lives and who holds what, in one statement. Every node computes
+from the live nodes the same wanted map; it takes free shards that are wanted here and hands over those wanted elsewhere.
+Nothing here has to be exact: runs are fenced by their version (rule 1), a wrong map only costs a detour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+
+from bus.broadcast import Broadcast
+from store import placement as leases
+from store.errors import StoreError
+from store.pool import Database
+
+_log = logging.getLogger(__name__)
+
+TOPIC = "placement"
+_SLACK = 1.125  # a node may hold an eighth more than its even share; less slack would move more shards when nodes come and go
+_LEAST_PAUSE_SECONDS = 0.02
+
+Acquired = Callable[[list[int]], Awaitable[None]]
+Released = Callable[[list[int], bool], Awaitable[None]]
+
+
+def wanted_owners(nodes: Sequence[str], shards: int) -> dict[int, str]:
+    """The node that should host each of shards 0..`shards`-1, the same in every process for the same nodes in any order.
+
+    Rendezvous hashing with bounded load: the highest score of (node, shard) wins as long as that node is not full. Empty
+    without nodes.
+    """
+    if not nodes:
+        return {}
+    room = dict.fromkeys(nodes, math.ceil(shards / len(nodes) * (_SLACK if len(nodes) > 1 else 1)))
+    scored = sorted(((_score(node, shard), shard, node) for node in room for shard in range(shards)), reverse=True)
+    owners: dict[int, str] = {}
+    for _, shard, node in scored:
+        if shard not in owners and room[node]:
+            owners[shard] = node
+            room[node] -= 1
+    return owners
+
+
+def _score(node: str, shard: int) -> bytes:
+    return hashlib.blake2b(f"{node}\0{shard}".encode(), digest_size=8).digest()
+
+
+async def _no_acquire(_shards: list[int]) -> None:
+    pass
+
+
+async def _no_release(_shards: list[int], _drain: bool) -> None:
+    pass
+
+
+class Placement:
+    """This node's view of who hosts what, and its share of it.
+
+    `on_acquire(shards)` is awaited after shards became ours (`owns` says yes already). `on_release(shards, drain)` is
+    awaited before shards are handed over (`drain` True: finish what is in the mailboxes; they are ours until it returns,
+    so it must end soon), or after they were lost (`drain` False: drop everything at once). The calls never overlap for
+    one shard. `on_dead(node id)` is a plain function, called for a node whose lease ended or that left
+    (`Ask.fail_pending`).
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        node_id: str,
+        address: str,
+        shards: int,
+        *,
+        ttl_seconds: float = 3.0,
+        beat_seconds: float = 1.0,
+        broadcast: Broadcast | None = None,
+        on_acquire: Acquired = _no_acquire,
+        on_release: Released = _no_release,
+        on_dead: Callable[[str], None] | None = None,
+    ) -> None:
+        """`ttl_seconds`: how long the others wait for a silent node.
+
+        `broadcast`: changes are told and heard of at once; without it (or with NATS away) at the next beat.
+        """
+        self.node_id = node_id
+        self.shards = shards
+        self._db = db
+        self._address = address
+        self._ttl = ttl_seconds
+        self._beat = beat_seconds
+        self._broadcast = broadcast
+        self._on_acquire = on_acquire
+        self._on_release = on_release
+        self._on_dead = on_dead
+        self._addresses: dict[str, str] = {}  # live nodes
+        self._owners: dict[int, str] = {}  # by the last look; holders may be dead
+        self._held: set[int] = set()  # ours, handed to on_acquire or about to be
+        self._moving: set[int] = set()  # inside on_acquire or on_release
+        self._wanted: dict[int, str] = {}
+        self._wanted_for: tuple[str, ...] | None = None
+        self._lease_until = -math.inf  # loop time, counted from before the beat that renewed it
+        self._draining = False
+        self._releases = 0
+        self._task: asyncio.Task[None] | None = None
+        self._moves: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        if broadcast is not None:
+            broadcast.on_broadcast(TOPIC, lambda _sender, _body: self._wake.set())
+
+    # -- what it knows ------------------------------------------------------------------------------------------------------
+
+    def owner(self, shard: int) -> str | None:
+        """The live node that hosts a shard, by the last look; None when nobody does."""
+        holder = self._owners.get(shard)
+        return holder if holder in self._addresses else None
+
+    def owns(self, shard: int) -> bool:
+        """True when this node hosts the shard."""
+        return shard in self._held
+
+    @property
+    def held(self) -> frozenset[int]:
+        """The shards this node hosts."""
+        return frozenset(self._held)
+
+    @property
+    def nodes(self) -> list[str]:
+        """The live nodes by the last look, this one included."""
+        return sorted(self._addresses)
+
+    def address(self, node_id: str) -> str | None:
+        """Where a live node serves HTTP; None for one that is not alive."""
+        return self._addresses.get(node_id)
+
+    @property
+    def lease_valid(self) -> bool:
+        """False when this node could not renew its lease in time: it hosts nothing then."""
+        return asyncio.get_running_loop().time() < self._lease_until
+
+    @property
+    def settled(self) -> bool:
+        """True when every shard is hosted by the live node that should host it, by the last look, and nothing is moving."""
+        return (
+            self.lease_valid
+            and not self._moving
+            and len(self._wanted) == self.shards
+            and all(self._owners.get(shard) == node for shard, node in self._wanted.items())
+            and all(shard in self._held for shard, node in self._wanted.items() if node == self.node_id)
+        )
+
+    async def wait_settled(self, timeout_seconds: float) -> bool:
+        """Wait until `settled`; False after the time."""
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        while not self.settled:
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
+            await asyncio.sleep(0.01)
+        return True
+
+    # -- life ---------------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Join the cluster.
+
+        When it returns, the free shards wanted here are ours (all of them for a single node) and were given to
+        `on_acquire`. Does not raise when Postgres is away: joining goes on in the background (`wait_settled`).
+        """
+        await self._look()
+        while self._moves:
+            await asyncio.gather(*self._moves)
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="placement")
+
+    async def stop(self, drain_seconds: float = 5.0) -> None:
+        """Hand everything over and leave. Never raises; without Postgres the others wait for the lease to end."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(drain_seconds):
+                while self._moves or self._held:  # the loop goes on: draining may take longer than the lease
+                    given = sorted(self._held - self._moving)
+                    if given:
+                        self._move(given, self._release(given))
+                    await asyncio.wait(self._moves, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            _log.warning("shards were not drained within %s s", drain_seconds)
+        tasks = [*self._moves, self._task] if self._task is not None else [*self._moves]
+        self._task = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._held.clear()
+        self._owners = {shard: node for shard, node in self._owners.items() if node != self.node_id}
+        self._lease_until = -math.inf
+        try:
+            async with asyncio.timeout(self._ttl):
+                await leases.leave(self._db, self.node_id)
+        except (StoreError, TimeoutError) as error:
+            _log.warning("could not leave: %s", error)
+        self._tell()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await asyncio.wait_for(self._wake.wait(), self._beat)
+                await asyncio.sleep(_LEAST_PAUSE_SECONDS)  # a burst of announcements is one look
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            await self._look()
+
+    # -- one look -----------------------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        now = asyncio.get_running_loop().time()
+        releases = self._releases
+        # Not longer than the lease still runs: a hung Postgres must not keep us believing in it.
+        patience = min(self._ttl, max(self._lease_until - now, self._beat))
+        try:
+            async with asyncio.timeout(patience):
+                seen = await leases.beat(self._db, self.node_id, self._address, self._ttl, self._draining)
+        except (StoreError, TimeoutError) as error:
+            if not self.lease_valid and self._held:
+                _log.warning("the lease of this node ended, its shards are given up: %s", error or type(error).__name__)
+                self._lose(set(self._held))
+            return
+        self._lease_until = now + self._ttl
+        if releases != self._releases:
+            self._wake.set()  # what was seen may be older than what was released meanwhile
+            return
+        self._see(seen)
+        try:
+            async with asyncio.timeout(self._ttl):
+                await self._take()
+        except (StoreError, TimeoutError) as error:
+            _log.warning("could not take shards: %s", error or type(error).__name__)
+        self._hand_over()
+
+    def _see(self, seen: leases.Beat) -> None:
+        before = set(self._addresses)
+        self._addresses = {node.node_id: node.address for node in seen.nodes}
+        self._owners = {shard: node for shard, node in seen.owners.items() if node is not None and shard < self.shards}
+        staying = tuple(node.node_id for node in seen.nodes if not node.draining)
+        if staying != self._wanted_for:
+            self._wanted_for = staying
+            self._wanted = wanted_owners(staying, self.shards)
+        for node_id in before - set(self._addresses) - {self.node_id}:
+            _log.warning("node %s is gone", node_id)
+            if self._on_dead is not None:
+                self._on_dead(node_id)
+        # Others may have thought us dead and taken over; a shard inside a move is settled by the look after it.
+        self._lose({shard for shard in self._held if self._owners.get(shard) != self.node_id})
+
+    async def _take(self) -> None:
+        if self._draining:
+            return
+        mine = [shard for shard, node in self._owners.items() if node == self.node_id]
+        free = [
+            shard
+            for shard, node in self._wanted.items()
+            if node == self.node_id and shard not in self._moving and self._owners.get(shard) not in self._addresses
+        ]
+        if free:
+            mine += await leases.acquire(self._db, self.node_id, free)
+        new = sorted({shard for shard in mine if shard not in self._held and shard not in self._moving})
+        if not new:
+            return
+        self._owners.update(dict.fromkeys(new, self.node_id))
+        self._held.update(new)
+        self._move(new, self._acquired(new))
+        self._tell()
+
+    async def _acquired(self, shards: list[int]) -> None:
+        try:
+            await self._on_acquire(shards)
+        except Exception:
+            _log.exception("on_acquire failed for shards %s", shards)
+
+    def _hand_over(self) -> None:
+        given = sorted(
+            shard
+            for shard in self._held - self._moving
+            if self._wanted.get(shard, self.node_id) != self.node_id and self._wanted[shard] in self._addresses
+        )
+        if given:
+            self._move(given, self._release(given))
+
+    async def _release(self, shards: list[int]) -> None:
+        await self._call_release(shards, drain=True)
+        self._held.difference_update(shards)
+        for shard in shards:
+            if self._owners.get(shard) == self.node_id:
+                del self._owners[shard]
+        try:
+            async with asyncio.timeout(self._ttl):
+                await leases.release(self._db, self.node_id, shards)
+        except (StoreError, TimeoutError) as error:
+            # The next look finds them still ours in the table, takes them up again, and tries once more.
+            _log.warning("could not release shards: %s", error or type(error).__name__)
+        self._releases += 1
+        self._tell()
+
+    def _lose(self, shards: set[int]) -> None:
+        lost = sorted(shards - self._moving)
+        if lost:
+            self._held.difference_update(lost)
+            for shard in lost:
+                if self._owners.get(shard) == self.node_id:
+                    del self._owners[shard]
+            self._move(lost, self._call_release(lost, drain=False))
+
+    async def _call_release(self, shards: list[int], *, drain: bool) -> None:
+        try:
+            await self._on_release(shards, drain)
+        except Exception:
+            _log.exception("on_release failed for shards %s", shards)
+
+    def _move(self, shards: list[int], work: Awaitable[None]) -> None:
+        # Beside the loop: draining must not delay the next beat.
+        self._moving.update(shards)
+
+        async def run() -> None:
+            try:
+                await work
+            finally:
+                self._moving.difference_update(shards)
+                self._wake.set()
+
+        task = asyncio.get_running_loop().create_task(run(), name="placement-move")
+        self._moves.add(task)
+        task.add_done_callback(self._moves.discard)
+
+    def _tell(self) -> None:
+        if self._broadcast is not None:
+            self._broadcast.broadcast(TOPIC, b"")

@@ -1,0 +1,55 @@
+"""The route table: every path below `/api`, who may call it and what answers (configuration-and-security 3.2)."""
+
+from __future__ import annotations
+
+from api import activity_tasks, cluster, namespaces, starting, workers, workflow_tasks, workflows
+from api.routing import ALL, WORKER, A, O, Route, W
+
+_SYSTEM = [
+    Route("GET", "/health", cluster.health, None, versioned=False, namespaced=False),
+    Route("GET", "/ready", cluster.ready, None, versioned=False, namespaced=False),
+    Route("GET", "/cluster/info", cluster.cluster_info, ALL, versioned=False, namespaced=False),
+]
+
+_NAMESPACES = [
+    Route("GET", "/namespaces", namespaces.index, O, namespaced=False),
+    Route("POST", "/namespaces", namespaces.store, A, namespaced=False),
+    Route("GET", "/namespaces/{namespace}", namespaces.show, O, namespaced=False),
+    Route("PUT", "/namespaces/{namespace}", namespaces.update, A, namespaced=False),
+]
+
+_RUN = "/workflows/{workflow_id}/runs/{run_id}"
+
+_WORKFLOWS = [
+    Route("GET", "/workflows", workflows.index, O, operation="list"),
+    Route("POST", "/workflows", starting.start, O, operation="start"),
+    Route("GET", "/workflows/{workflow_id}", workflows.describe, O, operation="describe"),
+    Route("GET", "/workflows/{workflow_id}/runs", workflows.list_runs, O, operation="list_runs"),
+    Route("GET", _RUN, workflows.describe_run, O, operation="describe_run"),
+    Route("GET", f"{_RUN}/history", workflows.history, O, operation="history"),
+]
+
+_WORKERS = [
+    Route("GET", "/workers", workers.index, O),
+    Route("GET", "/workers/{worker_id}", workers.show, O),
+    Route("DELETE", "/workers/{worker_id}", workers.destroy, A),
+]
+
+_WORKFLOW_TASK = "/worker/workflow-tasks/{task_id}"
+_ACTIVITY_TASK = "/worker/activity-tasks/{task_id}"
+
+_WORKER_PLANE = [
+    Route("POST", "/worker/register", workers.register, W, plane=WORKER),
+    Route("POST", "/worker/heartbeat", workers.heartbeat, W, plane=WORKER),
+    Route("POST", "/worker/workflow-tasks/poll", workflow_tasks.poll_task, W, plane=WORKER),
+    Route("POST", f"{_WORKFLOW_TASK}/history", workflow_tasks.history_page, W, plane=WORKER),
+    Route("POST", f"{_WORKFLOW_TASK}/heartbeat", workflow_tasks.heartbeat, W, plane=WORKER),
+    Route("POST", f"{_WORKFLOW_TASK}/complete", workflow_tasks.complete, W, plane=WORKER),
+    Route("POST", f"{_WORKFLOW_TASK}/fail", workflow_tasks.fail, W, plane=WORKER),
+    Route("POST", "/worker/activity-tasks/poll", activity_tasks.poll_task, W, plane=WORKER),
+    Route("POST", f"{_ACTIVITY_TASK}/complete", activity_tasks.complete, W, plane=WORKER),
+    Route("POST", f"{_ACTIVITY_TASK}/fail", activity_tasks.fail, W, plane=WORKER),
+    Route("POST", f"{_ACTIVITY_TASK}/heartbeat", activity_tasks.heartbeat, W, plane=WORKER),
+]
+
+ROUTES: list[Route] = [*_SYSTEM, *_NAMESPACES, *_WORKFLOWS, *_WORKERS, *_WORKER_PLANE]

@@ -1,0 +1,152 @@
+"""How runs look on the control plane: list items, run items and the full description (control-plane 5.3 to 5.5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from actors.run.state import RunState
+from api.payloads import decoded_or_none
+from api.times import now_micros, ts, ts0, ts0_or_none, ts_or_none
+from store.runs import RunItem, StoredRun
+
+_BUCKETS = {"completed": "completed", "failed": "failed", "cancelled": "failed", "terminated": "failed"}
+_TERMINAL = frozenset(_BUCKETS)
+
+_decode = msgspec.json.Decoder().decode
+
+
+def status_bucket(status: str) -> str:
+    """`running`, `completed` or `failed` (control-plane 5)."""
+    return _BUCKETS.get(status, "running")
+
+
+def is_terminal(status: str) -> bool:
+    return status in _TERMINAL
+
+
+def list_item(item: RunItem) -> dict[str, Any]:
+    """An item of GET /api/workflows."""
+    return {
+        "workflow_id": item.workflow_id,
+        "run_id": item.run_id,
+        "workflow_type": item.workflow_type,
+        "business_key": item.business_key,
+        "status": item.status,
+        "status_bucket": status_bucket(item.status),
+        "task_queue": item.task_queue,
+        "is_terminal": is_terminal(item.status),
+        "started_at": ts(item.started_at),
+        "closed_at": ts_or_none(item.closed_at),
+        "search_attributes": msgspec.Raw(item.search_attributes),
+        "namespace": item.namespace,
+        "engine_source": "v2",
+    }
+
+
+def run_item(item: RunItem, is_current: bool) -> dict[str, Any]:
+    """An item of GET /api/workflows/{id}/runs."""
+    return {
+        "workflow_id": item.workflow_id,
+        "run_id": item.run_id,
+        "run_number": item.run_number,
+        "workflow_type": item.workflow_type,
+        "business_key": item.business_key,
+        "status": item.status,
+        "status_bucket": status_bucket(item.status),
+        "is_current_run": is_current,
+        "closed_reason": item.closed_reason,
+        "task_queue": item.task_queue,
+        "started_at": ts(item.started_at),
+        "closed_at": ts_or_none(item.closed_at),
+    }
+
+
+def envelope_of(event: bytes | None, key: str) -> dict[str, Any] | None:
+    """The payload under `key` of a serialized event as an envelope; None when the event has none."""
+    if event is None:
+        return None
+    payload = _decode(event).get("payload") or {}
+    value = payload.get(key)
+    if isinstance(value, str):
+        return {"codec": payload.get("payload_codec") or "avro", "blob": value}
+    return value if isinstance(value, dict) else None
+
+
+def waiting_for(state: RunState) -> tuple[str | None, str | None]:
+    """`wait_kind` and `wait_reason` of an open run: the first row that applies (engine-semantics 1.4)."""
+    if not state.is_open:
+        return None, None
+    unfinished = [activity for activity in state.activities.values() if activity.status in ("ready", "running")]
+    if unfinished:
+        oldest = min(unfinished, key=lambda activity: (activity.created_at, activity.step))
+        return "activity", f"Waiting for activity {oldest.activity_type}"
+    if state.timers:
+        return "timer", "Waiting for timer"
+    task = state.open_task
+    if task is None:
+        return None, None
+    if task.status == "ready":
+        return "workflow-task", "Workflow task ready"
+    expired = task.lease_expires_at <= now_micros()
+    return "workflow-task", "Workflow task lease expired" if expired else "Workflow task leased to worker"
+
+
+def description(
+    run: StoredRun, state: RunState, *, is_current: bool, run_count: int, started: bytes | None, closed: bytes | None
+) -> dict[str, Any]:
+    """The body of a describe. `started` is the serialized WorkflowStarted event, `closed` the last event of a completed run."""
+    identity, row = run.identity, run.row
+    terminal = is_terminal(row.status)
+    active = is_current and not terminal
+    input_envelope = envelope_of(started, "arguments")
+    output_envelope = envelope_of(closed, "output")
+    wait_kind, wait_reason = waiting_for(state)
+    return {
+        "workflow_id": identity.workflow_id,
+        "run_id": run.run_id,
+        "namespace": identity.namespace,
+        "workflow_type": identity.workflow_type,
+        "business_key": identity.business_key,
+        "status": row.status,
+        "status_bucket": status_bucket(row.status),
+        "is_terminal": terminal,
+        "closed_reason": row.closed_reason,
+        "task_queue": identity.task_queue,
+        "run_number": identity.run_number,
+        "run_count": run_count,
+        "is_current_run": is_current,
+        "compatibility": identity.compatibility,
+        "payload_codec": state.payload_codec,
+        "execution_timeout_seconds": state.execution_timeout_seconds,
+        "run_timeout_seconds": state.run_timeout_seconds,
+        "execution_deadline_at": ts0_or_none(state.execution_deadline_at),
+        "run_deadline_at": ts0_or_none(state.run_deadline_at),
+        "input": decoded_or_none(input_envelope),
+        "output": decoded_or_none(output_envelope),
+        "input_envelope": input_envelope,
+        "output_envelope": output_envelope,
+        "started_at": ts(identity.started_at),
+        "closed_at": ts_or_none(row.closed_at),
+        "last_progress_at": ts0(row.last_progress_at),
+        "wait_kind": wait_kind,
+        "wait_reason": wait_reason,
+        "memo": msgspec.Raw(identity.memo),
+        "search_attributes": msgspec.Raw(identity.search_attributes),
+        "actions": {
+            "can_signal": active,
+            "can_query": not terminal,
+            "can_update": active,
+            "can_cancel": active,
+            "can_terminate": active,
+            "can_repair": active,
+            "can_archive": terminal,
+        },
+        "engine_source": "v2",
+        "import_source": None,
+        "import_id": None,
+        "import_dedupe_key": None,
+        "import_contract_version": None,
+        "imported_at": None,
+    }

@@ -1,0 +1,172 @@
+"""POST /api/workflows: the fields of a start, and how its outcome is answered (control-plane 5.1)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from actors.run.commands import StartRun
+from actors.run.replies import Refused, Started
+from api.call import Answer, Call
+from api.errors import ApiError, ValidationFailed
+from api.ids import new_ulid
+from api.payloads import compact, normalise_input
+from api.settings import Settings
+from api.steps import LONGEST_SECONDS
+from api.validation import Fields
+
+_WORKFLOW_ID = re.compile(r"[a-zA-Z0-9._:-]+\Z")
+_MEMO_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+_ATTRIBUTE_KEY = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*\Z")
+_FAIRNESS_KEY = re.compile(r"[A-Za-z0-9._:-]+\Z")
+
+_POLICIES = ("fail", "use-existing")
+
+_UNSUPPORTED = {
+    "request_id": "The request_id field is not supported.",
+    "idempotency_key": "The idempotency_key field is not supported.",
+    "retry_policy": "The retry_policy field is not supported.",
+    "workflow_execution_timeout": "Use execution_timeout_seconds instead of workflow_execution_timeout.",
+    "workflow_run_timeout": "Use run_timeout_seconds instead of workflow_run_timeout.",
+    "workflow_task_timeout": "The workflow_task_timeout field is not supported.",
+}
+
+
+async def start(call: Call) -> Answer:
+    """POST /api/workflows."""
+    command = read_start(call.body, call.namespace, call.services.settings)
+    engine = call.services.engine
+    reply = await engine.start_workflow(command)
+    if isinstance(reply, Refused):
+        raise _refused(reply, command)
+    assert isinstance(reply, Started)
+    return _started(reply)
+
+
+def read_start(body: dict[str, Any], namespace: str, settings: Settings) -> StartRun:
+    """The start command of a request body, without a run id (the engine makes it). Raises ValidationFailed."""
+    fields = Fields(body)
+    for name, text in _UNSUPPORTED.items():
+        if name in body:
+            fields.fault(name, text)
+    workflow_type = fields.required_text("workflow_type")
+    workflow_id = fields.text("workflow_id", longest=128, pattern=_WORKFLOW_ID)
+    task_queue = fields.text("task_queue")
+    business_key = fields.text("business_key")
+    if body.get("payload_codec") is not None:
+        fields.choice("payload_codec", ("avro",), text="The payload codec field only supports avro.")
+    policy_text = "The duplicate_policy field only supports fail or use-existing."
+    policy = fields.choice("duplicate_policy", _POLICIES, text=policy_text, default="fail")
+    arguments = normalise_input(fields)
+    memo = _memo(fields, settings)
+    attributes = _search_attributes(fields, settings)
+    execution_timeout = fields.integer("execution_timeout_seconds", low=1, high=LONGEST_SECONDS)
+    run_timeout = fields.integer("run_timeout_seconds", low=1, high=LONGEST_SECONDS)
+    priority = fields.integer("priority", low=0, high=9, default=5)
+    fairness_key = fields.text("fairness_key", longest=64, pattern=_FAIRNESS_KEY)
+    fairness_weight = fields.integer("fairness_weight", low=1, high=1000, default=1)
+    fields.check()
+    return StartRun(
+        namespace=namespace,
+        workflow_id=workflow_id or new_ulid(),
+        run_id="",
+        workflow_type=workflow_type,
+        task_queue=task_queue,
+        arguments=arguments,
+        payload_codec=arguments.codec,
+        business_key=business_key,
+        memo=memo,
+        search_attributes=attributes,
+        duplicate_policy=policy or "fail",
+        execution_timeout_seconds=execution_timeout,
+        run_timeout_seconds=run_timeout,
+        priority=5 if priority is None else priority,
+        fairness_key=fairness_key.lower() if fairness_key else None,
+        fairness_weight=fairness_weight or 1,
+        compatibility=settings.current_compatibility,
+    )
+
+
+def _memo(fields: Fields, settings: Settings) -> dict[str, Any]:
+    memo = fields.object("memo")
+    if not memo:
+        return {}
+    for key in memo:
+        if not _MEMO_KEY.match(key):
+            fields.fault("memo", f"The memo key [{key[:80]}] must match [A-Za-z0-9_.:-]{{1,64}}.")
+    limit = settings.limits.max_memo_bytes
+    if limit and len(compact(memo).encode()) > limit:
+        fields.fault("memo", f"The memo must not be greater than {limit} bytes.")
+    else:
+        fields.storable("memo")
+    return memo
+
+
+def _search_attributes(fields: Fields, settings: Settings) -> dict[str, Any]:
+    name = "search_attributes"
+    attributes = fields.object(name)
+    if not attributes:
+        return {}
+    limits = settings.limits
+    if len(attributes) > limits.max_search_attributes:
+        fields.fault(name, f"The search attributes must not have more than {limits.max_search_attributes} keys.")
+    for key, value in attributes.items():
+        if not _ATTRIBUTE_KEY.match(key):
+            fields.fault(
+                name, f"The search attribute key [{key[:80]}] must be a letter followed by letters, digits or underscores."
+            )
+        elif limits.max_search_attribute_key_length and len(key) > limits.max_search_attribute_key_length:
+            text = (
+                f"The search attribute key [{key[:80]}] must not be longer than {limits.max_search_attribute_key_length} bytes."
+            )
+            fields.fault(name, text)
+        else:
+            fault = _attribute_fault(value, limits.max_search_attribute_value_bytes)
+            if fault is not None:
+                fields.fault(name, f"The search attribute [{key}] {fault}")
+    size_limit = settings.structural_limits.search_attribute_size_bytes
+    if size_limit and len(compact(attributes).encode()) > size_limit:
+        fields.fault(name, f"The search attributes must not be greater than {size_limit} bytes.")
+    fields.storable(name)
+    return attributes
+
+
+def _attribute_fault(value: Any, longest: int) -> str | None:
+    """What is wrong with an attribute's value, None when nothing is. `longest`: bytes of a string, 0 for any."""
+    texts = value if isinstance(value, list) else [value]
+    if isinstance(value, dict) or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
+        return "must be a scalar, null or a list of strings."
+    if longest and any(isinstance(text, str) and len(text.encode()) > longest for text in texts):
+        return f"must not be longer than {longest} bytes."
+    return None
+
+
+def _started(reply: Started) -> Answer:
+    body: dict[str, Any] = {
+        "workflow_id": reply.workflow_id,
+        "run_id": reply.run_id,
+        "workflow_type": reply.workflow_type,
+        "namespace": reply.namespace,
+        "status": reply.status,
+        "business_key": reply.business_key,
+        "payload_codec": reply.payload_codec,
+        "outcome": reply.outcome,
+    }
+    if reply.outcome == "started_new":
+        return Answer(201, body)
+    if reply.outcome == "returned_existing_active":
+        return Answer(200, body)
+    body["message"] = "The workflow has already been started."
+    body["reason"] = "duplicate_not_allowed"
+    body["rejection_reason"] = "instance_already_started"
+    return Answer(409, body)
+
+
+def _refused(reply: Refused, command: StartRun) -> ApiError:
+    if reply.reason == "workflow_type_mismatch":
+        text = f"The workflow type field must be the type [{command.workflow_id}] was started with."
+        return ValidationFailed({"workflow_type": [text]})
+    if reply.reason == "workflow_id_reserved_in_namespace":
+        text = "The workflow id is reserved in another namespace."
+        return ApiError(409, reply.reason, text, workflow_id=command.workflow_id)
+    return ApiError(409, reply.reason, "The start was refused.", workflow_id=command.workflow_id, **reply.detail)

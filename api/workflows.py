@@ -1,0 +1,188 @@
+"""Reading workflows on the control plane: list, describe, runs, history (control-plane 5.3 to 5.5, 6.1)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from actors.run import state as run_state
+from api import page_tokens
+from api.call import Answer, Call
+from api.errors import ApiError
+from api.run_view import description, is_terminal, list_item, run_item
+from api.validation import Fields
+from store import history as stored_history
+from store import instances, runs
+from store.instances import Instance
+from store.runs import StoredRun
+
+_WHOLE_HISTORY = 10_000
+_DEFAULT_PAGE = 100
+_WAIT_STEP_SECONDS = 0.25
+
+_BUCKETS = ("running", "completed", "failed")
+
+
+def _instance_not_found(call: Call) -> ApiError:
+    return ApiError(404, "instance_not_found", "Workflow not found.", workflow_id=call.path["workflow_id"])
+
+
+def _run_not_found(call: Call) -> ApiError:
+    path = call.path
+    return ApiError(404, "run_not_found", "Workflow run not found.", workflow_id=path["workflow_id"], run_id=path["run_id"])
+
+
+async def _instance(call: Call) -> Instance | None:
+    instance = await instances.get(call.services.db, call.path["workflow_id"])
+    return instance if instance is not None and instance.namespace == call.namespace else None
+
+
+async def _run(call: Call) -> StoredRun:
+    """The run the URL names, in the caller's namespace and of the workflow id the URL names."""
+    run = await runs.load(call.services.db, call.path["run_id"])
+    if run is None or run.identity.namespace != call.namespace or run.identity.workflow_id != call.path["workflow_id"]:
+        raise _run_not_found(call)
+    return run
+
+
+async def index(call: Call) -> Answer:
+    """GET /api/workflows: runs, newest first."""
+    fields = Fields(dict(call.query()))
+    bucket = fields.choice("status", _BUCKETS)
+    size = fields.integer("page_size", low=1, high=200, default=50) or 50
+    workflow_type = fields.text("workflow_type", longest=None)
+    query = fields.text("query", longest=None)
+    fields.check()
+    offset = page_tokens.decode(fields.data.get("next_page_token") or "") or 0
+    found = await runs.listing(
+        call.services.db,
+        call.namespace,
+        workflow_type=workflow_type,
+        bucket=bucket,
+        query=query,
+        offset=offset,
+        limit=size + 1,
+    )
+    more = len(found) > size
+    items = [list_item(item) for item in found[:size]]
+    token = page_tokens.encode(offset + size) if more else None
+    return Answer(200, {"workflows": items, "workflow_count": len(items), "next_page_token": token})
+
+
+async def describe(call: Call) -> Answer:
+    """GET /api/workflows/{workflow_id}: its current run."""
+    instance = await _instance(call)
+    run = None if instance is None else await runs.load(call.services.db, instance.current_run_id)
+    if instance is None or run is None:
+        raise _instance_not_found(call)
+    return await _described(call, run, instance)
+
+
+async def describe_run(call: Call) -> Answer:
+    """GET /api/workflows/{workflow_id}/runs/{run_id}."""
+    run = await _run(call)
+    instance = await _instance(call)
+    if instance is None:
+        raise _run_not_found(call)
+    return await _described(call, run, instance)
+
+
+async def _described(call: Call, run: StoredRun, instance: Instance) -> Answer:
+    db = call.services.db
+    state = run_state.decode(run.row.state)
+    started = await _event(call, run.run_id, state.input_event)
+    closed = await _event(call, run.run_id, run.row.last_sequence) if run.row.closed_reason == "completed" else None
+    if closed is not None and b'"WorkflowCompleted"' not in closed:
+        # Something was recorded after the ending (a refused start): look for the ending itself.
+        events = await stored_history.load(db, run.run_id)
+        closed = next((event for event in reversed(events) if _type_of(event) == "WorkflowCompleted"), None)
+    is_current = instance.current_run_id == run.run_id
+    body = description(run, state, is_current=is_current, run_count=instance.run_count, started=started, closed=closed)
+    return Answer(200, body)
+
+
+async def _event(call: Call, run_id: str, sequence: int) -> bytes | None:
+    events = await stored_history.load(call.services.db, run_id, sequence - 1, sequence)
+    return events[0] if events else None
+
+
+async def list_runs(call: Call) -> Answer:
+    """GET /api/workflows/{workflow_id}/runs: ascending run number."""
+    found = await runs.of_instance(call.services.db, call.namespace, call.path["workflow_id"])
+    if not found:
+        raise _instance_not_found(call)
+    last = len(found) - 1
+    items = [run_item(item, index == last) for index, item in enumerate(found)]
+    return Answer(200, {"workflow_id": call.path["workflow_id"], "run_count": len(items), "runs": items})
+
+
+# -- history -----------------------------------------------------------------------------------------------------------
+
+
+class _Stored(msgspec.Struct):
+    """What the control plane shows of a stored event; the payload stays serialized."""
+
+    sequence: int
+    event_type: str
+    recorded_at: str
+    payload: msgspec.Raw
+
+
+class _Type(msgspec.Struct):
+    event_type: str
+
+
+_stored = msgspec.json.Decoder(_Stored).decode
+_type = msgspec.json.Decoder(_Type).decode
+
+
+def _type_of(event: bytes) -> str:
+    return _type(event).event_type
+
+
+def _shown(line: bytes) -> dict[str, Any]:
+    event = _stored(line)
+    return {
+        "sequence": event.sequence,
+        "event_type": event.event_type,
+        "timestamp": event.recorded_at,
+        "payload": event.payload,
+    }
+
+
+async def history(call: Call) -> Answer:
+    """GET /api/workflows/{workflow_id}/runs/{run_id}/history: the whole history, or pages."""
+    fields = Fields(dict(call.query()))
+    size = fields.integer("page_size", low=1, high=1000)
+    wait = fields.boolean("wait_new_event")
+    fields.check()
+    token = fields.data.get("next_page_token") or ""
+    if size is None:
+        size = _DEFAULT_PAGE if token else _WHOLE_HISTORY
+    after = page_tokens.decode(token) or 0
+    run = await _run(call)
+    total = run.row.last_sequence
+    if wait and after >= total and not is_terminal(run.row.status):
+        total = await _wait_for_event(call, run.run_id, after)
+    upto = min(total, after + size)
+    lines = await stored_history.load(call.services.db, run.run_id, after, upto) if after < total else []
+    body = {
+        "workflow_id": run.identity.workflow_id,
+        "run_id": run.run_id,
+        "events": [_shown(line) for line in lines],
+        "next_page_token": page_tokens.encode(upto) if lines and upto < total else None,
+    }
+    return Answer(200, body)
+
+
+async def _wait_for_event(call: Call, run_id: str, after: int) -> int:
+    """The number of events once one lies behind `after`, or when the long-poll time is over."""
+    deadline = asyncio.get_running_loop().time() + call.services.settings.poll_timeout_seconds
+    while True:
+        total = await stored_history.total(call.services.db, run_id)
+        left = deadline - asyncio.get_running_loop().time()
+        if total > after or left <= 0 or call.services.draining:
+            return total
+        await asyncio.sleep(min(left, _WAIT_STEP_SECONDS))

@@ -1,0 +1,122 @@
+"""What each part of a node is told, out of the configuration of the process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors.run.rules import Rules
+from api.settings import AuthSettings, LimitSettings, RepairPolicy, Settings, StructuralLimits
+from bus.connection import BusOptions
+from node.config import Config
+
+
+def api_settings(config: Config) -> Settings:
+    """What the HTTP surface is told."""
+    limits, polling, engine = config.limits, config.polling, config.engine
+    return Settings(
+        server_id=config.server.server_id,
+        version=config.server.version,
+        default_namespace=config.server.default_namespace,
+        auth=_auth(config),
+        limits=LimitSettings(
+            max_payload_bytes=limits.payload_bytes,
+            max_memo_bytes=limits.memo_bytes,
+            max_search_attributes=limits.search_attributes,
+            max_search_attribute_key_length=limits.search_attribute_key_length,
+            max_search_attribute_value_bytes=limits.search_attribute_value_bytes,
+            max_operation_name_length=limits.operation_name_length,
+            max_pending_activities=limits.pending_activities,
+            max_pending_children=limits.pending_children,
+        ),
+        structural_limits=StructuralLimits(
+            pending_activity_count=engine.limit_pending_activities,
+            pending_child_count=engine.limit_pending_children,
+            pending_timer_count=engine.limit_pending_timers,
+            pending_signal_count=engine.limit_pending_signals,
+            pending_update_count=engine.limit_pending_updates,
+            command_batch_size=engine.limit_command_batch_size,
+            payload_size_bytes=engine.limit_payload_size_bytes,
+            memo_size_bytes=engine.limit_memo_size_bytes,
+            search_attribute_size_bytes=engine.limit_search_attribute_size_bytes,
+            history_transaction_size=engine.limit_history_transaction_size,
+            warning_threshold_percent=engine.limit_warning_threshold_percent,
+        ),
+        repair_policy=RepairPolicy(
+            redispatch_after_seconds=engine.repair_redispatch_after_seconds,
+            loop_throttle_seconds=engine.repair_loop_throttle_seconds,
+            scan_limit=engine.repair_scan_limit,
+            failure_backoff_max_seconds=engine.repair_failure_backoff_max_seconds,
+        ),
+        worker_protocol_version=polling.worker_protocol_version,
+        poll_timeout_seconds=polling.poll_timeout_seconds,
+        worker_stale_after_seconds=polling.worker_stale_after_seconds,
+        history_page_size_default=polling.history_page_size_default,
+        history_page_size_max=polling.history_page_size_max,
+        history_retention_days=limits.history_retention_days,
+        current_compatibility=engine.current_compatibility,
+        compression_enabled=config.http.compression_enabled,
+        package_provenance=provenance(config) if config.http.expose_package_provenance else None,
+        cache_store="nats",
+    )
+
+
+def _auth(config: Config) -> AuthSettings:
+    auth = config.auth
+    return AuthSettings(
+        driver=auth.driver,
+        tokens=_given(worker=auth.worker_token, operator=auth.operator_token, admin=auth.admin_token),
+        legacy_token=auth.token or "",
+        signature_keys=_given(
+            worker=auth.worker_signature_key, operator=auth.operator_signature_key, admin=auth.admin_signature_key
+        ),
+        legacy_signature_key=auth.signature_key or "",
+        backward_compatible=auth.backward_compatible,
+    )
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value}
+
+
+def provenance(config: Config) -> dict[str, str] | None:
+    """Source, ref and commit: the first three non-empty lines of the provenance file, None when it has fewer (6.5)."""
+    try:
+        text = Path(config.http.package_provenance_path).read_text("utf-8", "replace")
+    except OSError:
+        return None
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return dict(zip(("source", "ref", "commit"), lines, strict=False)) if len(lines) >= 3 else None
+
+
+def engine_rules(config: Config) -> Rules:
+    """What the runs are told."""
+    engine, polling = config.engine, config.polling
+    return Rules(
+        workflow_task_lease=polling.workflow_task_timeout_seconds,
+        activity_task_lease=polling.activity_task_timeout_seconds,
+        task_retry_base=engine.repair_redispatch_after_seconds,
+        task_retry_max=engine.repair_failure_backoff_max_seconds,
+        max_pending_activities=config.pending_activities_cap,
+        max_pending_timers=engine.limit_pending_timers,
+        max_batch_commands=engine.limit_command_batch_size,
+        max_payload_bytes=engine.limit_payload_size_bytes,
+        max_transaction_events=engine.limit_history_transaction_size,
+        max_history_events=config.limits.history_events,
+        budget_events=max(0, engine.continue_as_new_event_threshold),
+        budget_bytes=max(0, engine.continue_as_new_size_bytes_threshold),
+    )
+
+
+def bus_options(config: Config) -> BusOptions:
+    """Where NATS is and how to log in."""
+    nats = config.nats
+    return BusOptions(
+        servers=tuple(nats.servers),
+        prefix=nats.prefix,
+        replicas=nats.replicas,
+        username=nats.username,
+        password=nats.password,
+        token=nats.token,
+        creds_file=nats.creds_file,
+        ca_file=nats.ca_file,
+    )

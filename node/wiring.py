@@ -1,0 +1,168 @@
+"""The composition root: which parts a node is made of, who is given whom, and the order in which they start."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, cast
+
+from actors.dialects.sdk04 import Sdk04
+from actors.engine import Engine
+from actors.errors import Unavailable
+from actors.host import Host
+from actors.placement import Placement
+from actors.publisher import Publisher
+from actors.run import ids
+from actors.upkeep import Upkeep
+from api.app import create_app
+from api.auth import authenticator
+from api.call import Services
+from api.namespace_cache import NamespaceCache
+from api.registry import WorkerRegistry
+from bus.ask import Ask
+from bus.broadcast import Broadcast
+from bus.connection import Bus
+from bus.dispatch import Dispatch
+from bus.events import EventStream
+from node.config import Config
+from node.probe import NatsProbe
+from node.server import Assembly
+from node.translate import api_settings, bus_options, engine_rules
+from store import settings
+from store.commit import GroupCommit
+from store.pool import Database
+
+RUN_CACHE_BYTES = 128 * 1024 * 1024
+SETTLE_SECONDS = 5.0
+
+
+class _NotStarted:
+    """Stands in for the engine while the node can not reach its database: every request that needs it is answered 503."""
+
+    def __getattr__(self, _name: str) -> Callable[..., NoReturn]:
+        def unavailable(*_: object, **__: object) -> NoReturn:
+            raise Unavailable("the node is starting")
+
+        return unavailable
+
+
+class _Step:
+    """A start-up step that leaves nothing running."""
+
+    def __init__(self, work: Callable[[], Awaitable[None]], undo: Callable[[], object] = lambda: None) -> None:
+        self._work = work
+        self._undo = undo
+
+    async def start(self) -> None:
+        await self._work()
+
+    async def stop(self) -> None:
+        self._undo()
+
+
+class Parts:
+    """The parts of one node. `build_engine` makes those that need the number of shards, which the database knows."""
+
+    def __init__(self, config: Config, dsn: str, address: str) -> None:
+        self.config = config
+        self.node_id = config.server.node_id
+        self._address = address
+        self.db = Database(dsn, size=config.database.pool_size)
+        self.bus = Bus(bus_options(config), self.node_id)
+        self.broadcast = Broadcast(self.bus)
+        self.ask = Ask(self.bus)
+        self.dispatch = Dispatch(self.bus)
+        self.committer = GroupCommit(dsn)
+        self.workers = WorkerRegistry(self.db, self.broadcast)
+        self.publisher = Publisher(self.db, self.bus.subjects, lambda run_key: self.placement.owns(ids.shard_in(run_key)))
+        self.events = EventStream(self.bus, on_acked=self._acked, on_dropped=self.publisher.dropped)
+        self.publisher.attach(self.events)
+        settings_of_api = api_settings(config)
+        self.services = Services(
+            settings=settings_of_api,
+            db=self.db,
+            engine=cast(Engine, _NotStarted()),
+            auth=authenticator(settings_of_api.auth),
+            namespaces=NamespaceCache(self.db),
+            workers=self.workers,
+            cache_probe=NatsProbe(self.bus),
+        )
+        self.engine: Engine | None = None
+        self.placement: Placement
+        self.host: Host
+        self.upkeep: Upkeep
+
+    async def build_engine(self) -> None:
+        """Make the actors' parts. Fails while the database has not been bootstrapped."""
+        if self.engine is not None:
+            return
+        shards = await settings.shard_count(self.db)
+        self.placement = Placement(
+            self.db,
+            self.node_id,
+            self._address,
+            shards,
+            broadcast=self.broadcast,
+            on_acquire=self._acquired,
+            on_release=self._released,
+            on_dead=self.ask.fail_pending,
+        )
+        engine = Engine(self.node_id, self.db, self.placement, self.ask, self.dispatch)
+        self.host = Host(
+            self.db, self.committer, self.publisher, engine, engine_rules(self.config), Sdk04(), shards, RUN_CACHE_BYTES
+        )
+        self.upkeep = Upkeep(
+            self.db, self.host, engine, self.publisher, lambda: self.placement.held, lambda: self.bus.connected
+        )
+        engine.attach(self.host, shards)
+        self.engine = engine
+
+    def stop_actors(self) -> None:
+        """No deadline fires any more."""
+        self.host.stop()
+
+    async def open(self) -> None:
+        """Let requests reach the engine, once it is known which shards are hosted here."""
+        assert self.engine is not None
+        await self.placement.wait_settled(SETTLE_SECONDS)
+        self.services.engine = self.engine
+
+    async def begin_drain(self) -> None:
+        """Not ready any more; held polls are answered empty."""
+        self.services.draining = True
+        if self.engine is not None:
+            await self.engine.drain()
+
+    async def _acquired(self, shards: list[int]) -> None:
+        await self.upkeep.acquired(shards)
+
+    async def _released(self, shards: list[int], drain: bool) -> None:
+        assert self.engine is not None
+        await self.engine.release(shards, drain)
+
+    def _acked(self, run_id: str, sequence: int) -> None:
+        self.host.note_acked(run_id, sequence)
+
+
+def assemble(config: Config, address: str) -> Assembly:
+    """A node on the database and the NATS of `config`, known to the other nodes as serving at `address`."""
+    dsn = config.database.dsn
+    if dsn is None:
+        raise ValueError("a node needs a database")
+    parts = Parts(config, dsn, address)
+    return Assembly(
+        app=create_app(parts.services),
+        services=(
+            ("database", lambda: parts.db),
+            ("bus", lambda: parts.bus),
+            ("engine", lambda: _Step(parts.build_engine, parts.stop_actors)),
+            ("commits", lambda: parts.committer),
+            # before the event stream, so that what is acknowledged while that drains is still noted
+            ("upkeep", lambda: parts.upkeep),
+            ("events", lambda: parts.events),
+            ("dispatch", lambda: parts.dispatch),
+            ("workers", lambda: parts.workers),
+            ("placement", lambda: parts.placement),
+            ("requests", lambda: _Step(parts.open)),
+        ),
+        begin_drain=parts.begin_drain,
+    )

@@ -1,0 +1,93 @@
+"""The API over a real Postgres, served by uvicorn on a free port. Tests that need the engine use the `server` fixture instead."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
+
+import httpx
+import pytest
+import uvicorn
+
+from api.app import create_app
+from api.auth import authenticator
+from api.call import Services
+from api.namespace_cache import NamespaceCache
+from api.registry import WorkerRegistry
+from api.settings import Settings
+from store.migrate import migrate, seed
+from store.pool import Database
+from tests.support.services import TestServices
+
+Api = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
+
+CONTROL = {"X-Durable-Workflow-Control-Plane-Version": "2"}
+WORKER = {"X-Durable-Workflow-Protocol-Version": "1.0"}
+
+
+@pytest.fixture
+async def db(services: TestServices) -> AsyncIterator[Database]:
+    """A bootstrapped database of this test's own."""
+    dsn = services.empty_database()
+    await migrate(dsn)
+    database = Database(dsn)
+    await database.start()
+    await seed(database, shards=8)
+    yield database
+    await database.stop()
+
+
+async def _cache_answers() -> str | None:
+    return None
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """The URL of `app` under uvicorn."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, http="httptools", lifespan="off", log_level="warning", server_header=False, date_header=False, access_log=False
+    )
+    server = uvicorn.Server(config)
+    # The loop of the tests keeps its signal handlers.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+    task = asyncio.create_task(server.serve(sockets=[bound]))
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+def services_for(db: Database, settings: Settings) -> Services:
+    """API services without an engine: enough for everything that is answered before or without it."""
+    return Services(
+        settings=settings,
+        db=db,
+        engine=cast(Any, None),
+        auth=authenticator(settings.auth),
+        namespaces=NamespaceCache(db),
+        workers=WorkerRegistry(db),
+        cache_probe=_cache_answers,
+    )
+
+
+@pytest.fixture
+def api(db: Database) -> Api:
+    """`async with api(settings, headers=...) as client` serves the API with these settings."""
+
+    @contextlib.asynccontextmanager
+    async def serve(
+        settings: Settings, headers: dict[str, str] | None = None, routes: Any = None
+    ) -> AsyncIterator[httpx.AsyncClient]:
+        services = services_for(db, settings)
+        app = create_app(services) if routes is None else create_app(services, routes)
+        async with serving(app) as url, httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+            yield client
+
+    return serve

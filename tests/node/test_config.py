@@ -1,0 +1,264 @@
+"""The table of variables and the rules by which it is read (configuration-and-security 6)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from node.config import Config, ConfigError, table
+
+
+def read(**environment: str) -> Config:
+    return Config.read(environment, host_name="host-1")
+
+
+def field(config: Config, path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+DEFAULTS = [
+    ("server.mode", "service"),
+    ("server.server_id", "host-1"),
+    ("server.node_id", "host-1"),
+    ("server.default_namespace", "default"),
+    ("server.shards", 64),
+    ("server.server_key", None),
+    ("auth.driver", "token"),
+    ("auth.token", None),
+    ("auth.backward_compatible", True),
+    ("auth.caller_type_header", "X-Workflow-Caller-Type"),
+    ("polling.poll_timeout_seconds", 30),
+    ("polling.poll_interval_ms", 1000),
+    ("polling.wake_signal_ttl_seconds", 60),
+    ("polling.worker_protocol_version", "1.1"),
+    ("polling.history_page_size_default", 500),
+    ("polling.history_page_size_max", 1000),
+    ("polling.query_task_timeout_seconds", 30),
+    ("polling.query_task_lease_timeout_seconds", 60),
+    ("polling.query_task_max_pending_per_queue", 1024),
+    ("polling.workflow_task_timeout_seconds", 60),
+    ("polling.activity_task_timeout_seconds", 300),
+    ("polling.worker_stale_after_seconds", 60),
+    ("polling.heartbeat_interval_seconds", 20),
+    ("admission.workflow_leases_per_queue", None),
+    ("admission.overrides", {}),
+    ("limits.payload_bytes", 2_097_152),
+    ("limits.history_events", 50_000),
+    ("limits.history_retention_days", 30),
+    ("engine.limit_pending_children", 1000),
+    ("engine.continue_as_new_event_threshold", 10_000),
+    ("http.host", "0.0.0.0"),
+    ("http.port", 8080),
+    ("http.compression_enabled", True),
+    ("bootstrap.retries", 30),
+    ("bootstrap.delay_seconds", 2),
+    ("database.dsn", None),
+    ("database.pool_size", 10),
+    ("nats.prefix", "dw"),
+    ("nats.replicas", 1),
+    ("nats.servers", ["nats://127.0.0.1:4222"]),
+    ("pending_children_cap", 1000),
+    ("pending_activities_cap", 2000),
+]
+
+
+@pytest.mark.parametrize(("path", "expected"), DEFAULTS)
+def test_defaults(path: str, expected: Any) -> None:
+    assert field(read(), path) == expected
+
+
+VALUES = [
+    # derived defaults follow what they are derived from
+    ({"DW_WORKER_POLL_TIMEOUT": "45"}, "polling.query_task_timeout_seconds", 45),
+    ({"DW_WORKER_POLL_TIMEOUT": "60"}, "polling.wake_signal_ttl_seconds", 65),
+    ({"DW_WORKER_POLL_TIMEOUT": "60"}, "polling.worker_stale_after_seconds", 120),
+    ({"DW_WORKFLOW_TASK_TIMEOUT": "7"}, "polling.query_task_lease_timeout_seconds", 7),
+    ({"DW_SERVER_ID": "a"}, "server.node_id", "a"),
+    ({"DW_SERVER_ID": "a", "DW_NODE_ID": "b"}, "server.node_id", "b"),
+    # aliases: S, W and whole names; never against a set DW_ name
+    ({"WORKFLOW_SERVER_AUTH_TOKEN": "old"}, "auth.token", "old"),
+    ({"WORKFLOW_SERVER_AUTH_TOKEN": "old", "DW_AUTH_TOKEN": "new"}, "auth.token", "new"),
+    ({"WORKFLOW_SERVER_ID": "legacy"}, "server.server_id", "legacy"),
+    ({"WORKFLOW_MAX_PAYLOAD_BYTES": "10"}, "limits.payload_bytes", 10),
+    ({"WORKFLOW_V2_LIMIT_PENDING_TIMERS": "3"}, "engine.limit_pending_timers", 3),
+    ({"WORKFLOW_TASK_TIMEOUT": "9"}, "polling.workflow_task_timeout_seconds", 9),
+    ({"ACTIVITY_TASK_TIMEOUT": "8"}, "polling.activity_task_timeout_seconds", 8),
+    ({"APP_KEY": "base64:abc"}, "server.server_key", "base64:abc"),
+    # unset words, quotes, empty text
+    ({"DW_SERVER_ID": "null"}, "server.server_id", "host-1"),
+    ({"DW_SERVER_ID": "(EMPTY)"}, "server.server_id", "host-1"),
+    ({"DW_SERVER_ID": ""}, "server.server_id", "host-1"),
+    ({"DW_SERVER_ID": '"quoted"'}, "server.server_id", "quoted"),
+    ({"DW_SERVER_ID": "''", "WORKFLOW_SERVER_ID": "alias"}, "server.server_id", "alias"),
+    # an empty credential hides its alias, null does not; an empty compatibility flag is false
+    ({"DW_AUTH_TOKEN": "", "WORKFLOW_SERVER_AUTH_TOKEN": "old"}, "auth.token", None),
+    ({"DW_AUTH_TOKEN": "null", "WORKFLOW_SERVER_AUTH_TOKEN": "old"}, "auth.token", "old"),
+    ({"DW_ADMIN_SIGNATURE_KEY": "", "WORKFLOW_SERVER_ADMIN_SIGNATURE_KEY": "k"}, "auth.admin_signature_key", None),
+    ({"DW_AUTH_BACKWARD_COMPATIBLE": ""}, "auth.backward_compatible", False),
+    ({"DW_AUTH_BACKWARD_COMPATIBLE": "null"}, "auth.backward_compatible", True),
+    ({"DW_AUTH_BACKWARD_COMPATIBLE": "OFF"}, "auth.backward_compatible", False),
+    # bools
+    ({"DW_COMPRESSION_ENABLED": "No"}, "http.compression_enabled", False),
+    ({"DW_COMPRESSION_ENABLED": "(false)"}, "http.compression_enabled", False),
+    ({"DW_COMPRESSION_ENABLED": "perhaps"}, "http.compression_enabled", True),
+    ({"DW_TRUST_FORWARDED_ATTRIBUTION_HEADERS": "yes"}, "auth.trust_forwarded_attribution_headers", True),
+    # integers: range clamps, nonsense is the default
+    ({"DW_WORKER_POLL_TIMEOUT": "-1"}, "polling.poll_timeout_seconds", 0),
+    ({"DW_WORKER_POLL_TIMEOUT": "300"}, "polling.poll_timeout_seconds", 60),
+    ({"DW_WORKER_POLL_TIMEOUT": "3.5"}, "polling.poll_timeout_seconds", 30),
+    ({"DW_HISTORY_RETENTION_DAYS": "4000"}, "limits.history_retention_days", 365),
+    ({"DW_QUERY_TASK_TTL_SECONDS": "1"}, "polling.query_task_ttl_seconds", 60),
+    ({"DW_QUERY_TASK_MAX_PENDING_PER_QUEUE": "99999"}, "polling.query_task_max_pending_per_queue", 10000),
+    ({"DW_BOOTSTRAP_RETRIES": "0"}, "bootstrap.retries", 1),
+    ({"DW_WAKE_SIGNAL_TTL_SECONDS": "0"}, "polling.wake_signal_ttl_seconds", 60),
+    ({"DW_V2_CONTINUE_AS_NEW_EVENT_THRESHOLD": "-1"}, "engine.continue_as_new_event_threshold", -1),
+    ({"DW_HISTORY_PAGE_SIZE_MAX": "100"}, "polling.history_page_size_default", 100),
+    ({"DW_HISTORY_PAGE_SIZE_MAX": "5000"}, "polling.history_page_size_max", 1000),
+    # caps: only a positive number limits
+    ({"DW_WORKFLOW_TASK_MAX_ACTIVE_LEASES_PER_QUEUE": "5"}, "admission.workflow_leases_per_queue", 5),
+    ({"DW_WORKFLOW_TASK_MAX_ACTIVE_LEASES_PER_QUEUE": "0"}, "admission.workflow_leases_per_queue", None),
+    ({"DW_ACTIVITY_TASK_MAX_DISPATCHES_PER_MINUTE": "-3"}, "admission.activity_dispatches_per_minute", None),
+    # 0 = off, effective caps are the smaller of two
+    ({"DW_MAX_PENDING_CHILDREN": "0"}, "pending_children_cap", 1000),
+    ({"DW_MAX_PENDING_CHILDREN": "0", "DW_V2_LIMIT_PENDING_CHILDREN": "0"}, "pending_children_cap", 0),
+    ({"DW_MAX_PENDING_ACTIVITIES": "7"}, "pending_activities_cap", 7),
+    # words
+    ({"DW_DEFAULT_NAMESPACE": "Billing"}, "server.default_namespace", "billing"),
+    ({"DW_DEFAULT_NAMESPACE": "not a name"}, "server.default_namespace", "default"),
+    ({"DW_WORKER_PROTOCOL_VERSION": "1.x"}, "polling.worker_protocol_version", "1.1"),
+    ({"DW_AUTH_DRIVER": "carrier-pigeon"}, "auth.driver", "carrier-pigeon"),
+    ({"DW_NATS_REPLICAS": "2"}, "nats.replicas", 1),
+    ({"DW_NATS_REPLICAS": "3"}, "nats.replicas", 3),
+    ({"DW_NATS_URL": "nats://a:1, nats://b:2"}, "nats.servers", ["nats://a:1", "nats://b:2"]),
+    ({"DW_TASK_QUEUE_ADMISSION_OVERRIDES": '{"*":{}}'}, "admission.overrides", {"*": {}}),
+    ({"DW_TASK_QUEUE_ADMISSION_OVERRIDES": "[1]"}, "admission.overrides", {}),
+    # the database
+    ({"DW_DATABASE_URL": "postgres://u@h/d"}, "database.dsn", "postgresql://u@h/d"),
+    ({"DB_URL": "postgresql://u@h/d?sslmode=require"}, "database.dsn", "postgresql://u@h/d?sslmode=require"),
+    ({"DB_URL": "postgresql://a", "DW_DATABASE_URL": "postgresql://b"}, "database.dsn", "postgresql://b"),
+    ({"DB_HOST": "db"}, "database.dsn", "postgresql://workflow@db:5432/durable_workflow"),
+    (
+        {"DB_HOST": "db", "DB_USERNAME": "u@x", "DB_PASSWORD": "p:/", "DB_DATABASE": "d", "DB_PORT": "1"},
+        "database.dsn",
+        "postgresql://u%40x:p%3A%2F@db:1/d",
+    ),
+    ({"DB_CONNECTION": "pgsql"}, "database.dsn", "postgresql://workflow@127.0.0.1:5432/durable_workflow"),
+    ({"DB_CONNECTION": "sqlite", "DB_HOST": "ignored"}, "database.dsn", None),
+    ({"DB_DATABASE": "/data/database.sqlite"}, "database.embedded_data_dir", "/data"),
+    ({"DW_DATA_DIR": "/data"}, "database.embedded_data_dir", "/data"),
+]
+
+
+@pytest.mark.parametrize(("environment", "path", "expected"), VALUES)
+def test_values(environment: dict[str, str], path: str, expected: Any) -> None:
+    assert field(Config.read(environment, host_name="host-1"), path) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("DW_WORKER_POLL_TIMEOUT", "soon", "int"),
+        ("DW_COMPRESSION_ENABLED", "perhaps", "bool"),
+        ("DW_TASK_QUEUE_ADMISSION_OVERRIDES", "{", "JSON object"),
+        ("WORKFLOW_MAX_PAYLOAD_BYTES", "1e6", "int"),
+    ],
+)
+def test_invalid_values_are_reported_by_name(name: str, value: str, expected: str) -> None:
+    assert Config.read({name: value}).invalid == {name: expected}
+
+
+def test_clamped_and_unset_values_are_not_invalid() -> None:
+    assert read(DW_WORKER_POLL_TIMEOUT="-5", DW_MAX_PAYLOAD_BYTES="", DW_SERVER_ID="null").invalid == {}
+
+
+@pytest.mark.parametrize(
+    ("environment", "mentions"),
+    [
+        ({"DW_MODE": "embedded"}, "DW_MODE"),
+        ({"DW_MODE": "something"}, "DW_MODE"),
+        ({"WORKFLOW_SERVER_MODE": "embedded"}, "DW_MODE"),
+        ({"DB_CONNECTION": "mysql"}, "pgsql"),
+        ({"DB_CONNECTION": "sqlsrv"}, "pgsql"),
+        ({"DW_DATABASE_URL": "mysql://root:hidden@h/d"}, "DW_DATABASE_URL"),
+        ({"DW_DATABASE_URL": "postgresql://h/d", "DB_CONNECTION": "embedded"}, "DB_CONNECTION"),
+        ({"DW_V2_MULTI_NODE": "1", "DW_V2_CACHE_VALIDATION_MODE": "fail"}, "DW_V2_MULTI_NODE"),
+    ],
+)
+def test_boot_errors(environment: dict[str, str], mentions: str) -> None:
+    with pytest.raises(ConfigError, match=mentions) as raised:
+        Config.read(environment)
+    assert "hidden" not in str(raised.value)
+
+
+def test_several_nodes_with_external_services_are_fine() -> None:
+    config = read(
+        DW_V2_MULTI_NODE="1", DW_V2_CACHE_VALIDATION_MODE="fail", DW_DATABASE_URL="postgresql://h/d", DW_NATS_URL="nats://h"
+    )
+    assert config.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("environment", "mentions"),
+    [
+        ({"DW_WORKER_POLL_TIMEOUT": "61"}, "60"),
+        ({"DB_CONNECTION": "sqlite"}, "embedded"),
+        ({"DW_V2_MULTI_NODE": "1"}, "DW_DATABASE_URL, DW_NATS_URL"),
+    ],
+)
+def test_notes(environment: dict[str, str], mentions: str) -> None:
+    (note,) = Config.read(environment).notes
+    assert mentions in note
+
+
+def test_secrets_are_not_shown() -> None:
+    config = read(
+        DW_AUTH_TOKEN="hidden", DW_DATABASE_URL="postgresql://u:hidden@h/d", DW_NATS_TOKEN="hidden", DW_SERVER_KEY="hidden"
+    )
+    assert "hidden" not in repr(config)
+
+
+def test_names_node() -> None:
+    assert not read().server.names_node
+    assert read(DW_SERVER_ID="x").server.names_node
+    assert not read(DW_SERVER_ID="").server.names_node
+
+
+def test_every_row_is_complete_and_unique() -> None:
+    rows = table()
+    names = [row.name for row in rows]
+    assert len(names) == len(set(names))
+    assert all(row.about and row.since and row.treatment in {"K", "E", "I", "R", "framework"} for row in rows)
+    assert not {row.alias for row in rows if row.alias} & set(names) - {"APP_KEY"}
+
+
+def test_every_row_takes_effect() -> None:
+    """Each variable of the table changes the configuration when it is set to something else."""
+    plain = read()
+    samples = {"bool": ("1", "0"), "int": ("3", "1"), "JSON object": ('{"a":{}}',), "enum": ("fail", "debug", "silent")}
+    special = {
+        "DW_MODE": None,
+        "DB_CONNECTION": ("pgsql",),
+        "DW_DATABASE_URL": ("postgresql://elsewhere",),
+        "DW_WORKER_PROTOCOL_VERSION": ("1.0",),
+        "DW_DEFAULT_NAMESPACE": ("other",),
+        "DB_PORT": ("1",),
+        "DW_QUERY_TASK_TTL_SECONDS": ("999",),
+    }
+    beside = {"DB_PORT", "DB_DATABASE", "DB_USERNAME", "DB_PASSWORD"}
+    for row in table():
+        if row.treatment == "I" or special.get(row.name, ()) is None:
+            continue
+        base = {"DB_HOST": "h"} if row.name in beside else {}
+        before = Config.read(base, host_name="host-1") if base else plain
+        texts = special.get(row.name) or samples.get(row.kind.name) or ("something",)
+        changed = [Config.read({**base, row.name: text}, host_name="host-1") for text in texts]
+        assert any(config != before for config in changed), row.name
+
+
+def test_table_covers_the_names_of_its_groups() -> None:
+    assert all(re.fullmatch(r"(DW|DB|APP|LOG)_[A-Z0-9_]+", row.name) for row in table())

@@ -1,0 +1,86 @@
+"""Migrations and seeding: repeatable, concurrent, and never changing what is there."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from store import migrate, namespaces, settings
+from store.errors import StoreError, StoreRejected
+from store.pool import Database
+
+
+async def test_concurrent_and_repeated_migrations(empty_dsn: str) -> None:
+    applied = await asyncio.gather(*[migrate.migrate(empty_dsn) for _ in range(6)])
+    everything = [migration.name for migration in migrate.migrations()]
+    assert [name for names in applied for name in names] == everything, "each is applied by exactly one of them"
+    assert await migrate.migrate(empty_dsn) == []
+
+
+async def test_what_is_missing(empty_dsn: str) -> None:
+    db = Database(empty_dsn)
+    await db.start()
+    try:
+        assert await migrate.pending(db) == [migration.name for migration in migrate.migrations()]
+        assert set(await migrate.missing_tables(db)) == set(migrate.tables())
+        assert {"runs", "history", "mailbox", "schema_migrations"} <= set(migrate.tables())
+        await migrate.migrate(empty_dsn)
+        assert await migrate.pending(db) == []
+        assert await migrate.missing_tables(db) == []
+        await db.execute("DROP TABLE mailbox")
+        assert await migrate.missing_tables(db) == ["mailbox"]
+    finally:
+        await db.stop()
+
+
+async def test_every_table_is_listed(db: Database) -> None:
+    there = await db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    assert {row[0] for row in there} == set(migrate.tables())
+
+
+async def test_a_failing_migration_leaves_nothing(empty_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = [*migrate.migrations(), migrate.Migration(9000, "broken", "CREATE TABLE half (a int); SELECT 1/0")]
+    monkeypatch.setattr(migrate, "migrations", lambda: broken)
+    with pytest.raises(StoreRejected):
+        await migrate.migrate(empty_dsn)
+    connection = await asyncpg.connect(empty_dsn)
+    assert await connection.fetchval("SELECT to_regclass('half')") is None
+    assert await connection.fetchval("SELECT to_regclass('runs')") is not None
+    assert await connection.fetchval("SELECT max(version) FROM schema_migrations") < 9000
+    await connection.close()
+
+
+async def test_seed_is_repeatable_and_keeps_what_is_there(dsn: str) -> None:
+    db = Database(dsn)
+    await db.start()
+    try:
+        with pytest.raises(StoreError):
+            await settings.shard_count(db)
+        await asyncio.gather(*[migrate.seed(db, 16, ["default", "lab"], 7) for _ in range(4)])
+        key = await settings.server_key(db)
+        assert len(key) == 64
+        before = await namespaces.listing(db)
+        assert [(n.name, n.description, n.retention_days, n.status) for n in before] == [
+            ("default", "Default namespace", 7, "active"),
+            ("lab", "Default namespace", 7, "active"),
+        ]
+        await migrate.seed(db, 64, ["default", "new"], 90)
+        assert await settings.shard_count(db) == 16
+        assert await db.fetchval("SELECT count(*) FROM shards") == 16
+        assert await settings.server_key(db) == key
+        after = await namespaces.listing(db)
+        assert after[:2] == before
+        assert [n.name for n in after] == ["default", "lab", "new"]
+        with pytest.raises(ValueError, match="1 to 1024"):
+            await migrate.seed(db, 0)
+    finally:
+        await db.stop()
+
+
+async def test_settings(db: Database) -> None:
+    assert await settings.get(db, "colour") is None
+    await settings.put(db, "colour", "red")
+    await settings.put(db, "colour", "blue")
+    assert await settings.get(db, "colour") == "blue"

@@ -1,0 +1,164 @@
+"""Readers and small writers of each aggregate."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from store import history, mailbox, namespaces, runs, tasks
+from store.commit import GroupCommit
+from store.errors import StoreRejected
+from store.pool import Database
+from tests.store.build import NOW, Run, events, mail, ready_task, row
+
+
+async def store(commits: GroupCommit, *runs_: Run, **parts: Any) -> None:
+    for run in runs_:
+        assert await commits.commit(run.create(**parts)) is True
+        run.stored(1, 2)
+
+
+async def test_absent_things(db: Database) -> None:
+    assert await runs.load(db, "none") is None
+    assert await runs.load_by_key(db, "none") is None
+    assert await runs.version(db, "none") is None
+    assert await history.load(db, "none") == []
+    assert await history.total(db, "none") == 0
+    assert await mailbox.pending(db, [0, 1], 5) == []
+
+
+async def test_history_ranges(db: Database, commits: GroupCommit) -> None:
+    run = Run()
+    await store(commits, run)
+    for count in (1, 4, 2):
+        assert await commits.commit(run.change(count=count)) is True
+        run.stored(run.version + 1, run.sequence + count)
+    everything = events(1, 9).split(b"\n")
+    assert await history.total(db, run.run_id) == 9
+    for after in range(11):
+        assert await history.load(db, run.run_id, after) == everything[after:]
+        for upto in range(11):
+            assert await history.load(db, run.run_id, after, upto) == everything[after:upto]
+
+
+async def test_due_runs(db: Database, commits: GroupCommit) -> None:
+    made = [Run(shard=n % 3) for n in range(9)]
+    for n, run in enumerate(made):
+        await store(commits, run, row=row(2, wake_at=None if n == 8 else NOW + n))
+    due = await runs.due(db, [0, 1], NOW + 6, 100)
+    assert due == [(run.run_id, run.shard, NOW + n) for n, run in enumerate(made) if run.shard != 2 and n <= 6]
+    assert await runs.due(db, [0, 1], NOW + 6, 2) == due[:2]
+    assert await runs.due(db, [], NOW + 6, 2) == []
+
+
+async def test_published_marks(db: Database, commits: GroupCommit) -> None:
+    one, two, three = made = [Run(shard=n) for n in range(3)]
+    await store(commits, *made)
+    assert {u[0] for u in await runs.unpublished(db, [0, 1], NOW + 1, 9)} == {one.run_id, two.run_id}
+    assert await runs.unpublished(db, [0, 1, 2], NOW, 9) == [], "their last progress is too recent"
+    await runs.mark_published(db, [(two.run_id, 1), (one.run_id, 2), ("none", 5)])
+    await runs.mark_published(db, [(one.run_id, 1)])
+    await runs.mark_published(db, [])
+    assert sorted(await runs.unpublished(db, [0, 1], NOW + 1, 9)) == [(two.run_id, 1, 2)]
+    assert len(await runs.unpublished(db, [0, 1, 2], NOW + 1, 1)) == 1
+    assert await runs.version(db, one.run_id) == 1, "marking must not disturb the run's writer"
+    assert await commits.commit(one.change()) is True
+    assert (three.version, await runs.version(db, three.run_id)) == (1, 1)
+
+
+async def test_listing(db: Database, commits: GroupCommit) -> None:
+    made = []
+    statuses = ("pending", "running", "waiting", "completed", "failed", "cancelled", "terminated")
+    for n, status in enumerate(statuses):
+        run = Run(workflow_id=f"Order-{n}")
+        identity = run.identity(started_at=NOW + n // 2, business_key="50%_Off" if n == 3 else None)
+        await store(commits, run, row=row(2, status=status), identity=identity)
+        made.append((NOW + n // 2, run.run_id, run))
+    await store(commits, Run(namespace="lab"))
+    newest_first = [run for _, _, run in sorted(made, key=lambda m: m[:2], reverse=True)]
+
+    async def ids(**filters: object) -> list[str]:
+        return [item.run_id for item in await runs.listing(db, "default", **filters)]  # type: ignore[arg-type]
+
+    assert await ids() == [run.run_id for run in newest_first]
+    assert await ids(offset=2, limit=3) == [run.run_id for run in newest_first[2:5]]
+    assert await ids(offset=7) == []
+    for bucket, count in (("running", 3), ("completed", 1), ("failed", 3)):
+        found = await runs.listing(db, "default", bucket=bucket)
+        assert {item.status for item in found} == set(runs.BUCKETS[bucket])
+        assert len(found) == count
+    assert await ids(workflow_type="Greeter", query="oRDER-4") == [made[4][1]]
+    assert await ids(query="%_oFF") == [made[3][1]], "no character of a query is a wildcard"
+    assert await ids(query="rder%") == []
+    assert await ids(workflow_type="Other") == []
+    item = (await runs.listing(db, "lab"))[0]
+    assert (item.namespace, item.workflow_type, item.search_attributes) == ("lab", "Greeter", b'{"Region": "north"}')
+
+
+async def test_runs_of_an_instance_are_shown_in_its_namespace_only(db: Database, commits: GroupCommit) -> None:
+    first = Run()
+    await store(commits, first)
+    second = Run(workflow_id=first.workflow_id, run_number=2)
+    assert await commits.commit(second.create(new_instance=False)) is True
+    assert [item.run_number for item in await runs.of_instance(db, "default", first.workflow_id)] == [1, 2]
+    assert await runs.of_instance(db, "lab", first.workflow_id) == []
+
+
+async def test_ready_tasks_in_order(db: Database, commits: GroupCommit) -> None:
+    run = Run()
+    rows = [
+        ready_task("t4", priority=9, available_at=NOW - 9),
+        ready_task("t3", priority=1, available_at=NOW + 1),
+        ready_task("t2", priority=1, available_at=NOW),
+        ready_task("t1", priority=1, available_at=NOW),
+        ready_task("t0", queue="other"),
+    ]
+    await store(commits, run, ready=rows)
+    assert [t.task_id for t in await tasks.ready(db, "default", "q", "workflow", 9)] == ["t1", "t2", "t3", "t4"]
+    assert [t.task_id for t in await tasks.ready(db, "default", "q", "workflow", 2)] == ["t1", "t2"]
+    assert await tasks.ready(db, "default", "q", "activity", 9) == []
+    assert await tasks.ready(db, "lab", "q", "workflow", 9) == []
+    assert {q.queue for q in await tasks.queues_with_ready(db, [2])} == {"q", "other"}
+
+
+async def test_mail_by_shard(db: Database, commits: GroupCommit) -> None:
+    await store(commits, Run(), sent=[mail("b", shard=3), mail("a", shard=4), mail("c", shard=5)])
+    assert [m.mail_id for m in await mailbox.pending(db, [3, 4], 9)] == ["a", "b"]
+    assert [m.mail_id for m in await mailbox.pending(db, [3, 4], 1)] == ["a"]
+    assert await mailbox.discard(db, ["a", "none"]) == 1
+    assert [m.mail_id for m in await mailbox.pending(db, [3, 4], 9)] == ["b"]
+
+
+async def test_namespaces(db: Database) -> None:
+    results = await asyncio.gather(*[namespaces.create(db, "zoo", None, n + 1, NOW) for n in range(8)])
+    assert sorted(results) == [False] * 7 + [True]
+    assert await namespaces.create(db, "lab", "Trial area", 14, NOW) is True
+    assert [n.name for n in await namespaces.listing(db)] == ["default", "zoo", "lab"]
+    lab = await namespaces.get(db, "lab")
+    assert lab == namespaces.Namespace("lab", "Trial area", 14, "active", None, NOW, NOW)
+    updated = await namespaces.update(db, "lab", None, 21, NOW + 5)
+    assert updated == namespaces.Namespace("lab", "Trial area", 21, "active", None, NOW, NOW + 5)
+    policy = {"driver": "local", "enabled": True, "config": {"uri": "file:///x"}}
+    stored = await namespaces.set_external_storage(db, "lab", policy, NOW + 6)
+    assert stored is not None
+    assert (stored.external_payload_storage, stored.retention_days) == (policy, 21)
+    assert await namespaces.get(db, "lab") == stored
+    assert await namespaces.get(db, "none") is None
+    assert await namespaces.update(db, "none", None, None, NOW) is None
+    assert await namespaces.set_external_storage(db, "none", None, NOW) is None
+
+
+async def test_errors_of_statements_are_the_stores_own(db: Database) -> None:
+    with pytest.raises(StoreRejected):
+        await db.fetch("SELECT no_such_column FROM runs")
+    with pytest.raises(StoreRejected):
+        await namespaces.create(db, "a\x00b", None, 1, NOW)
+    with pytest.raises(StoreRejected):
+        await namespaces.create(db, "big", None, 2**40, NOW)
+    with pytest.raises(KeyError):
+        async with db.transaction() as connection:
+            await connection.execute("INSERT INTO settings VALUES ('gone', '1')")
+            raise KeyError("mine")
+    assert await db.fetchval("SELECT count(*) FROM settings WHERE key = 'gone'") == 0
