@@ -204,10 +204,12 @@ class Placement:
     async def _run(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._wake.wait(), self._beat)
-                await asyncio.sleep(_LEAST_PAUSE_SECONDS)  # a burst of announcements is one look
+                async with asyncio.timeout(self._beat):
+                    await self._wake.wait()
             except TimeoutError:
                 pass
+            else:
+                await asyncio.sleep(_LEAST_PAUSE_SECONDS)  # a burst of announcements is one look
             self._wake.clear()
             await self._look()
 

@@ -122,9 +122,8 @@ async def list_runs(call: Call) -> Answer:
 
 
 class _Stored(msgspec.Struct):
-    """What the control plane shows of a stored event; the payload stays serialized."""
+    """What the control plane shows of a stored event, whose sequence is its place; the payload stays serialized."""
 
-    sequence: int
     event_type: str
     recorded_at: str
     payload: msgspec.Raw
@@ -142,10 +141,10 @@ def _type_of(event: bytes) -> str:
     return _type(event).event_type
 
 
-def _shown(line: bytes) -> dict[str, Any]:
+def _shown(sequence: int, line: bytes) -> dict[str, Any]:
     event = _stored(line)
     return {
-        "sequence": event.sequence,
+        "sequence": sequence,
         "event_type": event.event_type,
         "timestamp": event.recorded_at,
         "payload": event.payload,
@@ -171,7 +170,7 @@ async def history(call: Call) -> Answer:
     body = {
         "workflow_id": run.identity.workflow_id,
         "run_id": run.run_id,
-        "events": [_shown(line) for line in lines],
+        "events": [_shown(sequence, line) for sequence, line in enumerate(lines, after + 1)],
         "next_page_token": page_tokens.encode(upto) if lines and upto < total else None,
     }
     return Answer(200, body)

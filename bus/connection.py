@@ -68,6 +68,7 @@ class Bus:
         self._flush_scheduled = False
         self._up: list[Callable[[], None]] = []
         self._down: list[Callable[[], None]] = []
+        self._stopping = False
         self._supervisor: asyncio.Task[None] | None = None
         self._max_payload = 1024 * 1024
 
@@ -76,6 +77,7 @@ class Bus:
     async def start(self) -> None:
         """Begin connecting in the background. Never waits for NATS and never fails because it is away."""
         if self._supervisor is None:
+            self._stopping = False
             self._supervisor = asyncio.get_running_loop().create_task(self._supervise(), name="bus")
 
     async def stop(self) -> None:
@@ -87,6 +89,7 @@ class Bus:
                 await client.flush(1)
             except (nats.errors.Error, OSError, TimeoutError):
                 pass
+        self._stopping = True
         if self._supervisor is not None:
             self._supervisor.cancel()
             await asyncio.gather(self._supervisor, return_exceptions=True)
@@ -194,9 +197,9 @@ class Bus:
         delay = _BACKOFF_SECONDS[0]
         client: WireClient | None = None
         try:
-            while True:
+            while not self._stopping:  # nats-py swallows cancellation here and there, the loop has to look for itself
                 client = WireClient(self._handlers)
-                if await self._connect(client):
+                if await self._connect(client) and not self._stopping:
                     delay = _BACKOFF_SECONDS[0]
                     await client.lost.wait()
                     self._lost_session()
@@ -258,7 +261,8 @@ class Bus:
 
     async def _close(self, client: WireClient) -> None:
         try:
-            await asyncio.wait_for(client.close(), 1)
+            async with asyncio.timeout(1):
+                await client.close()
         except (OSError, nats.errors.Error, TimeoutError, AssertionError, AttributeError):
             # nats-py trips over its own half-made state when the handshake did not get far; the socket is aborted already.
             pass

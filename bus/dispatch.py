@@ -49,6 +49,7 @@ class Dispatch:
         self.consumers = 0
         self._handler: Callable[[bytes], None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
         self._wake = asyncio.Event()
         self._consuming = False
         self._heard = 0.0  # loop time of the last message or heartbeat
@@ -75,12 +76,14 @@ class Dispatch:
     async def start(self) -> None:
         """Begin receiving in the background; returns at once, connected or not."""
         if self._task is None:
+            self._stopping = False
             self._sid = self._bus.subscribe(self._deliver, self._on_message)
             self._task = asyncio.get_running_loop().create_task(self._keep_consuming(), name="dispatch")
 
     async def stop(self) -> None:
         """Stop receiving; the server drops the consumer."""
         if self._task is not None:
+            self._stopping = True  # nats-py swallows cancellation here and there, the loop has to look for itself
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
@@ -114,7 +117,7 @@ class Dispatch:
 
     async def _keep_consuming(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._stopping:
             self._wake.clear()
             pause: float | None
             if not self._bus.connected:
@@ -125,7 +128,8 @@ class Dispatch:
                 self._consuming = await self._make_consumer()
                 pause = _HEARTBEAT_SECONDS if self._consuming else _RETRY_SECONDS
             try:
-                await asyncio.wait_for(self._wake.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._wake.wait()
             except TimeoutError:
                 pass
 

@@ -96,6 +96,7 @@ class EventStream:
         self._built_for = bus.max_payload
         self._task: asyncio.Task[None] | None = None
         self._tick: asyncio.TimerHandle | None = None
+        self._stopping = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -110,6 +111,7 @@ class EventStream:
     async def start(self) -> None:
         """Begin publishing in the background; returns at once, connected or not."""
         if self._task is None:
+            self._stopping = False
             self._task = asyncio.get_running_loop().create_task(self._keep(), name="events")
 
     async def stop(self, timeout_seconds: float = 2.0) -> bool:
@@ -117,6 +119,7 @@ class EventStream:
         done = True
         if self._bus.connected:
             done = await self.drain(timeout_seconds)
+        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -128,7 +131,8 @@ class EventStream:
     async def drain(self, timeout_seconds: float) -> bool:
         """Wait until nothing is queued; False when the time is over before."""
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await self._idle.wait()
         except TimeoutError:
             return False
         return True
@@ -326,7 +330,7 @@ class EventStream:
             self._tick = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._on_tick)
 
     async def _keep(self) -> None:
-        while True:
+        while not self._stopping:  # nats-py swallows cancellation here and there, the loop has to look for itself
             await self._wake.wait()
             self._wake.clear()
             if not self._bus.connected:

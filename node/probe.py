@@ -35,7 +35,8 @@ class NatsProbe:
             same = (await bucket.get(key)).value == value
             await bucket.purge(key)
         except (NatsError, NotFoundError, OSError, TimeoutError) as error:
-            return f"NATS did not keep a value: {type(error).__name__}."
+            reason = getattr(error, "description", None) or type(error).__name__
+            return f"NATS did not keep a value: {reason}."
         return None if same else "NATS returned another value than was written."
 
     async def _open(self, streams: JetStreamContext) -> KeyValue:

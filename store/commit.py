@@ -24,6 +24,7 @@ from store.errors import (
     is_unique_violation,
     translate,
 )
+from store.pool import PLANNER
 from store.writes import RunWrite
 
 log = logging.getLogger(__name__)
@@ -38,11 +39,8 @@ _CONFLICT_ATTEMPTS = 3
 # One plan per statement, made once, that never reads a whole table however small it was when the plan was made.
 SESSION = {
     "application_name": "durable-workflow-commit",
+    **PLANNER,
     "plan_cache_mode": "force_generic_plan",
-    "enable_seqscan": "off",
-    "enable_hashjoin": "off",
-    "enable_mergejoin": "off",
-    "jit": "off",
     "synchronous_commit": "on",
 }
 

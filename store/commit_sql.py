@@ -91,7 +91,15 @@ changed AS (
         state = u.state
     FROM {change} AS u
     WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version {mail_is_there}
-    RETURNING u.i, u.run_id, u.first_sequence, u.last_sequence, u.history
+    RETURNING
+        u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at,
+        r.published_sequence < u.last_sequence AS unpublished
+),
+marked AS (
+    UPDATE run_marks m
+    SET wake_at = u.wake_at, unpublished = u.unpublished
+    FROM changed u
+    WHERE m.run_id = ANY (ARRAY[u.run_id])
 )"""
 
 # A first run needs the workflow id free; a next run needs its number to follow; a successor needs its predecessor to have won.
@@ -130,6 +138,10 @@ born AS (
         started_at, memo, 1, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence,
         published_sequence, search_attributes::jsonb, state
     FROM created
+),
+born_marks AS (
+    INSERT INTO run_marks (run_id, shard, wake_at, unpublished)
+    SELECT run_id, shard, wake_at, published_sequence < last_sequence FROM created
 ),
 won AS MATERIALIZED (
     SELECT i FROM changed UNION ALL SELECT i FROM created WHERE kind <> 2

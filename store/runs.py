@@ -77,8 +77,8 @@ async def due(db: Database, shards: Sequence[int], until: int, limit: int) -> li
     """(run_id, shard, wake_at) of the runs in these shards with a deadline up to `until`, earliest first."""
     rows = await db.fetch(
         "SELECT d.run_id, d.shard, d.wake_at FROM unnest($1::int4[]) AS s(shard), LATERAL ("
-        "  SELECT r.run_id, r.shard, r.wake_at FROM runs r"
-        "  WHERE r.shard = s.shard AND r.wake_at <= $2 ORDER BY r.wake_at LIMIT $3"
+        "  SELECT m.run_id, m.shard, m.wake_at FROM run_marks m"
+        "  WHERE m.shard = s.shard AND m.wake_at <= $2 ORDER BY m.wake_at LIMIT $3"
         ") d ORDER BY d.wake_at, d.run_id LIMIT $3",
         list(shards),
         until,
@@ -90,8 +90,9 @@ async def due(db: Database, shards: Sequence[int], until: int, limit: int) -> li
 async def unpublished(db: Database, shards: Sequence[int], older_than: int, limit: int) -> list[tuple[str, int, int]]:
     """(run_id, published_sequence, last_sequence) of runs with events not marked as published, idle since `older_than`."""
     rows = await db.fetch(
-        "SELECT run_id, published_sequence, last_sequence FROM runs"
-        " WHERE shard = ANY ($1) AND published_sequence < last_sequence AND last_progress_at < $2 LIMIT $3",
+        "SELECT run_id, published_sequence, last_sequence FROM run_marks JOIN runs USING (run_id)"
+        " WHERE run_marks.shard = ANY ($1) AND unpublished AND published_sequence < last_sequence AND last_progress_at < $2"
+        " LIMIT $3",
         list(shards),
         older_than,
         limit,
@@ -105,8 +106,11 @@ async def mark_published(db: Database, marks: Sequence[tuple[str, int]]) -> None
         return
     ordered = sorted(marks)  # the order group commits lock in
     await db.execute(
-        "UPDATE runs r SET published_sequence = m.sequence FROM unnest($1::text[], $2::int8[]) AS m(run_id, sequence)"
-        " WHERE r.run_id = m.run_id AND r.published_sequence < m.sequence",
+        "WITH marked AS ("
+        "  UPDATE runs r SET published_sequence = u.sequence FROM unnest($1::text[], $2::int8[]) AS u(run_id, sequence)"
+        "  WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.published_sequence < u.sequence"
+        "  RETURNING r.run_id, r.published_sequence < r.last_sequence AS unpublished"
+        ") UPDATE run_marks m SET unpublished = u.unpublished FROM marked u WHERE m.run_id = ANY (ARRAY[u.run_id])",
         [run_id for run_id, _ in ordered],
         [sequence for _, sequence in ordered],
     )

@@ -139,7 +139,7 @@ async def touch(db: Database, contacts: Sequence[Contact]) -> set[tuple[str, str
         " heartbeat_interval_seconds = coalesce(c.heartbeat_interval_seconds, w.heartbeat_interval_seconds)"
         " FROM unnest($1::text[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::int4[])"
         " AS c(namespace, worker_id, at, task_slots, process_metrics, status, heartbeat_interval_seconds)"
-        " WHERE w.namespace = c.namespace AND w.worker_id = c.worker_id RETURNING w.namespace, w.worker_id",
+        " WHERE w.namespace = c.namespace AND w.worker_id = ANY (ARRAY[c.worker_id]) RETURNING w.namespace, w.worker_id",
         [c.namespace for c in ordered],
         [c.worker_id for c in ordered],
         [c.at for c in ordered],

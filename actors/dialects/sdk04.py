@@ -66,7 +66,11 @@ class Sdk04(Chronological):
     def repeats(self, state: RunState, steps: Sequence[Steps]) -> bool:
         task = state.task
         return (
-            task is not None and task.dialect == DIALECT and task.repeatable and bool(steps) and _digest(state, steps) == state.batch
+            task is not None
+            and task.dialect == DIALECT
+            and task.repeatable
+            and bool(steps)
+            and _digest(state, steps) == state.batch
         )
 
     def shows(self, state: RunState, dialect: str, step: int) -> bool:
@@ -128,6 +132,8 @@ def _digest(state: RunState, steps: Sequence[Steps]) -> bytes:
     hasher = hashlib.blake2b(digest_size=16)
     for step in steps:
         if isinstance(step, ScheduleActivity):
-            step = ScheduleActivity(step.activity_type, step.arguments, step.queue or state.task_queue)
-        hasher.update(_encode(step))
+            same: Steps = ScheduleActivity(step.activity_type, step.arguments, step.queue or state.task_queue)
+        else:
+            same = step
+        hasher.update(_encode(same))
     return hasher.digest()

@@ -78,6 +78,15 @@ class TaskLine:
             if task is not None and task.available_at <= now:
                 self._push(task)
 
+    def _prune(self, kind: _Kind) -> list[_Order]:
+        """The heap of a kind without leading entries of tasks that are gone or come at another time now."""
+        heap = self._heaps[kind]
+        while heap and ((task := self.tasks.get(heap[0][2])) is None or task.order != heap[0]):
+            heapq.heappop(heap)
+        if not heap:
+            del self._heaps[kind]
+        return heap
+
     def next_due(self) -> int | None:
         """When the next delayed task ripens, in microseconds."""
         return self._delayed[0][0] if self._delayed else None
@@ -86,12 +95,8 @@ class TaskLine:
         """Remove and return the first ready task this worker may have."""
         best: tuple[_Order, _Kind] | None = None
         for kind in list(self._heaps):
-            heap = self._heaps[kind]
-            while heap and heap[0][2] not in self.tasks:
-                heapq.heappop(heap)
-            if not heap:
-                del self._heaps[kind]
-            elif profile.serves(*kind) and (best is None or heap[0] < best[0]):
+            heap = self._prune(kind)
+            if heap and profile.serves(*kind) and (best is None or heap[0] < best[0]):
                 best = heap[0], kind
         if best is None:
             return None
@@ -100,7 +105,7 @@ class TaskLine:
 
     def has_ready(self) -> bool:
         """Whether any task is ready now, for whomever."""
-        return any(self._heaps.values())
+        return any(self._prune(kind) for kind in list(self._heaps))
 
     def discard(self, task_id: str) -> None:
         """Forget a task that is claimable no more."""
@@ -126,10 +131,15 @@ class WaitLine(Generic[W]):
         return self._count
 
     def put_back(self, waiter: W, ticket: int) -> None:
-        """Park a poll again at the front of its line (its claim came to nothing)."""
+        """Park a poll again at its old place (its claim came to nothing), mostly the front of its line."""
         line = self._line(waiter)
+        earlier = bool(line) and next(iter(line)) < ticket
         line[ticket] = waiter
-        line.move_to_end(ticket, last=False)
+        if not earlier:
+            line.move_to_end(ticket, last=False)
+        else:
+            for later in [other for other in line if other > ticket]:
+                line.move_to_end(later)
 
     def _line(self, waiter: W) -> OrderedDict[int, W]:
         profile = waiter.profile

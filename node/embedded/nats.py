@@ -30,6 +30,8 @@ START_SECONDS = 20.0
 STOP_SECONDS = 10.0
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 MAX_PENDING_BYTES = 128 * 1024 * 1024
+MAX_MEMORY_BYTES = 1024**3
+MAX_FILE_BYTES = 64 * 1024**3
 
 
 def binary() -> Path:
@@ -46,13 +48,21 @@ def binary() -> Path:
 class EmbeddedNats:
     """One NATS server on `data_dir`/nats, kept between starts. All calls block."""
 
-    def __init__(self, data_dir: Path | str, port: int = 0) -> None:
-        """`port` 0 = a free one, kept over restarts."""
+    def __init__(
+        self,
+        data_dir: Path | str,
+        port: int = 0,
+        max_memory_bytes: int = MAX_MEMORY_BYTES,
+        max_file_bytes: int = MAX_FILE_BYTES,
+    ) -> None:
+        """`port` 0 = a free one, kept over restarts. The limits bound the sum of the size limits of all streams."""
         self.root = (Path(data_dir).expanduser().absolute()) / "nats"
         self.log_file = self.root / "nats.log"
         self.config_file = self.root / "nats.conf"
         self.port = port
         self._wanted_port = port
+        self._max_memory_bytes = max_memory_bytes
+        self._max_file_bytes = max_file_bytes
         self._binary = binary()
         self._lock = DirectoryLock(self.root / "lock")
         self._process: subprocess.Popen[bytes] | None = None
@@ -133,8 +143,8 @@ class EmbeddedNats:
                     "max_pending": MAX_PENDING_BYTES,
                     "jetstream": {
                         "store_dir": str(self.root / "jetstream"),
-                        "max_memory_store": 256 * 1024 * 1024,
-                        "max_file_store": 8 * 1024 * 1024 * 1024,
+                        "max_memory_store": self._max_memory_bytes,
+                        "max_file_store": self._max_file_bytes,
                     },
                 },
                 indent=2,

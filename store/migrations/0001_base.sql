@@ -2,7 +2,7 @@
 --
 -- Engine times are int8 microseconds since the Unix epoch (UTC). `shard` is the placement unit of a row. There are no foreign keys:
 -- rows of one run are written by one statement of the run's only writer, and gated there on its version.
--- The key of `runs`, `instances`, `ready_tasks` and `mailbox` stands in no second index of its table: the planner could take that
+-- The key of `runs`, `run_marks`, `instances`, `ready_tasks` and `mailbox` stands in no second index of its table: the planner could take that
 -- one for a look-up of the group commit (store/commit_sql.py), which is planned once and for all.
 -- `bytea` and `json` columns are opaque: kept byte for byte, never looked into by SQL. Only `search_attributes` is searched.
 
@@ -69,8 +69,23 @@ ALTER TABLE runs ALTER COLUMN state SET STORAGE EXTERNAL, ALTER COLUMN memo SET 
 CREATE UNIQUE INDEX runs_run_key ON runs (run_key);
 CREATE UNIQUE INDEX runs_workflow_id ON runs (workflow_id, run_number);
 CREATE INDEX runs_listing ON runs (namespace, started_at DESC);
-CREATE INDEX runs_wake ON runs (shard, wake_at) WHERE wake_at IS NOT NULL;
-CREATE INDEX runs_unpublished ON runs (shard) WHERE published_sequence < last_sequence;
+
+-- What nodes scan runs for. It changes with nearly every commit and needs indexes; in `runs` it would make each commit add an entry
+-- to every index there (no heap-only update), at more than twice the cost of the whole commit. Written only under the lock of its
+-- row in `runs`, and always: a condition on the present value would look at the snapshot, not at the row.
+CREATE TABLE run_marks (
+    run_id      text PRIMARY KEY,
+    shard       int4 NOT NULL,
+    wake_at     int8,          -- as in runs
+    unpublished bool NOT NULL  -- published_sequence < last_sequence
+) WITH (
+    fillfactor = 50,
+    autovacuum_vacuum_scale_factor = 0.02,
+    autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0
+);
+CREATE INDEX run_marks_wake ON run_marks (shard, wake_at) WHERE wake_at IS NOT NULL;
+CREATE INDEX run_marks_unpublished ON run_marks (shard) WHERE unpublished;
 
 -- One row per commit that recorded events: one serialized event per line.
 CREATE TABLE history (

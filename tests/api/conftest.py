@@ -19,7 +19,6 @@ from api.call import Services
 from api.namespace_cache import NamespaceCache
 from api.registry import WorkerRegistry
 from api.settings import Settings
-from store.migrate import migrate, seed
 from store.pool import Database
 from tests.support.services import TestServices
 
@@ -32,11 +31,8 @@ WORKER = {"X-Durable-Workflow-Protocol-Version": "1.0"}
 @pytest.fixture
 async def db(services: TestServices) -> AsyncIterator[Database]:
     """A bootstrapped database of this test's own."""
-    dsn = services.empty_database()
-    await migrate(dsn)
-    database = Database(dsn)
+    database = Database(services.database())
     await database.start()
-    await seed(database, shards=8)
     yield database
     await database.stop()
 

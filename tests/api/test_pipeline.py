@@ -147,7 +147,7 @@ async def test_unknown_routes_and_methods(api: Api) -> None:
         response = await client.delete("/api/workflows")
         assert (response.status_code, response.json()["reason"]) == (405, "method_not_allowed")
         assert response.headers["allow"] == "GET, HEAD, POST"
-        for method in ("OPTIONS", "PATCH", "BREW"):
+        for method in ("OPTIONS", "PATCH", "PROPFIND"):
             response = await client.request(method, "/api/workflows")
             assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, POST"), method
             assert response.json()["reason"] == "method_not_allowed"

@@ -196,7 +196,9 @@ class Run:
         return self.tell(WakeUp())
 
 
-def completion(grant: WorkflowTaskGrant, *steps: Steps, owner: str | None = None, attempt: int | None = None) -> CompleteWorkflowTask:
+def completion(
+    grant: WorkflowTaskGrant, *steps: Steps, owner: str | None = None, attempt: int | None = None
+) -> CompleteWorkflowTask:
     """The completion a worker with this grant sends."""
     return CompleteWorkflowTask(grant.task_id, owner or grant.lease_owner, attempt or grant.workflow_task_attempt, list(steps))
 

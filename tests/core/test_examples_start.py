@@ -44,7 +44,9 @@ SECOND = 1_000_000
 
 
 def test_start_records_two_events_and_offers_one_task() -> None:
-    run = Run(business_key="b-1", memo={"m": 1}, search_attributes={"s": "x"}, run_timeout_seconds=600, execution_timeout_seconds=3600)
+    run = Run(
+        business_key="b-1", memo={"m": 1}, search_attributes={"s": "x"}, run_timeout_seconds=600, execution_timeout_seconds=3600
+    )
     assert run.started == Started("order-7", RUN_ID, "order", "default", "pending", "b-1", "avro", "started_new")
     accepted, started = run.events()
     assert [accepted["event_type"], started["event_type"]] == ["StartAccepted", "WorkflowStarted"]
@@ -73,7 +75,9 @@ def test_start_records_two_events_and_offers_one_task() -> None:
         "execution_deadline_at": "2026-04-20T10:15:00+00:00",
         "run_deadline_at": "2026-04-20T09:25:00+00:00",
     }
-    assert {"id", "event_type", "namespace", "payload", "workflow_task_id", "workflow_command_id", "recorded_at"} == set(started)
+    assert {"id", "event_type", "namespace", "payload", "workflow_task_id", "workflow_command_id", "recorded_at"} == set(
+        started
+    )
     assert started["namespace"] == "default" and started["workflow_task_id"] is None
     row = run.row("workflow")
     assert (row.queue, row.type_name, row.available_at) == ("main", "order", START)
@@ -324,7 +328,11 @@ def test_calls_on_a_closed_run() -> None:
     last = own.claim()
     own.complete(last, finish())
     detail = own.expect(Refused, completion(last, finish())).detail
-    assert (detail["stop_reason"], detail["task_status"], detail["run_closed_reason"]) == ("run_completed", "completed", "completed")
+    assert (detail["stop_reason"], detail["task_status"], detail["run_closed_reason"]) == (
+        "run_completed",
+        "completed",
+        "completed",
+    )
 
 
 def test_second_completion_of_a_task_is_refused() -> None:
@@ -426,7 +434,11 @@ def test_reread_gives_the_same_snapshot() -> None:
     run.pass_time(5)
     again = run.expect(WorkflowTaskGrant, RereadClaim(grant.task_id, PYTHON, 1))
     assert not run.changed
-    assert (again.history_events, again.lease_expires_at, again.resume) == (grant.history_events, grant.lease_expires_at, grant.resume)
+    assert (again.history_events, again.lease_expires_at, again.resume) == (
+        grant.history_events,
+        grant.lease_expires_at,
+        grant.resume,
+    )
     assert again.last_history_sequence == grant.last_history_sequence
     for worker, attempt in ((OTHER, 1), (PYTHON, 2)):
         assert run.expect(Refused, RereadClaim(grant.task_id, worker, attempt)).reason == "not_leased"

@@ -233,6 +233,7 @@ def test_bind_reports_a_taken_port_and_shares_on_request() -> None:
     assert base_url(first) == f"http://127.0.0.1:{port}"
     second = bind("127.0.0.1", port, share=True)
     second.close()
+    first.listen()
     with pytest.raises(OSError):
         bind("127.0.0.1", port)
     first.close()

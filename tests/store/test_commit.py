@@ -119,6 +119,7 @@ async def test_twenty_parallel_creations_of_one_workflow_id(db: Database, commit
     assert (instance.current_run_id, instance.namespace, instance.run_count) == (winner.run_id, winner.namespace, 1)
     assert await db.fetchval("SELECT count(*) FROM runs") == 1
     assert await db.fetchval("SELECT count(*) FROM history") == 1
+    assert await db.fetchval("SELECT count(*) FROM run_marks") == 1
     assert await db.fetchval("SELECT count(*) FROM ready_tasks") == 1
 
 

@@ -13,6 +13,7 @@ FILL = """
 INSERT INTO runs
 SELECT 'r' || g, 'k' || g, g % 64, 'd', 'w' || g, 1, 'T', 'q', NULL, NULL, g, '', 1, 's', NULL, NULL, g, g, 1, 0, '{}', ''
 FROM generate_series(1, 5000) g;
+INSERT INTO run_marks SELECT 'r' || g, g % 64, g, true FROM generate_series(1, 5000) g;
 INSERT INTO instances SELECT 'w' || g, 'd', 'T', 1, 'r', 1 FROM generate_series(1, 5000) g;
 INSERT INTO ready_tasks SELECT 't' || g, 1, 'd', 'q', 'k', 't', NULL, 1, NULL, 1, g FROM generate_series(1, 5000) g;
 INSERT INTO mailbox SELECT 'm' || g, 1, 'd', 'w', NULL, '' FROM generate_series(1, 5000) g;

@@ -68,6 +68,28 @@ async def test_published_marks(db: Database, commits: GroupCommit) -> None:
     assert (three.version, await runs.version(db, three.run_id)) == (1, 1)
 
 
+async def test_no_unpublished_event_is_overlooked(db: Database, commits: GroupCommit) -> None:
+    """Marking races with commits of the same run: whoever is last, a tail left unpublished is found."""
+    made = [Run() for _ in range(8)]
+    await store(commits, *made)
+
+    async def publish(run: Run) -> None:
+        for _ in range(30):
+            await runs.mark_published(db, [(run.run_id, await history.total(db, run.run_id))])
+
+    async def write(run: Run) -> None:
+        for _ in range(30):
+            assert await commits.commit(run.change()) is True
+            run.stored(run.version + 1, run.sequence + 1)
+
+    await asyncio.gather(*[each(run) for run in made for each in (publish, write)])
+    rows = await db.fetch(
+        "SELECT run_id, unpublished, published_sequence < last_sequence FROM runs JOIN run_marks USING (run_id)"
+    )
+    assert len(rows) == 8
+    assert [(row[0], row[1]) for row in rows] == [(row[0], row[2]) for row in rows]
+
+
 async def test_listing(db: Database, commits: GroupCommit) -> None:
     made = []
     statuses = ("pending", "running", "waiting", "completed", "failed", "cancelled", "terminated")

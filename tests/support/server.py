@@ -69,11 +69,16 @@ class ServerProcess:
         return self.wait_ready() if wait else self
 
     def wait_ready(self) -> ServerProcess:
-        """Wait until `/api/ready` answers 200, blocking."""
+        """Wait until `/api/ready` answers 200, blocking; a server that does not get there is killed."""
         deadline = time.monotonic() + READY_SECONDS
-        while not self.is_ready():
-            self._check(deadline)
-            time.sleep(0.02)
+        try:
+            while not self.is_ready():
+                self._check(deadline)
+                time.sleep(0.02)
+        except AssertionError:
+            if self.running:
+                self.kill()
+            raise
         return self
 
     async def ready(self) -> ServerProcess:

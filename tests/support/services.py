@@ -38,7 +38,8 @@ class TestServices:
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="dw-test-"))
         self.postgres = EmbeddedPostgres(self.directory)
-        self.nats = EmbeddedNats(self.directory)
+        # every prefix makes streams of its own, and their limits add up
+        self.nats = EmbeddedNats(self.directory, max_memory_bytes=1024**4, max_file_bytes=1024**5)
         self._template: str | None = None
 
     def start(self) -> None:

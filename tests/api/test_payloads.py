@@ -1,0 +1,148 @@
+"""Payloads: the Avro wrapper byte for byte, ready blobs, plain JSON."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from durable_workflow import serializer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.run.commands import Payload
+from api.payloads import (
+    Undecodable,
+    decode,
+    encode,
+    is_avro_blob,
+    normalise_arguments,
+    normalise_input,
+    normalise_value,
+)
+from api.validation import Fields
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(), children, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "blob"),
+    [
+        (None, "AAhudWxsAg=="),
+        ([], "AARbXQI="),
+        ("sent", "AAwic2VudCIC"),
+        ({"ok": 1}, "ABB7Im9rIjoxfQI="),
+        (["order-7", {"rush": True}], "ADJbIm9yZGVyLTciLHsicnVzaCI6dHJ1ZX1dAg=="),
+        (["world"], "ABJbIndvcmxkIl0C"),
+    ],
+)
+def test_contract_examples(value: Any, blob: str) -> None:
+    assert encode(value) == blob
+    assert decode(blob, "avro") == value
+
+
+@given(JSON_VALUES)
+def test_round_trip_and_the_published_client_agree(value: Any) -> None:
+    blob = encode(value)
+    assert decode(blob, "avro") == value
+    assert serializer.decode(blob, codec="avro") == value
+    assert is_avro_blob(blob)
+    assert decode(serializer.encode(value, codec="avro"), "avro") == value
+
+
+@pytest.mark.parametrize("blob", ["", "AA", "====", "AQ==", "AAhudWxs", "AP////8PYQI=", "wwE=", "AARbXQI", "AAR7eAI=", "é"])
+def test_undecodable(blob: str) -> None:
+    with pytest.raises(Undecodable):
+        decode(blob, "avro")
+    assert not is_avro_blob(blob)
+
+
+VALUE_FRAMES = ["wwHioz3/VYAiNw4CJGluY2x1ZGVfbGluZV9pdGVtcwIBAA==", "wwHioz3/VYAiNwwECg5vcmRlci03DgIIcnVzaAIBAAA="]
+
+
+@pytest.mark.parametrize("blob", VALUE_FRAMES)
+def test_value_frames_are_ready_blobs(blob: str) -> None:
+    assert is_avro_blob(blob)
+    data = base64.b64decode(blob)
+    for broken in (data[:-1], data + b"\0", data[:10] + b"\x10"):
+        assert not is_avro_blob(base64.b64encode(broken).decode())
+
+
+def fields(value: Any, name: str = "x") -> Fields:
+    return Fields({name: value})
+
+
+BLOB = encode({"ok": 1})
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        (None, None),
+        ({"codec": "avro", "blob": "anything"}, Payload("avro", "anything")),
+        ({"codec": "json", "blob": "{}"}, Payload("json", "{}")),
+        ({"codec": "avro", "blob": "b", "more": 1}, Payload("avro", encode({"codec": "avro", "blob": "b", "more": 1}))),
+        (BLOB, Payload("avro", BLOB)),
+        ("confirmation-sent", Payload("avro", encode("confirmation-sent"))),
+        (False, Payload("avro", encode(False))),
+        (0, Payload("avro", encode(0))),
+        ([], Payload("avro", encode([]))),
+        (10**30, Payload("avro", encode(10**30))),
+    ],
+)
+def test_results(sent: Any, stored: Payload | None) -> None:
+    reader = fields(sent)
+    assert normalise_value(reader, "x", "avro") == stored
+    assert not reader.errors
+
+
+def test_results_in_json_runs() -> None:
+    assert normalise_value(fields(BLOB), "x", "json") == Payload("json", f'"{BLOB}"')
+    assert normalise_value(fields({"ä": 1}), "x", "json") == Payload("json", '{"ä":1}')
+
+
+@pytest.mark.parametrize(
+    ("sent", "value"),
+    [(["a", 1], ["a", 1]), ({"a": 1}, [{"a": 1}]), ("text", ["text"]), (7, [7]), ([], [])],
+)
+def test_plain_arguments_become_a_list(sent: Any, value: Any) -> None:
+    payload = normalise_arguments(fields(sent), "x", "avro")
+    assert payload is not None
+    assert payload.blob is not None
+    assert decode(payload.blob, "avro") == value
+
+
+@pytest.mark.parametrize(
+    ("sent", "value"),
+    [(None, []), ([], []), ({}, []), (["order-42"], ["order-42"]), ({"a": 1, "b": 2}, [1, 2])],
+)
+def test_start_inputs(sent: Any, value: Any) -> None:
+    payload = normalise_input(Fields({"input": sent}))
+    assert payload.blob is not None
+    assert decode(payload.blob, "avro") == value
+
+
+REFERENCE = {"codec": "avro", "external_storage": {"schema": "x", "uri": "file:///a", "codec": "avro"}}
+
+
+@pytest.mark.parametrize(
+    ("sent", "key"),
+    [
+        (5, "input"),
+        ("text", "input"),
+        ({"codec": "json", "blob": "[]"}, "input.codec"),
+        ({"codec": "AVRO", "blob": "x"}, "input.codec"),
+        ({"codec": None, "blob": "x"}, "input.codec"),
+        ({"codec": "avro", "blob": [1]}, "input.blob"),
+        (REFERENCE, "input.external_storage"),
+        ({**REFERENCE, "codec": "avro", "external_storage": {"codec": "json"}}, "input.external_storage.codec"),
+    ],
+)
+def test_bad_start_inputs(sent: Any, key: str) -> None:
+    reader = Fields({"input": sent})
+    normalise_input(reader)
+    assert list(reader.errors) == [key]

@@ -1,0 +1,197 @@
+"""Commands of a completion: what is accepted, and every fault with its key."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors.run.commands import CompleteWorkflow, FailWorkflow, Payload, RetryPolicy, ScheduleActivity, StartTimer
+from api.payloads import encode
+from api.steps import read_steps, scope_errors
+
+ENVELOPE = {"codec": "avro", "blob": "AARbXQI="}
+
+
+def read(*commands: Any) -> list[Any]:
+    errors: dict[str, list[str]] = {}
+    steps = read_steps(scope_errors(list(commands), errors), errors)
+    assert errors == {}
+    return list(steps)
+
+
+def faults(*commands: Any) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Faults of scope, and faults of content."""
+    scope: dict[str, list[str]] = {}
+    content: dict[str, list[str]] = {}
+    read_steps(scope_errors(list(commands), scope), content)
+    return scope, content
+
+
+def test_schedule_activity_with_everything() -> None:
+    steps = read(
+        {
+            "type": "schedule_activity",
+            "activity_type": " charge ",
+            "arguments": ENVELOPE,
+            "queue": "q",
+            "connection": "c",
+            "retry_policy": {"max_attempts": "3", "backoff_seconds": [1, "2"], "non_retryable_error_types": ["A"]},
+            "start_to_close_timeout": "30",
+            "schedule_to_start_timeout": 5,
+            "schedule_to_close_timeout": 60,
+            "heartbeat_timeout": 10,
+            "priority": 1,
+            "fairness_key": "Tenant-A",
+            "fairness_weight": 7,
+            "unknown": True,
+        }
+    )
+    assert steps == [
+        ScheduleActivity(
+            activity_type="charge",
+            arguments=Payload("avro", "AARbXQI="),
+            queue="q",
+            connection="c",
+            retry_policy=RetryPolicy(3, [1, 2], ["A"]),
+            start_to_close_timeout=30,
+            schedule_to_start_timeout=5,
+            schedule_to_close_timeout=60,
+            heartbeat_timeout=10,
+            priority=1,
+            fairness_key="tenant-a",
+            fairness_weight=7,
+        )
+    ]
+
+
+def test_aliases_and_plain_json() -> None:
+    steps = read(
+        {"type": "schedule_activity", "activity_type": "a", "task_queue": "t", "input": ["order-42"]},
+        {"type": "schedule_activity", "activity_type": "a", "task_queue": "t", "queue": "q", "input": [1], "arguments": ["x"]},
+        {"type": "start_timer", "delay_seconds": 0},
+        {"type": "complete_workflow", "result": {"status": "shipped"}},
+        {"type": "fail_workflow", "message": "", "exception_type": "E", "non_retryable": True},
+    )
+    assert steps[0].queue == "t"
+    assert steps[0].arguments == Payload("avro", encode(["order-42"]))
+    assert (steps[1].queue, steps[1].arguments) == ("q", Payload("avro", encode(["x"])))
+    assert steps[2:] == [
+        StartTimer(0),
+        CompleteWorkflow(Payload("avro", encode({"status": "shipped"}))),
+        FailWorkflow("", "E", None, True),
+    ]
+    assert read({"type": "complete_workflow"}) == [CompleteWorkflow(None)]
+    assert read({"type": "schedule_activity", "activity_type": "a"})[0].arguments is None
+
+
+def test_invalid_priorities_fall_back_to_the_runs() -> None:
+    step = read(
+        {"type": "schedule_activity", "activity_type": "a", "priority": 10, "fairness_key": "a b", "fairness_weight": 0}
+    )[0]
+    assert (step.priority, step.fairness_key, step.fairness_weight) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        ("text", "commands.0"),
+        ({}, "commands.0.type"),
+        ({"type": 5}, "commands.0.type"),
+        ({"type": "start_timer", "retry_policy": {}}, "commands.0.retry_policy"),
+        ({"type": "complete_workflow", "non_retryable": False}, "commands.0.non_retryable"),
+        ({"type": "schedule_activity", "run_timeout_seconds": 1}, "commands.0.run_timeout_seconds"),
+        ({"type": "fail_workflow", "heartbeat_timeout": 1}, "commands.0.heartbeat_timeout"),
+        (
+            {"type": "schedule_activity", "heartbeat_timeout": 9, "start_to_close_timeout": "8"},
+            "commands.0.heartbeat_timeout",
+        ),
+        (
+            {"type": "schedule_activity", "start_to_close_timeout": 9, "schedule_to_close_timeout": 8},
+            "commands.0.start_to_close_timeout",
+        ),
+        (
+            {"type": "schedule_activity", "schedule_to_start_timeout": 9, "schedule_to_close_timeout": 8},
+            "commands.0.schedule_to_start_timeout",
+        ),
+    ],
+)
+def test_scope_faults(command: Any, key: str) -> None:
+    scope, _ = faults(command)
+    assert list(scope) == [key]
+
+
+def test_scope_texts() -> None:
+    scope, _ = faults({"type": "x", "retry_policy": {}, "heartbeat_timeout": 3, "start_to_close_timeout": 2})
+    assert scope["commands.0.retry_policy"] == [
+        "retry_policy is only supported for schedule_activity and start_child_workflow commands."
+    ]
+    assert "heartbeat_timeout cannot exceed start_to_close_timeout." in scope["commands.0.heartbeat_timeout"]
+    assert faults({"type": "x", "retry_policy": None})[0] == {}
+
+
+@pytest.mark.parametrize("commands", [None, [], "x", {"type": "complete_workflow"}])
+def test_commands_must_be_a_list_of_some(commands: Any) -> None:
+    errors: dict[str, list[str]] = {}
+    assert scope_errors(commands, errors) == []
+    assert list(errors) == ["commands"]
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [
+        ({"type": "wait_condition"}, "commands.0.type"),
+        ({"type": "start_child_workflow", "workflow_type": "x"}, "commands.0.type"),
+        ({"type": "schedule_activity"}, "commands.0.activity_type"),
+        ({"type": "schedule_activity", "activity_type": ""}, "commands.0.activity_type"),
+        ({"type": "schedule_activity", "activity_type": "a", "queue": " "}, "commands.0.queue"),
+        ({"type": "schedule_activity", "activity_type": "a", "start_to_close_timeout": 0}, "commands.0.start_to_close_timeout"),
+        ({"type": "schedule_activity", "activity_type": "a", "heartbeat_timeout": True}, "commands.0.heartbeat_timeout"),
+        ({"type": "schedule_activity", "activity_type": "a", "retry_policy": [1]}, "commands.0.retry_policy"),
+        (
+            {"type": "schedule_activity", "activity_type": "a", "retry_policy": {"max_attempts": 0}},
+            "commands.0.retry_policy.max_attempts",
+        ),
+        (
+            {"type": "schedule_activity", "activity_type": "a", "retry_policy": {"backoff_seconds": [1, -1]}},
+            "commands.0.retry_policy.backoff_seconds.1",
+        ),
+        (
+            {"type": "schedule_activity", "activity_type": "a", "retry_policy": {"non_retryable_error_types": "E"}},
+            "commands.0.retry_policy.non_retryable_error_types",
+        ),
+        (
+            {"type": "schedule_activity", "activity_type": "a", "arguments": {"codec": "x", "blob": ""}},
+            "commands.0.arguments.codec",
+        ),
+        (
+            {"type": "schedule_activity", "activity_type": "a", "input": {"codec": "avro", "blob": 4}},
+            "commands.0.input.blob",
+        ),
+        ({"type": "start_timer"}, "commands.0.delay_seconds"),
+        ({"type": "start_timer", "delay_seconds": -1}, "commands.0.delay_seconds"),
+        ({"type": "start_timer", "delay_seconds": "soon"}, "commands.0.delay_seconds"),
+        ({"type": "start_timer", "delay_seconds": 10**12}, "commands.0.delay_seconds"),
+        ({"type": "complete_workflow", "result": {"codec": "php", "blob": "x"}}, "commands.0.result.codec"),
+        (
+            {"type": "complete_workflow", "result": {"codec": "avro", "external_storage": {"codec": "avro"}}},
+            "commands.0.result.external_storage",
+        ),
+        ({"type": "fail_workflow"}, "commands.0.message"),
+        ({"type": "fail_workflow", "message": 5}, "commands.0.message"),
+        ({"type": "fail_workflow", "message": "m", "exception_type": " "}, "commands.0.exception_type"),
+        ({"type": "fail_workflow", "message": "m", "non_retryable": "maybe"}, "commands.0.non_retryable"),
+        ({"type": "fail_workflow", "message": "m", "exception": {"n": 2**70}}, "commands.0.exception"),
+    ],
+)
+def test_content_faults(command: Any, key: str) -> None:
+    scope, content = faults(command)
+    assert scope == {}
+    assert list(content) == [key]
+
+
+def test_unknown_types_are_named() -> None:
+    _, content = faults({"type": "complete_workflow"}, {"type": "record_side_effect", "result": "x"})
+    assert content == {
+        "commands.1.type": ["Workflow task command type [record_side_effect] is not supported by the server yet."]
+    }
