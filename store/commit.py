@@ -226,7 +226,7 @@ class GroupCommit:
         settings = {**SESSION, "statement_timeout": str(int(self._timeout * 1000))}
         try:
             connection = await asyncpg.connect(self._dsn, timeout=_CONNECT_SECONDS, server_settings=settings)
-        except DRIVER_ERRORS as error:
+        except Exception as error:  # whatever it is, the task that commits must survive it and try again
             raise translate(error) from error
         self._statements = {}
         self._connection = connection

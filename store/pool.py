@@ -50,15 +50,22 @@ class Database:
     async def start(self) -> None:
         """Open the first connection. Raises `StoreUnavailable` when there is none to be had."""
         try:
-            self._pool = await asyncpg.create_pool(
+            # No least size: keeping one up while the database is away is of no use, and loud.
+            pool = await asyncpg.create_pool(
                 self.dsn,
-                min_size=1,
+                min_size=0,
                 max_size=self._size,
                 timeout=self._timeout,
                 command_timeout=self._timeout,
                 reset=_reset,
                 server_settings={"application_name": "durable-workflow", **PLANNER},
             )
+            try:
+                async with pool.acquire(timeout=self._timeout):
+                    self._pool = pool
+            finally:
+                if self._pool is not pool:
+                    pool.terminate()
         except DRIVER_ERRORS as error:
             raise translate(error) from error
 

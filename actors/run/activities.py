@@ -110,7 +110,6 @@ def claim(tx: Transition, command: ClaimTask) -> RunReply:
     activity.started_at = now
     activity.last_heartbeat_at = 0
     activity.progress = None
-    activity.schedule_to_start_at = None
     activity.start_to_close_at = None if activity.start_to_close is None else now + activity.start_to_close * SECOND
     activity.heartbeat_at = None if activity.heartbeat is None else now + activity.heartbeat * SECOND
     activity.lease_expires_at = now + tx.rules.activity_task_lease * SECOND

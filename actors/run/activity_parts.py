@@ -109,7 +109,8 @@ def make_ready(tx: Transition, task_id: str, activity: Activity) -> None:
     """Redispatch an attempt that was lost without any deadline of the activity having passed."""
     activity.status = "ready"
     activity.available_at = tx.now
-    activity.start_to_close_at = activity.heartbeat_at = None
+    # It was started once: its wait for that is over (worker-protocol 7.1).
+    activity.schedule_to_start_at = activity.start_to_close_at = activity.heartbeat_at = None
     activity.lease_expires_at = 0
     set_deadline(activity)
     offer(tx, task_id, activity)

@@ -15,7 +15,7 @@ from tests.support.services import Place
 
 
 class EventWatch:
-    """Reads the stream from its beginning with an ordered consumer, as any subscriber would. `async with` starts and ends it."""
+    """Reads the stream from its beginning with an ordered consumer, as any subscriber would, inside `async with`."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -44,7 +44,9 @@ class EventWatch:
         """Wait until the last event of every run was seen (`lengths`: run id -> sequence of its last event)."""
         try:
             async with asyncio.timeout(seconds):
-                while self._missing(lengths):
+                while True:
+                    if not self._missing(lengths):
+                        return
                     await asyncio.sleep(0.05)
         except TimeoutError:
             missing = self._missing(lengths)

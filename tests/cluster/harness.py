@@ -43,8 +43,15 @@ class Load:
     """
 
     def __init__(
-        self, nodes: Sequence[ServerProcess], *, pollers: int = 6, workers: int = 2, activity_seconds: float = 0
+        self,
+        nodes: Sequence[ServerProcess],
+        *,
+        pollers: int = 6,
+        workers: int = 2,
+        activity_seconds: float = 0,
+        persistent: bool = False,
     ) -> None:
+        """`pollers`: polls each worker holds per kind. `persistent`: a task's outcome is reported until it is answered."""
         self.client = ClusterClient(nodes)
         self.queue = f"load-{next(_numbers)}-{secrets.token_hex(3)}"
         self.acknowledged: dict[str, str] = {}
@@ -54,6 +61,7 @@ class Load:
         self._pollers = pollers
         self._worker_ids = [f"{self.queue}-worker-{number}" for number in range(1, workers + 1)]
         self._activity_seconds = activity_seconds
+        self._persistent = persistent
         self._tasks: list[asyncio.Task[None]] = []
         self._started = itertools.count(1)
 
@@ -155,31 +163,28 @@ class Load:
                     "queue": self.queue,
                 }
             ]
-        reply = await self.client.post(
-            f"/api/worker/workflow-tasks/{task['task_id']}/complete",
-            {
-                "lease_owner": task["lease_owner"],
-                "workflow_task_attempt": task["workflow_task_attempt"],
-                "commands": commands,
-            },
-        )
-        self._completed(task, reply, "workflow task completed")
+        body = {
+            "lease_owner": task["lease_owner"],
+            "workflow_task_attempt": task["workflow_task_attempt"],
+            "commands": commands,
+        }
+        await self._report(task, f"/api/worker/workflow-tasks/{task['task_id']}/complete", body, "workflow task completed")
 
     async def _perform(self, task: dict[str, Any]) -> None:
         await asyncio.sleep(self._activity_seconds)
         (value,) = decode(task["arguments"]["blob"])
         result = {"echo": value, "attempt": task["activity_attempt_id"]}
-        reply = await self.client.post(
-            f"/api/worker/activity-tasks/{task['task_id']}/complete",
-            {
-                "activity_attempt_id": task["activity_attempt_id"],
-                "lease_owner": task["lease_owner"],
-                "result": {"codec": "avro", "blob": encode(result)},
-            },
-        )
-        self._completed(task, reply, "activity completed")
+        body = {
+            "activity_attempt_id": task["activity_attempt_id"],
+            "lease_owner": task["lease_owner"],
+            "result": {"codec": "avro", "blob": encode(result)},
+        }
+        await self._report(task, f"/api/worker/activity-tasks/{task['task_id']}/complete", body, "activity completed")
 
-    def _completed(self, task: dict[str, Any], reply: Reply, what: str) -> None:
+    async def _report(self, task: dict[str, Any], path: str, body: dict[str, Any], what: str) -> None:
+        reply = await self.client.post(path, body)
+        while self._persistent and not 0 < reply.status < 500:
+            reply = await self.client.post(path, body)
         if reply.status == 200:
             self._note(task, what)
         elif 0 < reply.status < 500 and reply.status != 409:
@@ -196,7 +201,7 @@ class Load:
         try:
             async with asyncio.timeout(seconds):
                 while True:
-                    reply = await self.client.get("/api/workflows?status=running&page_size=200")
+                    reply = await self.client.get(f"/api/workflows?status=running&workflow_type={WORKFLOW_TYPE}&page_size=200")
                     if reply.status == 200 and not reply.body["workflows"]:
                         return
                     await asyncio.sleep(0.1)

@@ -133,6 +133,7 @@ def test_claim_starts_an_attempt() -> None:
     assert run.new[0]["workflow_task_id"] is None
     assert grant.lease_expires_at == run.now + 300 * SECOND and grant.lease_owner == "python-1"
     assert grant.deadlines == {
+        "schedule_to_start": START + 60 * SECOND,
         "start_to_close": run.now + 30 * SECOND,
         "schedule_to_close": START + 100 * SECOND,
         "heartbeat": run.now + 10 * SECOND,

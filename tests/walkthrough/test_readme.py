@@ -1,6 +1,6 @@
 """The walkthrough of the published server README, step by step with curl: protocol 1.0 headers, plain JSON payloads.
 
-Once with a token per role, once with the single legacy token used for all three. Without curl the same requests go out by httpx.
+Once with a token per role, once with the single legacy token used for all three. Without curl httpx sends the same requests.
 """
 
 from __future__ import annotations
@@ -113,9 +113,7 @@ def test_health_readiness_discovery(shell: Shell) -> None:
 
 
 def test_the_first_worker_of_the_quickstart(shell: Shell) -> None:
-    body = shell.work(
-        "register", '{"worker_id":"quickstart-worker","task_queue":"quickstart","runtime":"python"}', status=201
-    )
+    body = shell.work("register", '{"worker_id":"quickstart-worker","task_queue":"quickstart","runtime":"python"}', status=201)
     assert (body["worker_id"], body["registered"]) == ("quickstart-worker", True)
 
 

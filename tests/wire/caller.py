@@ -58,9 +58,11 @@ class Caller:
     async def until(self, run: dict[str, Any], event_type: str, count: int = 1) -> list[str]:
         """Wait until history holds that many events of a type; all types then."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while (names := await self.types(run)).count(event_type) < count:
+            while True:
+                names = await self.types(run)
+                if names.count(event_type) >= count:
+                    return names
                 await asyncio.sleep(0.02)
-        return names
 
     # -- worker plane --------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,16 @@ HASTY = {
 }
 
 
+@pytest.fixture(scope="module")
+def server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server whose polls end after one second: many tests here wait for an empty answer."""
+    process = ServerProcess(services.place(), tmp_path_factory.mktemp("wire"), env={"DW_WORKER_POLL_TIMEOUT": "1"})
+    try:
+        yield process.start()
+    finally:
+        process.stop()
+
+
 @pytest.fixture
 async def caller(server: ServerProcess) -> AsyncIterator[Caller]:
     """Protocol calls on a queue of the test's own."""

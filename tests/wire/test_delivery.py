@@ -67,9 +67,7 @@ async def test_each_task_is_delivered_once(caller: Caller, first: str, kind: str
     ("command", "loser", "event"),
     [(COMPLETE, "run_closed", "WorkflowCompleted"), (schedule(), "task_not_leased", "ActivityScheduled")],
 )
-async def test_of_racing_completions_one_wins(
-    caller: Caller, command: dict[str, Any], loser: str, event: str
-) -> None:
+async def test_of_racing_completions_one_wins(caller: Caller, command: dict[str, Any], loser: str, event: str) -> None:
     worker = await caller.register()
     for _ in range(10):
         run = await caller.start()
@@ -174,7 +172,7 @@ async def test_a_poll_repeated_after_its_grant_gets_the_same_lease(caller: Calle
 
 async def test_a_repeated_poll_that_leaves_takes_no_lease_with_it(caller: Caller) -> None:
     worker = await caller.register()
-    for _ in range(5):
+    for _ in range(2):
         first = asyncio.create_task(caller.poll_once(worker, poll_request_id="both"))
         await caller.client.get("/api/health")
         again = await caller.open_poll(worker, poll_request_id="both")
@@ -232,7 +230,11 @@ async def test_polls_whose_clients_left_swallow_no_task(caller: Caller) -> None:
 async def test_leaving_while_the_task_arrives_strands_none(caller: Caller, kind: str, how: str) -> None:
     """The client leaves around the moment of delivery; whoever polls next gets the task at once, not when a lease ends."""
     generator = random.Random(7)
-    gone, alive, host = await caller.register(), await caller.register(), await caller.register(supported_workflow_types=["job"])
+    gone, alive, host = (
+        await caller.register(),
+        await caller.register(),
+        await caller.register(supported_workflow_types=["job"]),
+    )
     worst = 0.0
     for _ in range(60):
         poll = await caller.open_poll(gone, kind)

@@ -1,0 +1,137 @@
+"""Answers between nodes that reach nobody are noticed, and a new process settles what its predecessor left (bus.ask)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from bus.ask import Ask
+from bus.connection import Bus, BusOptions
+from bus.errors import OutcomeUnknown
+from tests.support.services import TestServices
+
+pytestmark = pytest.mark.cluster
+
+MakeAsk = Callable[[str], Awaitable[tuple[Bus, Ask]]]
+
+
+class Parking:
+    """A handler that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.parked: list[asyncio.Future[bytes]] = []
+
+    def __call__(self, _payload: bytes) -> asyncio.Future[bytes]:
+        self.parked.append(asyncio.get_running_loop().create_future())
+        return self.parked[-1]
+
+    async def wait_for(self, count: int) -> None:
+        """Until so many asks came."""
+        async with asyncio.timeout(5):
+            while True:
+                if len(self.parked) >= count:
+                    return
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def make(services: TestServices) -> AsyncIterator[MakeAsk]:
+    place = services.place()
+    buses: list[Bus] = []
+
+    async def make_ask(node_id: str) -> tuple[Bus, Ask]:
+        bus = Bus(BusOptions(servers=(place.nats_url,), prefix=place.prefix), node_id)
+        buses.append(bus)
+        ask = Ask(bus)
+        await bus.start()
+        assert await bus.wait_connected(5)
+        return bus, ask
+
+    yield make_ask
+    for bus in buses:
+        await bus.stop()
+
+
+async def soon(condition: Callable[[], bool], seconds: float = 2.0) -> None:
+    """Wait for a condition that comes true by itself."""
+    async with asyncio.timeout(seconds):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0.005)
+
+
+async def test_an_answer_to_a_node_that_is_gone_is_returned(make: MakeAsk) -> None:
+    (asker_bus, asker), (_, server) = await make("asker"), await make("server")
+    handler = Parking()
+    back: list[bytes] = []
+    server.serve(handler)
+    server.on_undelivered(back.append)
+    await asyncio.sleep(0.05)
+    call = asyncio.create_task(asker.ask("server", b"poll", 30))
+    await handler.wait_for(1)
+    await asker_bus.stop()
+    with pytest.raises(OutcomeUnknown):
+        await call
+    handler.parked[0].set_result(b"a task")
+    await soon(lambda: back == [b"a task"])
+
+
+async def test_an_answer_that_was_received_is_not_returned(make: MakeAsk) -> None:
+    (_, asker), (_, server) = await make("asker"), await make("server")
+    handler = Parking()
+    back: list[bytes] = []
+    server.serve(handler)
+    for ask in (asker, server):
+        ask.on_undelivered(back.append)
+    await asyncio.sleep(0.05)
+    calls = [asyncio.create_task(asker.ask("server", b"poll", 30)) for _ in range(2000)]
+    await handler.wait_for(2000)
+    for number, parked in enumerate(handler.parked):
+        parked.set_result(b"%d" % number * 1000)
+    assert len(await asyncio.gather(*calls)) == 2000
+    await asyncio.sleep(0.2)
+    assert not back
+
+
+async def test_an_answer_that_meets_the_cancellation_of_its_ask_is_returned(make: MakeAsk) -> None:
+    (_, asker), (_, server) = await make("asker"), await make("server")
+    handler = Parking()
+    back: list[bytes] = []
+    server.serve(handler)
+    asker.on_undelivered(back.append)
+    await asyncio.sleep(0.05)
+    call = asyncio.create_task(asker.ask("server", b"poll", 30))
+    await handler.wait_for(1)
+    # What receiving the answer does; the caller is not resumed yet, and exactly then it is cancelled.
+    (token,) = asker._pending
+    entry = asker._take(token)
+    assert entry is not None
+    entry.future.set_result(b"a task")
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert back == [b"a task"]
+
+
+async def test_a_new_process_under_the_same_name_ends_what_the_old_one_had(make: MakeAsk) -> None:
+    (_, staying), (_, old) = await make("staying"), await make("restarted")
+    at_old, at_staying = Parking(), Parking()
+    old.serve(at_old)
+    staying.serve(at_staying)
+    await asyncio.sleep(0.05)
+    to_old = asyncio.create_task(staying.ask("restarted", b"poll", 30))
+    from_old = asyncio.create_task(old.ask("staying", b"poll", 30))
+    await at_old.wait_for(1)
+    await at_staying.wait_for(1)
+    _, new = await make("restarted")
+    with pytest.raises(OutcomeUnknown):
+        await asyncio.wait_for(to_old, 2)
+    await soon(at_staying.parked[0].cancelled)
+    from_new = asyncio.create_task(new.ask("staying", b"poll", 30))
+    await at_staying.wait_for(2)
+    at_staying.parked[1].set_result(b"for the new one")
+    assert await asyncio.wait_for(from_new, 2) == b"for the new one"
+    from_old.cancel()

@@ -1,0 +1,158 @@
+"""A task queue whose store or runs fail: no poll outlasts its time, no poll and no task is lost (architecture, rules 3, 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from actors.errors import Unavailable
+from actors.queue.actor import QueueActor
+from actors.queue.matching import QueuedTask
+from actors.queue.parked import Grant, Parked
+from actors.queue.poll import Poll, WorkerProfile
+from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RunCommand
+from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply
+
+NAME = ("default", "queue", "activity")
+
+
+class Scene:
+    """A queue, the commands it sent to runs, and the rows it finds in the store."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[RunCommand, asyncio.Future[RunReply]]] = []
+        self.rows: list[QueuedTask] = []
+        self.store_away = False
+        self.loads = 0
+        self.handed_back: list[Grant] = []
+        self.queue = QueueActor(NAME, self._tell_run, self._load)
+
+    def _tell_run(self, _any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
+        future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
+        self.asked.append((command, future))
+        return future
+
+    async def _load(self, *_: object) -> list[QueuedTask]:
+        self.loads += 1
+        await asyncio.sleep(0.01)
+        if self.store_away:
+            raise Unavailable("away")
+        return list(self.rows)
+
+    def park(self, seconds: float, request_id: str | None = None) -> Parked:
+        poll = Poll("default", "queue", "activity", WorkerProfile("worker"), seconds, request_id)
+        parked = Parked(poll, lambda _poll, grant: self.handed_back.append(grant))
+        self.queue.park(parked, seconds)
+        return parked
+
+    def commands(self) -> list[type[RunCommand]]:
+        return [type(command) for command, _ in self.asked]
+
+    async def soon(self, condition: Callable[[], bool], seconds: float = 3.0) -> None:
+        async with asyncio.timeout(seconds):
+            while True:
+                if condition():
+                    return
+                await asyncio.sleep(0.005)
+
+
+def task(task_id: str = "task") -> QueuedTask:
+    return QueuedTask(task_id, "echo", None, 5, time.time_ns() // 1000 - 1)
+
+
+def grant(task_id: str = "task", attempt: int = 1) -> ActivityTaskGrant:
+    return ActivityTaskGrant(
+        task_id, "w", "run", "execution", "attempt", attempt, "echo", "avro", b"", None, "queue", None, "worker", 0
+    )
+
+
+async def test_polls_end_in_time_while_the_store_was_never_reachable() -> None:
+    scene = Scene()
+    scene.store_away = True
+    parked = scene.park(0.3)
+    assert await asyncio.wait_for(parked.future, 1) is None
+
+
+async def test_a_first_look_that_failed_is_repeated_for_polls_that_wait() -> None:
+    scene = Scene()
+    scene.store_away = True
+    parked = scene.park(10)
+    await scene.soon(lambda: scene.loads == 1)
+    scene.rows, scene.store_away = [task()], False
+    await scene.soon(lambda: scene.commands() == [ClaimTask])
+    scene.asked[0][1].set_result(grant())
+    assert await asyncio.wait_for(parked.future, 1) == grant()
+
+
+async def test_a_claim_of_unknown_outcome_is_released_and_the_task_offered_again() -> None:
+    scene = Scene()
+    parked = scene.park(10)
+    await scene.soon(lambda: scene.loads == 1)
+    await asyncio.sleep(0.02)
+    scene.queue.offer(task())
+    scene.asked[0][1].set_exception(Unavailable("the commit was cut off"))
+    await scene.soon(lambda: scene.commands() == [ClaimTask, ReleaseClaim])
+    scene.queue.offer(task())  # meanwhile nobody else may claim it here
+    assert len(scene.asked) == 2
+    release = scene.asked[1][0]
+    assert isinstance(release, ReleaseClaim) and (release.worker_id, release.attempt) == ("worker", ANY_ATTEMPT)
+    scene.asked[1][1].set_exception(Unavailable("still away"))
+    await scene.soon(lambda: scene.commands() == [ClaimTask, ReleaseClaim, ReleaseClaim])
+    scene.asked[2][1].set_result(Done())
+    await scene.soon(lambda: scene.commands()[3:] == [ClaimTask])
+    scene.asked[3][1].set_result(grant(attempt=2))
+    assert await asyncio.wait_for(parked.future, 1) == grant(attempt=2)
+
+
+async def test_a_queue_that_moves_sends_on_polls_that_wait_or_whose_claim_fails() -> None:
+    scene = Scene()
+    claiming = scene.park(5)
+    await scene.soon(lambda: scene.loads == 1)
+    await asyncio.sleep(0.02)
+    scene.queue.offer(task())
+    waiting = scene.park(7)
+    sent_on: list[tuple[Parked, float]] = []
+    scene.queue.hand_off(lambda parked, deadline: sent_on.append((parked, deadline)))
+    now = asyncio.get_running_loop().time()
+    assert [parked for parked, _ in sent_on] == [waiting]
+    scene.asked[0][1].set_result(Refused("not_ready"))
+    await scene.soon(lambda: len(sent_on) == 2)
+    assert sent_on[1][0] is claiming
+    # With what is left of their time, not all of it again.
+    assert 4 < sent_on[1][1] - now < 5
+    assert 6 < sent_on[0][1] - now < 7
+    late = scene.park(1)
+    assert sent_on[2][0] is late
+
+
+async def test_a_queue_that_moves_still_delivers_what_it_had_claimed() -> None:
+    scene = Scene()
+    parked = scene.park(5)
+    await scene.soon(lambda: scene.loads == 1)
+    await asyncio.sleep(0.02)
+    scene.queue.offer(task())
+    scene.queue.hand_off(lambda *_: None)
+    scene.asked[0][1].set_result(grant())
+    assert await asyncio.wait_for(parked.future, 1) == grant()
+
+
+async def test_a_repeated_poll_learns_that_the_first_one_failed() -> None:
+    scene = Scene()
+    first = scene.park(5, "request")
+    again = scene.park(5, "request")
+    first.future.set_exception(Unavailable("lost"))
+    error = (await asyncio.wait({again.future}, timeout=1))[0].pop().exception()
+    assert isinstance(error, Unavailable)
+    first.future.exception()
+
+
+async def test_a_grant_to_a_client_that_left_meanwhile_is_handed_back() -> None:
+    scene = Scene()
+    parked = scene.park(5)
+    await scene.soon(lambda: scene.loads == 1)
+    await asyncio.sleep(0.02)
+    scene.queue.offer(task())
+    parked.abandon()
+    scene.asked[0][1].set_result(grant())
+    await scene.soon(lambda: scene.handed_back == [grant()])
