@@ -6,28 +6,68 @@
 
 from __future__ import annotations
 
-from actors.run import activities, closing, completion, ids, outcomes, starting, tasks, timers
+from actors.run import (
+    activities,
+    children,
+    closing,
+    completion,
+    control,
+    ids,
+    outcomes,
+    queries,
+    signals,
+    starting,
+    tasks,
+    timers,
+    updates,
+    waits,
+)
 from actors.run.commands import (
+    ArchiveRun,
+    CancelRun,
+    ChildClosed,
+    ChildRestarted,
     ClaimTask,
     CompleteActivity,
+    CompleteUpdate,
     CompleteWorkflowTask,
+    ContinueAsNew,
     FailActivity,
     FailWorkflowTask,
     HeartbeatActivity,
     HeartbeatWorkflowTask,
     NoteDuplicateStart,
+    ParentClosed,
+    ReadForQuery,
     ReadHistoryPage,
+    ReadUpdate,
     ReleaseClaim,
+    RepairRun,
     RereadClaim,
     RunCommand,
+    SignalRun,
+    StartChildRun,
     StartRun,
+    TerminateRun,
+    UpdateRun,
     WakeUp,
 )
 from actors.run.replies import Done, Refused, RunReply
 from actors.run.transition import Transition
 
 # These read the run's history; the host loads it before they are decided.
-READS_HISTORY = (ClaimTask, RereadClaim, ReadHistoryPage)
+READS_HISTORY = (ClaimTask, RereadClaim, ReadHistoryPage, ReadUpdate, ReadForQuery)
+_STEPS_READING_HISTORY = (ContinueAsNew, CompleteUpdate)
+
+
+def needs_history(command: RunCommand) -> bool:
+    """Whether deciding this command may read the run's events, which the host then loads first.
+
+    A child with a retry policy needs them whenever it may close (`RunState.origin`).
+    """
+    if isinstance(command, CompleteWorkflowTask):
+        return any(isinstance(step, _STEPS_READING_HISTORY) for step in command.steps)
+    return isinstance(command, READS_HISTORY)
 
 
 def decide(tx: Transition, command: RunCommand) -> RunReply:
@@ -65,6 +105,28 @@ def decide(tx: Transition, command: RunCommand) -> RunReply:
             return tasks.reread(tx, command)
         case NoteDuplicateStart():
             return starting.duplicate(tx, command)
+        case SignalRun():
+            return signals.receive(tx, command)
+        case UpdateRun():
+            return updates.accept(tx, command)
+        case ReadUpdate():
+            return updates.read(tx, command)
+        case ReadForQuery():
+            return queries.view(tx, command)
+        case CancelRun() | TerminateRun():
+            return control.stop(tx, command)
+        case RepairRun():
+            return control.repair(tx, command)
+        case ArchiveRun():
+            return control.archive(tx, command)
+        case StartChildRun():
+            return starting.begin_child(tx, command)
+        case ChildRestarted():
+            return children.restarted(tx, command)
+        case ChildClosed():
+            return children.closed(tx, command)
+        case ParentClosed():
+            return control.parent_closed(tx, command)
 
 
 def wake_up(tx: Transition) -> RunReply:
@@ -76,6 +138,7 @@ def wake_up(tx: Transition) -> RunReply:
         closing.time_out(tx)
         return Done()
     timers.fire(tx)
+    waits.time_out(tx)
     outcomes.enforce(tx)
     task = state.open_task
     if task is not None and task.status == "leased" and task.lease_expires_at <= tx.now:

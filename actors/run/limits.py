@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from actors.run.commands import TERMINAL_STEPS, CompleteWorkflow, Payload, ScheduleActivity, StartTimer, Steps
+import orjson
+
+from actors.run.commands import (
+    TERMINAL_STEPS,
+    CompleteUpdate,
+    CompleteWorkflow,
+    ContinueAsNew,
+    OpenConditionWait,
+    Payload,
+    RecordSideEffect,
+    ScheduleActivity,
+    StartChild,
+    StartTimer,
+    Steps,
+    UpsertSearchAttributes,
+)
+from actors.run.markers import merge
 from actors.run.rules import Rules
 from actors.run.state import RunState
 
@@ -15,7 +31,8 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
     size = len(steps)
     if rules.max_batch_commands and size > rules.max_batch_commands:
         return _limit("command_batch_size", size, rules.max_batch_commands)
-    activities, timers = len(state.activities), len(state.timers)
+    activities, timers, children = len(state.activities), _pending_timers(state), len(state.children)
+    attributes: dict[str, Any] = state.search_attributes
     for step in steps:
         if isinstance(step, ScheduleActivity):
             if rules.max_pending_activities and activities >= rules.max_pending_activities:
@@ -27,8 +44,27 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
                 return _limit("pending_timer_count", timers, rules.max_pending_timers)
             timers += 1
             bytes_ = 0
-        elif isinstance(step, CompleteWorkflow):
+        elif isinstance(step, OpenConditionWait):
+            if step.timeout_seconds:
+                if rules.max_pending_timers and timers >= rules.max_pending_timers:
+                    return _limit("pending_timer_count", timers, rules.max_pending_timers)
+                timers += 1
+            bytes_ = 0
+        elif isinstance(step, StartChild):
+            if rules.max_pending_children and children >= rules.max_pending_children:
+                return _limit("pending_child_count", children, rules.max_pending_children)
+            children += 1
+            bytes_ = size_of(step.arguments)
+        elif isinstance(step, UpsertSearchAttributes):
+            attributes = merge(attributes, step)
+            most = rules.max_search_attribute_bytes
+            if most and (size_ := len(orjson.dumps(attributes))) > most:
+                return _limit("search_attribute_size", size_, most)
+            bytes_ = 0
+        elif isinstance(step, CompleteWorkflow | CompleteUpdate | RecordSideEffect):
             bytes_ = size_of(step.result)
+        elif isinstance(step, ContinueAsNew):
+            bytes_ = size_of(step.arguments)
         else:
             bytes_ = 0
         if rules.max_payload_bytes and bytes_ > rules.max_payload_bytes:
@@ -39,6 +75,10 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
     if rules.max_history_events and not ends and state.last_sequence + size > rules.max_history_events:
         return _limit("history_event_count", state.last_sequence + size, rules.max_history_events)
     return None
+
+
+def _pending_timers(state: RunState) -> int:
+    return len(state.timers) + (state.wait is not None and state.wait.timer_id is not None)
 
 
 def size_of(payload: Payload | None) -> int:
