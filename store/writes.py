@@ -38,6 +38,15 @@ class Mail:
 
 
 @dataclass(slots=True)
+class UpdateRequest:
+    """A row of `update_requests`: which update a caller's request id stands for, per workflow id."""
+
+    workflow_id: str
+    request_id: str
+    update_id: str
+
+
+@dataclass(slots=True)
 class RunRow:
     """The mutable columns of a run, always written whole."""
 
@@ -90,4 +99,5 @@ class RunWrite:
     unready: list[str] = field(default_factory=list)  # task ids whose ready row goes
     sent: list[Mail] = field(default_factory=list)
     received: list[str] = field(default_factory=list)  # mail ids applied by this commit
+    requests: list[UpdateRequest] = field(default_factory=list)
     successor: RunWrite | None = None
