@@ -18,6 +18,7 @@ from actors import messages
 from actors.errors import Unavailable
 from actors.host import Host
 from actors.messages import Answer, AskPoll, AskRun, AskStart, Failed, Granted, Moved, TaskOffer
+from actors.queue.actor import QueueActor
 from actors.queue.matching import QueuedTask
 from actors.queue.parked import Grant, Parked
 from actors.queue.poll import Poll
@@ -35,9 +36,10 @@ from store.pool import Database
 _log = logging.getLogger(__name__)
 
 _ASK_SECONDS = 10.0
+_POLL_MARGIN_SECONDS = 2.0  # how much longer than a poll its answer from another node may take
 _GUEST_POLL_SECONDS = 1.0
 _RETRY_SECONDS = 0.05
-_HAND_BACK_TRIES = 10
+_HAND_BACK_TRIES = 300  # one a second; after that the lease has run out by itself
 
 
 class Owners(Protocol):
@@ -149,8 +151,8 @@ class Engine:
                 if error is not None:
                     raise Unavailable(str(error)) from error
                 future.set_result(_reply(done.result()))
-            except Unavailable as unavailable:
-                future.set_exception(unavailable)
+            except Exception as failure:
+                future.set_exception(failure)
 
         asked.add_done_callback(answered)
         return future
@@ -219,6 +221,9 @@ class Engine:
         """Let a poll wait in its queue, wherever that is hosted now."""
         if parked.gone or parked.future.done():
             return
+        if self.draining:
+            parked.give(None)
+            return
         poll = parked.poll
         remaining = deadline - asyncio.get_running_loop().time()
         if self._elsewhere(self.host.queue_shard(poll.namespace, poll.queue)) is None:
@@ -234,6 +239,16 @@ class Engine:
         parked.waits_at(leave)
 
     async def _poll_elsewhere(self, parked: Parked, deadline: float) -> None:
+        try:
+            await self._wait_elsewhere(parked, deadline)
+        except asyncio.CancelledError:  # the client left, or this node leaves
+            parked.give(None)
+            raise
+        except Exception:
+            _log.exception("a poll on another node failed")
+            parked.give(None)
+
+    async def _wait_elsewhere(self, parked: Parked, deadline: float) -> None:
         loop = asyncio.get_running_loop()
         poll = parked.poll
         shard = self.host.queue_shard(poll.namespace, poll.queue)
@@ -249,7 +264,7 @@ class Engine:
                 return
             try:
                 question = messages.encode(AskPoll(poll, max(remaining, 0.0)))
-                answer = await self._ask.ask(owner, question, max(remaining, 0.0) + _ASK_SECONDS)
+                answer = await self._ask.ask(owner, question, max(remaining, 0.0) + _POLL_MARGIN_SECONDS)
             except Unreachable:
                 grant = await self._poll_as_guest(poll, min(max(remaining, 0.0), _GUEST_POLL_SECONDS))
                 if grant is not None or remaining <= _GUEST_POLL_SECONDS:
@@ -266,11 +281,15 @@ class Engine:
             if isinstance(response, Granted):
                 parked.give(response.grant)
                 return
+            if remaining <= 0:
+                parked.give(None)
+                return
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _poll_as_guest(self, poll: Poll, seconds: float) -> Grant | None:
         """Wait a while in a queue of our own for a queue whose owner cannot be reached: the ready rows are the truth."""
         guest = Parked(msgspec.structs.replace(poll, poll_request_id=None), self._hand_back)
+        guest.guest = True
         queue = self.host.queue((poll.namespace, poll.queue, poll.kind))
         queue.park(guest, seconds)
         queue.reload()
@@ -280,16 +299,20 @@ class Engine:
             guest.abandon()
             raise
 
-    def _hand_back(self, poll: Poll, grant: Grant, tries: int = 0) -> None:
-        """A grant reached nobody: its lease ends now, not when it runs out."""
-        attempt = grant.attempt_number if isinstance(grant, ActivityTaskGrant) else grant.workflow_task_attempt
-        released = self.tell_run(grant.task_id, ReleaseClaim(grant.task_id, poll.worker.worker_id, attempt))
+    def _hand_back(self, _poll: Poll, grant: Grant) -> None:
+        self.take_back(grant)
 
+    def take_back(self, grant: Grant) -> None:
+        """A grant reached nobody, if there is one at all: its lease ends now, not when it runs out."""
+        attempt = grant.attempt_number if isinstance(grant, ActivityTaskGrant) else grant.workflow_task_attempt
+        self._release_claim(ReleaseClaim(grant.task_id, grant.lease_owner, attempt), 1)
+
+    def _release_claim(self, release: ReleaseClaim, tries: int) -> None:
         def again(done: asyncio.Future[RunReply]) -> None:
             if done.exception() is not None and tries < _HAND_BACK_TRIES:
-                asyncio.get_running_loop().call_later(1.0, self._hand_back, poll, grant, tries + 1)
+                asyncio.get_running_loop().call_later(1.0, self._release_claim, release, tries + 1)
 
-        released.add_done_callback(again)
+        self.tell_run(release.task_id, release).add_done_callback(again)
 
     # -- other nodes ask -----------------------------------------------------------------------------------------------
 
@@ -348,32 +371,38 @@ class Engine:
         `drain`: what is in flight ends first.
         """
         shards = set(released)
-        loop = asyncio.get_running_loop()
-        for queue in self.host.queues_of(shards):
-            for parked in queue.hand_off():
-                if parked.served:
-                    parked.future.cancel()
-                else:
-                    self._replace_later(parked, loop.time() + parked.poll.timeout_seconds)
-            self.host.drop_queue(queue.name)
         await self.host.release(shards, drain)
+        # Last, so that the shards are not ours any more when the polls look for their next place.
+        for queue in self.host.queues_of(shards):
+            self._hand_off(queue)
 
-    def _replace_later(self, parked: Parked, deadline: float) -> None:
+    def settle_queues(self) -> None:
+        """Send polls on that wait here for a queue another live node hosts: they came while nobody hosted it."""
+        for queue in self.host.all_queues():
+            if self._elsewhere(self.host.queue_shard(*queue.name[:2])) is not None and not queue.has_guests:
+                self._hand_off(queue)
+
+    def _hand_off(self, queue: QueueActor) -> None:
+        self.host.drop_queue(queue.name)
+        queue.hand_off(self._place_later)
+
+    def _place_later(self, parked: Parked, deadline: float) -> None:
         """Park again once the new owner is known."""
-        later = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._place, parked, deadline)
-        parked.waits_at(later.cancel)
+        if parked.served:
+            parked.future.cancel()  # its own node looks for it
+        elif self.draining:
+            parked.give(None)
+        else:
+            later = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._place, parked, deadline)
+            parked.waits_at(later.cancel)
 
     async def drain(self) -> None:
         """Shutting down: parked polls end empty, new ones are answered at once."""
         self.draining = True
         if not self.attached:
             return
-        for queue in self.host.queues_of(set(range(self._shards))):
-            for parked in queue.hand_off():
-                if parked.served:
-                    parked.future.cancel()
-                else:
-                    parked.give(None)
+        for queue in self.host.all_queues():
+            self._hand_off(queue)
         for task in list(self._background):
             task.cancel()
 

@@ -16,6 +16,7 @@ from actors.errors import Unavailable
 from actors.publisher import Publisher
 from actors.queue.actor import QueueActor, QueueName
 from actors.queue.matching import QueuedTask
+from actors.queue.parked import Grant
 from actors.run import ids
 from actors.run.commands import RunCommand, StartRun, WakeUp, WorkerIdentity
 from actors.run.presentation import Chronological
@@ -40,6 +41,8 @@ class Surroundings(Protocol):
     def tell_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]: ...
 
     def dispatch(self, namespace: str, task: TaskReady) -> None: ...
+
+    def take_back(self, grant: Grant) -> None: ...
 
 
 class Host:
@@ -153,21 +156,24 @@ class Host:
 
     async def release(self, shards: set[int], drain: bool) -> None:
         """Let go of all actors of these shards; with `drain` what is in flight ends first, for a while."""
-        for run_key in [key for key in self._runs if ids.shard_in(key) in shards]:
-            for _ in range(100 if drain else 0):
-                actor = self._runs.get(run_key)
-                if actor is None or not actor.busy:
-                    break
-                await asyncio.sleep(0.01)
-            actor = self._runs.get(run_key)
-            if actor is not None and not actor.busy:
-                self._evict(run_key)
+        leaving = [actor for run_key, actor in self._runs.items() if ids.shard_in(run_key) in shards]
+        for _ in range(100 if drain else 0):
+            if not any(actor.busy for actor in leaving):
+                break
+            await asyncio.sleep(0.01)
+        for actor in leaving:
+            if not actor.busy and self._runs.get(actor.run_key) is actor:
+                self._evict(actor.run_key)
 
     # -- what run actors need of the store -------------------------------------------------------------------------------
 
     def commit(self, write: RunWrite) -> asyncio.Future[bool]:
         """Hand a write to the group commit."""
         return self._committer.commit(write)
+
+    def take_back(self, grant: Grant) -> None:
+        """It is not known whether this grant was committed, and nobody got it: no lease may remain."""
+        self._around.take_back(grant)
 
     async def load_run(self, run_key: str) -> StoredRun | None:
         """The stored run, None if there is none."""

@@ -14,11 +14,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actors.errors import Unavailable
+from actors.queue.parked import Grant
 from actors.rows import run_write
 from actors.run import starting
 from actors.run.commands import ClaimTask, RunCommand, StartRun
 from actors.run.decide import READS_HISTORY, decide
-from actors.run.replies import Refused, RunReply
+from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 from actors.run.state import RunState, decode
 from actors.run.transition import Transition
 from store.errors import StoreUnavailable
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _MAX_RETRIES = 20
+
+_HandedOver = tuple[Callable[[Any], None], Grant]
 
 
 class Message:
@@ -49,7 +52,9 @@ class InstanceTaken(Exception):
 class RunActor:
     """Owner of one run in this process."""
 
-    __slots__ = ("_host", "busy", "history", "last_used", "mailbox", "published", "retries", "run_key", "state", "version")
+    __slots__ = (
+        "_host", "_task", "busy", "history", "last_used", "mailbox", "published", "retries", "run_key", "state", "version"
+    )  # fmt: skip
 
     def __init__(self, host: Host, run_key: str) -> None:
         self._host = host
@@ -62,6 +67,7 @@ class RunActor:
         self.published = 0
         self.retries = 0
         self.last_used = 0.0
+        self._task: asyncio.Task[None] | None = None  # the one that reads the store; a loop alone does not keep it alive
 
     @property
     def weight(self) -> int:
@@ -92,8 +98,8 @@ class RunActor:
         if not isinstance(batch[0].command, StartRun) and (
             self.state is None or (self.history is None and any(isinstance(m.command, READS_HISTORY) for m in batch))
         ):
-            loading = asyncio.get_running_loop().create_task(self._load(batch))
-            loading.add_done_callback(lambda done: self._loaded(batch, done))
+            self._task = asyncio.get_running_loop().create_task(self._load(batch))
+            self._task.add_done_callback(lambda done: self._loaded(batch, done))
             return
         self._decide(batch, certain=False)
 
@@ -126,7 +132,7 @@ class RunActor:
 
     def _decide(self, batch: list[Message], *, certain: bool) -> None:
         """Decide all messages in order. `certain`: the state was read from the store in this round."""
-        handed: list[tuple[Callable[[Any], None], RunReply]] = []
+        handed: list[_HandedOver] = []
         try:
             now = time.time_ns() // 1000
             host = self._host
@@ -150,7 +156,7 @@ class RunActor:
             if not tx.changed:
                 if refused and not certain:
                     # A stale cache must not refuse what the store would grant: look before saying no.
-                    asyncio.get_running_loop().create_task(self._check(batch, replies))
+                    self._task = asyncio.get_running_loop().create_task(self._check(batch, replies))
                     return
                 self._deliver(batch, replies)
                 self._step()
@@ -180,7 +186,7 @@ class RunActor:
         else:
             self._again(batch)
 
-    def _hand_over(self, tx: Transition, handed: list[tuple[Callable[[Any], None], RunReply]]) -> None:
+    def _hand_over(self, tx: Transition, handed: list[_HandedOver]) -> None:
         """Grant tasks that just became ready to polls parked on this node, inside the same commit."""
         for task in list(tx.ready.values()):
             if task.available_at > tx.now:
@@ -194,23 +200,25 @@ class RunActor:
             except Exception:
                 settle(None)
                 raise
-            if isinstance(grant, Refused):
-                settle(None)
-            else:
+            if isinstance(grant, WorkflowTaskGrant | ActivityTaskGrant):
                 handed.append((settle, grant))
+            else:
+                settle(None)
 
     def _committed(
         self,
         batch: list[Message],
         tx: Transition,
         replies: list[RunReply],
-        handed: list[tuple[Callable[[Any], None], RunReply]],
+        handed: list[_HandedOver],
         done: asyncio.Future[bool],
     ) -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is not None or not done.result():
-            for settle, _ in handed:
+            for settle, grant in handed:
                 settle(None)
+                if error is not None:
+                    self._host.take_back(grant)
             if error is not None:
                 self._failed(batch, error)
             elif self.version == 0:
@@ -223,13 +231,16 @@ class RunActor:
         self.state = tx.state
         self.version += 1
         self.retries = 0
-        host = self._host
-        host.committed(self, tx)
         self._deliver(batch, replies)
-        for settle, grant in handed:
-            settle(grant)
-        for task in tx.ready.values():
-            host.dispatch(tx.state.namespace, task)
+        try:
+            host = self._host
+            host.committed(self, tx)
+            for settle, grant in handed:
+                settle(grant)
+            for task in tx.ready.values():
+                host.dispatch(tx.state.namespace, task)
+        except Exception:  # the sweeps make up for effects that fail; an actor that stays busy would be lost
+            _log.exception("run %s: the effects of a commit failed", self.run_key)
         self._step()
 
     # -- ends ----------------------------------------------------------------------------------------------------------

@@ -68,6 +68,7 @@ class Upkeep:
         await self._publisher.sweep(shards, time.time_ns() // 1000)
 
     async def _tick(self) -> None:
+        self._engine.settle_queues()
         held = self._held()
         if held:
             await self._wake_due(held)

@@ -1,7 +1,7 @@
 """The ASGI application: Litestar routes the paths of the table to the pipeline.
 
-A handler hands its request over whole: the response object it returns runs the pipeline on the raw ASGI calls, so that nothing of
-Litestar's own parsing and serializing is on the way.
+A handler hands its request over whole: the response object it returns runs the pipeline on the raw ASGI calls, so that nothing
+of Litestar's own parsing and serializing is on the way.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@ One wildcard subscription receives all replies; an ask in flight is one future i
 them ends those whose time is over. Ten thousand parked polls cost ten thousand futures, no tasks and no timers.
 
 A reply's first byte says what it is: `0` the answer, `1` more of it follows (answers larger than NATS' message limit
-travel in parts), `2` the handler raised (text follows).
+travel in parts), `2` the handler raised (text follows). An answer carries a reply subject itself: there NATS tells that the
+asker is gone. A node says hello with the name of its process whenever it connects, so that the others settle at once with the
+process that had its name before.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import dataclass
 
 from bus.connection import Bus
 from bus.errors import HandlerFailed, OutcomeUnknown, Unreachable
+from bus.subjects import untoken
 
 _log = logging.getLogger(__name__)
 
@@ -26,6 +29,10 @@ _MORE = 1
 _FAILED = 2
 _TICK_SECONDS = 0.05
 _MAX_WITHDRAWN = 100_000
+_RECENT_ANSWERS = 1024
+_RECENT_BYTES = 16 * 1024 * 1024
+_RECALL = b"r"  # begins the tokens that name sent answers
+_HELLO = "hello"
 
 
 @dataclass(slots=True)
@@ -41,8 +48,8 @@ class Ask:
     """Request and reply between nodes, both ends.
 
     An ask that ends without its answer (time-out, cancelled caller) is withdrawn: the other node's handler is
-    cancelled. An answer that reaches nobody (it crossed the withdrawal, or its node's connection is away) is handed to
-    `on_undelivered`, so that what it granted can be taken back.
+    cancelled. An answer that reaches nobody (it crossed the withdrawal, its node's connection is away, the asker died) is
+    handed to `on_undelivered`, so that what it granted can be taken back.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -56,11 +63,17 @@ class Ask:
         self._timer: asyncio.TimerHandle | None = None
         self._parts: dict[bytes, list[bytes]] = {}
         self._withdrawn: list[tuple[str, bytes]] = []  # to tell once connected again
+        self._told_early: list[tuple[str, bytes]] = []  # told when connected again, perhaps before the other node was
         self._handler: AskHandler | None = None
         self._on_tell: Callable[[bytes], None] | None = None
         self._undelivered: Callable[[bytes], None] | None = None
         self._serving: dict[bytes, asyncio.Future[bytes]] = {}  # reply subject -> running handler
+        self._recent: dict[bytes, bytes] = {}  # answers sent a moment ago, oldest first
+        self._recent_bytes = 0
+        self._answers = 0
+        self._processes: dict[str, bytes] = {}  # node -> its process, as far as heard
         bus.subscribe(self._inbox + "*", self._on_reply)
+        bus.subscribe(bus.subjects.broadcast(_HELLO, "*"), self._on_hello)
         bus.on_connect(self._connected)
         bus.on_disconnect(self._disconnected)
 
@@ -85,6 +98,8 @@ class Ask:
             entry = self._take(token)
             if entry is not None:
                 self._withdraw(entry.node_id, token)
+            elif future.done() and not future.cancelled() and future.exception() is None:
+                self._not_delivered(future.result())  # the answer and the cancellation met
             raise
 
     def start_ask(self, node_id: str, payload: bytes, timeout_seconds: float) -> asyncio.Future[bytes]:
@@ -155,14 +170,45 @@ class Ask:
 
         Its unanswered asks end with OutcomeUnknown, and what this node still works on for it is cancelled.
         """
+        self._settle_with(node_id, None)
+
+    def _settle_with(self, node_id: str, but: str | None) -> None:
+        """End everything to and from a node; what its process `but` asked goes on."""
         for token in [token for token, entry in self._pending.items() if entry.node_id == node_id]:
             self._fail(token, f"node {node_id} is gone", withdraw=False)
         inbox = self._bus.subjects.inbox(node_id).encode()
+        spared = None if but is None else self._bus.subjects.inbox(node_id, but).encode()
         for reply in [reply for reply in self._serving if reply.startswith(inbox)]:
-            self._serving[reply].cancel()
+            if spared is None or not reply.startswith(spared):
+                self._serving[reply].cancel()
+
+    def _say_hello(self) -> None:
+        self._bus.publish(self._bus.subjects.broadcast(_HELLO, self._bus.node_id), self._bus.process.encode())
+
+    def _on_hello(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
+        node_id = untoken(subject.rpartition(b".")[2].decode())
+        if node_id == self._bus.node_id:
+            return
+        early, self._told_early = self._told_early, []
+        for to, token in early:
+            if to == node_id:
+                self._withdraw(to, token)
+            else:
+                self._told_early.append((to, token))
+        if self._processes.get(node_id) == body:
+            return
+        self._processes[node_id] = body
+        self._settle_with(node_id, body.decode())
+        self._say_hello()
 
     def _on_reply(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         token = subject[self._inbox_length :]
+        if token.startswith(_RECALL):
+            answer = self._recent.pop(token, None)
+            if answer is not None:
+                self._recent_bytes -= len(answer)
+                self._not_delivered(answer)
+            return
         if not body:
             # Only the server itself sends an empty reply: nobody subscribes to that subject.
             entry = self._take(token)
@@ -236,16 +282,23 @@ class Ask:
             return
         answer = work.result()
         most = self._bus.max_payload - 1
-        if len(answer) <= most:
-            sent = self._bus.publish(subject, b"\0" + answer)
-        else:
-            starts = range(0, len(answer), most)
-            sent = all(
-                self._bus.publish(subject, (b"\0" if start + most >= len(answer) else b"\1") + answer[start : start + most])
-                for start in starts
-            )
-        if not sent:
+        last = (len(answer) - 1) // most * most if answer else 0
+        sent = all(self._bus.publish(subject, b"\1" + answer[start : start + most]) for start in range(0, last, most))
+        if not sent or not self._bus.publish(subject, b"\0" + answer[last:], self._remember(answer)):
             self._not_delivered(answer)
+
+    def _remember(self, answer: bytes) -> str:
+        """The subject on which NATS will tell, within a moment, that nobody received the answer; "" to hear nothing."""
+        if self._undelivered is None:
+            return ""
+        recent = self._recent
+        while recent and (len(recent) >= _RECENT_ANSWERS or self._recent_bytes + len(answer) > _RECENT_BYTES):
+            self._recent_bytes -= len(recent.pop(next(iter(recent))))
+        self._answers += 1
+        token = b"%b%d" % (_RECALL, self._answers)
+        recent[token] = answer
+        self._recent_bytes += len(answer)
+        return self._inbox + token.decode()
 
     def _not_delivered(self, answer: bytes) -> None:
         if self._undelivered is not None:
@@ -271,7 +324,9 @@ class Ask:
     # -- connection ---------------------------------------------------------------------------------------------------------
 
     def _connected(self) -> None:
+        self._say_hello()
         withdrawn, self._withdrawn = self._withdrawn, []
+        self._told_early = withdrawn
         for node_id, token in withdrawn:
             self._withdraw(node_id, token)
 

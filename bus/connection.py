@@ -105,6 +105,11 @@ class Bus:
         """Largest body in bytes the server accepts (of the last session; NATS' default before the first)."""
         return self._max_payload
 
+    @property
+    def clustered(self) -> bool:
+        """True unless all of JetStream is the one server this session is connected to."""
+        return self._client is None or self._client.clustered
+
     async def wait_connected(self, timeout_seconds: float) -> bool:
         """Wait until a session is up; False after the time."""
         deadline = asyncio.get_running_loop().time() + timeout_seconds
@@ -237,7 +242,7 @@ class Bus:
                 subscribed = dict(self._subscribed)
                 client.write("".join(f"SUB {subject} {sid}\r\n" for sid, subject in subscribed.items()).encode())
                 await client.flush(2)
-        except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
+        except Exception as error:  # whatever nats-py trips over: the next try is a fresh client
             self.last_error = f"{type(error).__name__}: {error}"
             return False
         if client.lost.is_set():
@@ -256,7 +261,8 @@ class Bus:
     def _lost_session(self) -> None:
         self._client = None
         self._out.clear()
-        _log.warning("connection to NATS lost")
+        if not self._stopping:
+            _log.warning("connection to NATS lost")
         _call_all(self._down)
 
     async def _close(self, client: WireClient) -> None:

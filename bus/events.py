@@ -1,9 +1,10 @@
 """Publishes history events to JetStream: every event of a run, in order, without a gap (architecture, rule 8).
 
-How the order is kept: of one run at most one event is in flight. The next is sent when JetStream has acknowledged the
-one before, so no lost message, changed stream leader, reconnect or second node publishing the same run can put a later
-event before an earlier one. Many runs are in flight at once, so this costs a run some tenths of a millisecond per event
-and the stream nothing.
+How the order is kept: of one run at most one batch is in flight, and the next is sent when JetStream has acknowledged
+all of it. So whatever is sent after a reconnect, or by a second node for the same run, starts behind an event that is
+stored for sure. A batch is several events where one server takes everything from one connection in order (a NATS without
+cluster: 64), and a single event where the way to the stream's leader leads through other servers (a NATS cluster), so that
+no lost route or changed leader can swallow an event and keep the one after it. Many runs are in flight at once.
 
 An event that is not acknowledged (negative answer, time-out, lost session) is sent again under the same `Nats-Msg-Id`
 ("<run id>:<sequence>"); JetStream drops the second copy within its duplicate window. After an outage longer than the
@@ -19,7 +20,7 @@ is queued of it stays, what comes later is refused until its owner calls `resume
 from __future__ import annotations
 
 import asyncio
-import logging
+import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,12 +28,12 @@ from dataclasses import dataclass
 from nats.js.api import StorageType, StreamConfig
 
 from bus.connection import Bus
+from bus.event_frames import frame, refit
 from bus.streams import ensure_stream
-
-_log = logging.getLogger(__name__)
 
 _WINDOW_MESSAGES = 2048
 _WINDOW_BYTES = 8 * 1024 * 1024
+_BATCH = 64  # events of one run in flight, where the order of one connection is the order of the stream
 _ACK_SECONDS = 5.0
 _TICK_SECONDS = 0.5
 
@@ -51,13 +52,13 @@ class EventStreamOptions:
 class _Run:
     """The events of one run that are not acknowledged yet."""
 
-    __slots__ = ("events", "in_flight", "last", "run_id", "sent_at")
+    __slots__ = ("events", "flying", "last", "run_id", "sent_at")
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self.events: deque[tuple[int, bytes]] = deque()  # (sequence, complete command)
         self.last = 0
-        self.in_flight = False
+        self.flying = 0  # how many of `events` are sent; the next batch follows when it is 0 again
         self.sent_at = 0.0
 
 
@@ -89,7 +90,9 @@ class EventStream:
         self._dropped: set[str] = set()
         self._sendable: deque[_Run] = deque()
         self._in_flight: dict[str, _Run] = {}  # oldest first
-        self._in_flight_bytes = 0
+        self._flying = 0
+        self._flying_bytes = 0
+        self._batch = 1
         self._refused: list[_Run] = []  # negative answer: again at the next tick
         self._stream_ready = False
         self._pump_scheduled = False
@@ -168,32 +171,23 @@ class EventStream:
                 asyncio.get_running_loop().call_soon(self._pump)
             if self._idle.is_set():
                 self._idle.clear()
-        command = self._command(run_id, sequence, subject, body)
+        command, omitted = frame(subject, self._acks, run_id, sequence, body, self._built_for)
+        self.oversize += omitted
         run.events.append((sequence, command))
         run.last = sequence
         self.queued += 1
         self.queued_bytes += len(command)
         return True
 
-    def _command(self, run_id: str, sequence: int, subject: str, body: bytes) -> bytes:
-        # Built once, also for re-sending: the acknowledgement names run and sequence, right whichever copy it answers.
-        header = f"NATS/1.0\r\nNats-Msg-Id: {run_id}:{sequence}\r\n\r\n"
-        if len(header) + len(body) > self._built_for:
-            header = f"{header[:-2]}Dw-Body-Omitted: {len(body)}\r\n\r\n"
-            body = b""
-            self.oversize += 1
-        length = len(header)
-        head = f"HPUB {subject} {self._acks}{run_id}.{sequence} {length} {length + len(body)}\r\n{header}"
-        return b"%b%b\r\n" % (head.encode(), body)
-
-    def queued_of(self, run_id: str) -> bool:
-        """Whether events of this run wait here for their acknowledgement."""
-        return run_id in self._runs
+    def queued_of(self, run_id: str) -> int:
+        """How many events of a run wait for their acknowledgement."""
+        run = self._runs.get(run_id)
+        return 0 if run is None else len(run.events)
 
     def follows(self, run_id: str, sequence: int) -> bool:
-        """Whether this event would directly follow the ones of its run that wait here."""
+        """True when events of the run wait and one with `sequence` leaves no gap behind them."""
         run = self._runs.get(run_id)
-        return run is not None and sequence == run.last + 1
+        return run is not None and sequence <= run.last + 1
 
     def resume(self, run_id: str) -> None:
         """Accept a dropped run's events again.
@@ -212,8 +206,8 @@ class EventStream:
             run = self._runs.pop(run_id)
             self.queued -= len(run.events)
             self.queued_bytes -= sum(len(command) for _, command in run.events)
-            if run.in_flight:
-                self._landed(run)
+            if run.flying:
+                self._land(run)
             run.events.clear()  # the pump skips it where it still stands in line
         self._dropped = {run_id for run_id in self._dropped if not belongs(run_id)}
         self._check_idle()
@@ -232,53 +226,54 @@ class EventStream:
             return
         now = asyncio.get_running_loop().time()
         sendable = self._sendable
-        in_flight = self._in_flight
-        while sendable and len(in_flight) < _WINDOW_MESSAGES and self._in_flight_bytes < _WINDOW_BYTES:
+        while sendable and self._flying < _WINDOW_MESSAGES and self._flying_bytes < _WINDOW_BYTES:
             run = sendable.popleft()
-            if not run.events:
-                continue
-            command = run.events[0][1]
-            if not self._bus.send_command(command):
+            for _, command in itertools.islice(run.events, self._batch):
+                if not self._bus.send_command(command):
+                    break
+                run.flying += 1
+                self._flying += 1
+                self._flying_bytes += len(command)
+            if not run.flying and run.events:
                 sendable.appendleft(run)
-                return
-            run.in_flight = True
-            run.sent_at = now
-            in_flight[run.run_id] = run
-            self._in_flight_bytes += len(command)
-        if self._tick is None and in_flight:
+                break
+            if run.flying:
+                run.sent_at = now
+                self._in_flight[run.run_id] = run
+        if self._tick is None and self._in_flight:
             self._watch()
 
-    def _landed(self, run: _Run) -> None:
-        run.in_flight = False
+    def _land(self, run: _Run) -> None:
+        """What is in flight of a run counts as not sent."""
         del self._in_flight[run.run_id]
-        self._in_flight_bytes -= len(run.events[0][1])
+        self._flying -= run.flying
+        self._flying_bytes -= sum(len(command) for _, command in itertools.islice(run.events, run.flying))
+        run.flying = 0
 
     def _on_ack(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
         run_id, _, number = subject[self._acks_length :].decode().partition(".")
         run = self._runs.get(run_id)
-        if run is None or str(run.events[0][0]) != number:
+        if run is None:
             return  # a second answer, after a re-send
+        sequence, command = run.events[0]
         if not body or b'"error"' in body or b'"stream"' not in body:
-            # No body: the server found nobody who stores this subject.
-            if run.in_flight:
-                self._landed(run)
-                self._refused.append(run)
-                self._bus.last_error = f"event refused: {body[:200]!r}"
-                if not body:
-                    self._stream_ready = False
-                    self._wake.set()
+            self._on_refusal(run, body)
             return
-        in_flight = run.in_flight  # else it stands in line already, to be sent again
-        if in_flight:
-            self._landed(run)
-        sequence, command = run.events.popleft()
+        if str(sequence) != number:
+            return  # a second answer, or the one before was refused: then this one is sent again behind it
+        run.events.popleft()
         self.queued -= 1
         self.queued_bytes -= len(command)
         self.acked += 1
-        if run.events:
-            if in_flight:
-                self._sendable.append(run)
-        else:
+        if run.flying:  # else it stands in line already, to be sent again
+            run.flying -= 1
+            self._flying -= 1
+            self._flying_bytes -= len(command)
+            if not run.flying:
+                del self._in_flight[run_id]
+                if run.events:
+                    self._sendable.append(run)
+        if not run.events:
             del self._runs[run_id]
             self._check_idle()
         if self._sendable and not self._pump_scheduled:
@@ -287,21 +282,32 @@ class EventStream:
         if self._on_acked is not None:
             self._on_acked(run_id, sequence)
 
+    def _on_refusal(self, run: _Run, body: bytes) -> None:
+        if run.flying:
+            self._land(run)
+            self._refused.append(run)
+        self._bus.last_error = f"event refused: {body[:200]!r}"
+        if not body:  # the server found nobody who stores this subject
+            self._stream_ready = False
+            self._wake.set()
+
     # -- connection and stream ----------------------------------------------------------------------------------------------
 
     def _connected(self) -> None:
+        self._batch = 1 if self._bus.clustered or self._bus.options.replicas > 1 else _BATCH
         self._fit_to(self._bus.max_payload)
         self._wake.set()
 
     def _disconnected(self) -> None:
         # What was in flight may be stored or not: sent again, first of all, it is de-duplicated if it is.
         self._stream_ready = False
-        self.resent += len(self._in_flight)
-        for run in self._in_flight.values():
-            run.in_flight = False
-        self._sendable.extendleft(reversed(self._in_flight.values()))
-        self._in_flight.clear()
-        self._in_flight_bytes = 0
+        self._again(list(self._in_flight.values()))
+
+    def _again(self, runs: list[_Run]) -> None:
+        for run in runs:
+            self.resent += run.flying
+            self._land(run)
+        self._sendable.extendleft(reversed(runs))
 
     def _fit_to(self, max_payload: int) -> None:
         # Sending more than the server accepts would end the connection, again and again.
@@ -311,12 +317,10 @@ class EventStream:
             return
         for run in self._runs.values():
             for place, (sequence, command) in enumerate(run.events):
-                if len(command) > max_payload:
-                    _, subject, _, header_length, total = command[: command.index(b"\r\n")].decode().split(" ")
-                    body = command[-2 - (int(total) - int(header_length)) : -2]
-                    rebuilt = self._command(run.run_id, sequence, subject, body)
-                    run.events[place] = (sequence, rebuilt)
-                    self.queued_bytes += len(rebuilt) - len(command)
+                refitted, omitted = refit(command, max_payload)
+                run.events[place] = (sequence, refitted)
+                self.queued_bytes += len(refitted) - len(command)
+                self.oversize += omitted
 
     def _on_tick(self) -> None:
         self._tick = None
@@ -348,15 +352,7 @@ class EventStream:
 
     def _send_again(self) -> None:
         before = asyncio.get_running_loop().time() - _ACK_SECONDS
-        late: list[_Run] = []
-        for run in self._in_flight.values():
-            if run.sent_at > before:
-                break
-            late.append(run)
-        for run in late:
-            self._landed(run)
-        self._sendable.extendleft(reversed(late))
-        self.resent += len(late)
+        self._again(list(itertools.takewhile(lambda run: run.sent_at <= before, self._in_flight.values())))
 
     async def _ensure(self) -> bool:
         options = self._options

@@ -44,6 +44,11 @@ class WireClient(Client):
         self.lost.set()
         await super()._close(status, do_cbs)
 
+    @property
+    def clustered(self) -> bool:
+        """True unless the server said that it has JetStream itself and belongs to no cluster."""
+        return bool(self._server_info.get("cluster")) or not self._server_info.get("jetstream")
+
     def _socket(self) -> Any:
         writer = getattr(self._transport, "_io_writer", None)
         return getattr(writer, "transport", None)

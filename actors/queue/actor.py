@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from actors.errors import Unavailable
 from actors.queue.matching import QueuedTask, TaskLine, WaitLine
 from actors.queue.parked import Grant, Parked
-from actors.run.commands import ClaimTask, RereadClaim, RunCommand
+from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 
 _log = logging.getLogger(__name__)
@@ -23,20 +23,25 @@ _log = logging.getLogger(__name__)
 MAX_TASKS_IN_MEMORY = 10_000
 _LOAD_LIMIT = 2_000
 _REMEMBER_POLLS_SECONDS = 60.0
+_RETRY_SECONDS = 0.5
+_LEAST_WAIT = 10_000  # microseconds until a task that was not due yet is claimed again, whatever the clocks say
 
 TellRun = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
 LoadReady = Callable[[str, str, str, int], Awaitable[list[QueuedTask]]]
+Elsewhere = Callable[[Parked, float], None]
 QueueName = tuple[str, str, str]
+_Lease = tuple[str, int]  # task id and attempt
 
 
 class _Waiter:
-    """A parked poll in this queue, with the timer that ends it."""
+    """A parked poll in this queue, with the timer that ends it. `deadline` is loop time."""
 
-    __slots__ = ("claiming", "expired", "parked", "profile", "ticket", "timer")
+    __slots__ = ("claiming", "deadline", "expired", "parked", "profile", "ticket", "timer")
 
-    def __init__(self, parked: Parked) -> None:
+    def __init__(self, parked: Parked, deadline: float) -> None:
         self.parked = parked
         self.profile = parked.profile
+        self.deadline = deadline
         self.ticket = 0
         self.timer: asyncio.TimerHandle | None = None
         self.claiming = False
@@ -58,7 +63,8 @@ class QueueActor:
         self._loaded = False
         self._more_in_store = False
         self._ripening: asyncio.TimerHandle | None = None
-        self._polls: OrderedDict[object, tuple[float, Parked | Grant | None]] = OrderedDict()
+        self._polls: OrderedDict[object, tuple[float, Parked | _Lease | None]] = OrderedDict()
+        self._elsewhere: Elsewhere | None = None
         self.last_used = self._loop.time()
 
     # -- polls ---------------------------------------------------------------------------------------------------------
@@ -69,17 +75,25 @@ class QueueActor:
         return len(self._waits)
 
     @property
+    def has_guests(self) -> bool:
+        """Whether polls wait here because the queue's host cannot be reached."""
+        return any(waiter.parked.guest for waiter, _ in self._waits.each())
+
+    @property
     def idle(self) -> bool:
         """Whether nothing would be lost with this actor but a cache."""
         return not self._waits and not self._claiming and self._loading is None
 
     def park(self, parked: Parked, seconds: float) -> None:
         """Hold a poll until a task is leased to it, at most for `seconds`; it may be answered before this returns."""
-        self.last_used = self._loop.time()
+        self.last_used = now = self._loop.time()
+        if self._elsewhere is not None:
+            self._elsewhere(parked, now + seconds)
+            return
         key = parked.poll.key
         if key is not None and self._answer_repeated(parked, key):
             return
-        waiter = _Waiter(parked)
+        waiter = _Waiter(parked, now + seconds)
         if not self._loaded:
             self.reload()
         else:
@@ -128,14 +142,23 @@ class QueueActor:
         if waiter.parked.give(grant):
             self._remember(waiter.parked, grant)
 
-    def hand_off(self) -> list[Parked]:
-        """Give up all parked polls: the queue moves to another node, they go on waiting there."""
-        waiters = self._waits.drain()
-        for waiter in waiters:
-            if waiter.timer is not None:
-                waiter.timer.cancel()
-            waiter.parked.waits_at(None)
-        return [waiter.parked for waiter in waiters]
+    def hand_off(self, elsewhere: Elsewhere) -> None:
+        """Close the queue here: its polls go on waiting with `elsewhere(poll, deadline in loop time)`.
+
+        Also those under way to a task right now, should that come to nothing, and those that come by mistake.
+        """
+        self._elsewhere = elsewhere
+        if self._ripening is not None:
+            self._ripening.cancel()
+            self._ripening = None
+        for waiter in self._waits.drain():
+            self._send_on(waiter, elsewhere)
+
+    def _send_on(self, waiter: _Waiter, elsewhere: Elsewhere) -> None:
+        if waiter.timer is not None:
+            waiter.timer.cancel()
+        waiter.parked.waits_at(None)
+        elsewhere(waiter.parked, waiter.deadline)
 
     # -- repeated polls (worker-protocol 4.3) ----------------------------------------------------------------------------
 
@@ -144,7 +167,7 @@ class QueueActor:
         now = self._loop.time()
         key = parked.poll.key
         if key is not None:
-            polls[key] = (now, grant)
+            polls[key] = (now, None if grant is None else (grant.task_id, _attempt(grant)))
             polls.move_to_end(key)
         while polls:
             oldest = next(iter(polls))
@@ -170,9 +193,9 @@ class QueueActor:
                 return False
             what.future.add_done_callback(lambda done: self._same_answer(parked, done))
         else:
-            attempt = what.attempt_number if isinstance(what, ActivityTaskGrant) else what.workflow_task_attempt
-            command = RereadClaim(what.task_id, parked.profile.identity, attempt, parked.poll.history_page_size)
-            reread = self._tell_run(what.task_id, command)
+            task_id, attempt = what
+            command = RereadClaim(task_id, parked.profile.identity, attempt, parked.poll.history_page_size)
+            reread = self._tell_run(task_id, command)
             reread.add_done_callback(lambda done: self._reread(parked, key, done))
         return True
 
@@ -180,8 +203,12 @@ class QueueActor:
         if done.cancelled():
             self.park(parked, parked.poll.timeout_seconds)
         elif not parked.gone and not parked.future.done():
-            # Given directly: the lease belongs to the first poll, losing this answer must not hand it back.
-            parked.future.set_result(done.result())
+            error = done.exception()
+            if error is not None:
+                parked.future.set_exception(error)
+            else:
+                # Given directly: the lease belongs to the first poll, losing this answer must not hand it back.
+                parked.future.set_result(done.result())
 
     def _reread(self, parked: Parked, key: object, done: asyncio.Future[RunReply]) -> None:
         if parked.gone or parked.future.done():
@@ -253,9 +280,9 @@ class QueueActor:
                 self._refill()
                 return
             if isinstance(reply, Refused) and reply.reason == "not_due":
-                again = int(reply.detail["available_at"])
+                again = max(int(reply.detail["available_at"]), now + _LEAST_WAIT)
         elif isinstance(error, Unavailable):
-            again = now + 1_000_000
+            self._take_back(task, waiter.profile.worker_id)
         else:
             _log.error("claim of %s failed", task.task_id, exc_info=error)
         if again is not None:
@@ -263,8 +290,28 @@ class QueueActor:
             self._arm_ripening(now)
         self._put_back(waiter)
 
+    def _take_back(self, task: QueuedTask, worker_id: str) -> None:
+        """Nobody knows whether the task was leased: release it, until that is certain, or its lease would have to run out."""
+        self._claiming.add(task.task_id)
+
+        def released(done: asyncio.Future[RunReply]) -> None:
+            if done.exception() is not None:
+                self._loop.call_later(_RETRY_SECONDS, release)
+                return
+            self._claiming.discard(task.task_id)
+            if self._elsewhere is None:
+                self.offer(task)
+
+        def release() -> None:
+            self._tell_run(task.task_id, ReleaseClaim(task.task_id, worker_id, ANY_ATTEMPT)).add_done_callback(released)
+
+        self._loop.call_later(_RETRY_SECONDS, release)
+
     def _put_back(self, waiter: _Waiter) -> None:
         if waiter.parked.gone:
+            return
+        if self._elsewhere is not None:
+            self._send_on(waiter, self._elsewhere)
             return
         task = self._tasks.take(waiter.profile)
         if task is not None:
@@ -315,19 +362,22 @@ class QueueActor:
 
     def _load_ended(self, task: asyncio.Task[None]) -> None:
         self._loading = None
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, Unavailable):
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        if not isinstance(error, Unavailable):
             _log.error("reading ready tasks of %s failed", self.name, exc_info=error)
+        self._loop.call_later(_RETRY_SECONDS, self._reload_for_waiting)
+
+    def _reload_for_waiting(self) -> None:
+        if self._waits and self._elsewhere is None:
+            self.reload()
 
     async def _load(self) -> None:
         namespace, queue, kind = self.name
-        while True:
-            try:
-                found = await self._load_ready(namespace, queue, kind, _LOAD_LIMIT)
-                break
-            except Unavailable:
-                if not self._waits:
-                    raise
-                await asyncio.sleep(0.5)
+        found = await self._load_ready(namespace, queue, kind, _LOAD_LIMIT)
+        if self._elsewhere is not None:
+            return
         self._loaded = True
         self._more_in_store = len(found) >= _LOAD_LIMIT
         now = time.time_ns() // 1000
@@ -336,3 +386,7 @@ class QueueActor:
                 self._tasks.add(task, now)
         self._match()
         self._arm_ripening(now)
+
+
+def _attempt(grant: Grant) -> int:
+    return grant.attempt_number if isinstance(grant, ActivityTaskGrant) else grant.workflow_task_attempt

@@ -178,5 +178,6 @@ class WaitLine(Generic[W]):
         return waiters
 
     def each(self) -> list[tuple[W, int]]:
-        """All parked polls with their tickets."""
-        return [(waiter, ticket) for line in self._lines.values() for ticket, waiter in line.items()]
+        """All parked polls with their tickets, the longest waiting first."""
+        parked = [(waiter, ticket) for line in self._lines.values() for ticket, waiter in line.items()]
+        return sorted(parked, key=lambda each: each[1])

@@ -18,7 +18,7 @@ class Parked:
     for the answer any more, before or after the grant: a lease already granted is handed back at once.
     """
 
-    __slots__ = ("_hand_back", "_leave", "future", "gone", "poll", "profile", "served")
+    __slots__ = ("_hand_back", "_leave", "future", "gone", "guest", "poll", "profile", "served")
 
     def __init__(self, poll: Poll, hand_back: Callable[[Poll, Grant], None]) -> None:
         self.poll = poll
@@ -26,6 +26,7 @@ class Parked:
         self.future: asyncio.Future[Grant | None] = asyncio.get_running_loop().create_future()
         self.gone = False
         self.served = False  # parked for another node
+        self.guest = False  # parked here though another node, which cannot be reached, hosts the queue
         self._hand_back = hand_back
         self._leave: Callable[[], None] | None = None
 
@@ -49,7 +50,7 @@ class Parked:
             return
         self.gone = True
         if self.future.done():
-            if not self.future.cancelled():
+            if not self.future.cancelled() and self.future.exception() is None:
                 grant = self.future.result()
                 if grant is not None:
                     self._hand_back(self.poll, grant)

@@ -8,7 +8,7 @@ import msgspec
 
 from actors.run import ids, outcomes
 from actors.run.activity_parts import activity_copy, attempted, expired_kind, make_ready, named, offer, set_deadline
-from actors.run.commands import ClaimTask, HeartbeatActivity, ReleaseClaim, RereadClaim, ScheduleActivity
+from actors.run.commands import ANY_ATTEMPT, ClaimTask, HeartbeatActivity, ReleaseClaim, RereadClaim, ScheduleActivity
 from actors.run.replies import ActivityProgress, ActivityTaskGrant, Done, Refused, RunReply
 from actors.run.state import NEVER, Activity, RunState
 from actors.run.times import SECOND, iso
@@ -141,7 +141,7 @@ def release(tx: Transition, command: ReleaseClaim) -> RunReply:
         activity is not None
         and activity.status == "running"
         and activity.owner == command.worker_id
-        and activity.attempts == command.attempt
+        and command.attempt in (activity.attempts, ANY_ATTEMPT)
     ):
         make_ready(tx, command.task_id, activity)
     return Done()

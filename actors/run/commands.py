@@ -86,8 +86,14 @@ class RereadClaim(Command, frozen=True, tag="reread"):
     history_page_size: int = 500
 
 
+ANY_ATTEMPT = 0
+
+
 class ReleaseClaim(Command, frozen=True, tag="release"):
-    """Hand a lease back whose poll nobody waits for any more; `attempt` fences it."""
+    """Hand a lease back whose poll nobody waits for any more; `attempt` fences it.
+
+    `ANY_ATTEMPT`: whichever this worker has, for a claim whose outcome is unknown.
+    """
 
     task_id: str
     worker_id: str

@@ -9,6 +9,7 @@ import msgspec
 from actors.run import closing, ids, limits
 from actors.run.causes import ours
 from actors.run.commands import (
+    ANY_ATTEMPT,
     ClaimTask,
     FailWorkflowTask,
     HeartbeatWorkflowTask,
@@ -85,7 +86,7 @@ def release(tx: Transition, command: ReleaseClaim) -> RunReply:
         and task.task_id == command.task_id
         and task.status == "leased"
         and task.owner == command.worker_id
-        and task.attempt == command.attempt
+        and command.attempt in (task.attempt, ANY_ATTEMPT)
     ):
         make_ready(tx, task)
     return Done()

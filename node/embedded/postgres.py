@@ -158,11 +158,14 @@ class EmbeddedPostgres:
         at_exit(self.stop)
         return self.dsn
 
-    def stop(self) -> None:
-        """End all sessions, write a checkpoint and stop; harder after 20 s. The data stays."""
+    def stop(self, *, immediately: bool = False) -> None:
+        """End all sessions, write a checkpoint and stop; harder after 20 s. The data stays.
+
+        `immediately`: without the checkpoint, the next start recovers from the log.
+        """
         if self._process is not None:
-            # SIGINT: fast shutdown; SIGQUIT: at once, recovery at the next start
-            end(self._process, ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, 5.0)))
+            hard = (signal.SIGQUIT, 5.0)
+            end(self._process, (hard,) if immediately else ((signal.SIGINT, STOP_SECONDS), hard))
             self._process = None
             self._wait_for_children()
         self._lock.release()

@@ -1,4 +1,4 @@
-"""The API over a real Postgres, served by uvicorn on a free port. Tests that need the engine use the `server` fixture instead."""
+"""The API over a real Postgres, served by uvicorn on a free port; tests that need the engine use the `server` fixture."""
 
 from __future__ import annotations
 

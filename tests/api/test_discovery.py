@@ -116,7 +116,9 @@ def test_fixture_digests(name: str) -> None:
 
 async def test_namespaces(api: Api) -> None:
     async with api(OPEN, CONTROL) as client:
-        created = await client.post("/api/namespaces", json={"name": "Lab", "description": " Trial area ", "retention_days": "14"})
+        created = await client.post(
+            "/api/namespaces", json={"name": "Lab", "description": " Trial area ", "retention_days": "14"}
+        )
         assert created.status_code == 201, created.text
         lab = created.json()
         assert (lab["name"], lab["description"], lab["retention_days"], lab["status"]) == ("lab", "Trial area", 14, "active")

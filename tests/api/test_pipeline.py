@@ -303,7 +303,9 @@ async def test_connections_stay_open_but_for_the_python_sdk_on_the_control_plane
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_worker_versions_are_echoed(api: Api, version: str) -> None:
     async with api(SETTINGS, merged(WORKER_TOKEN, JSON), ECHO_ROUTES) as client:
-        response = await client.post("/api/worker/echo", content=b"{}", headers={"X-Durable-Workflow-Protocol-Version": version})
+        response = await client.post(
+            "/api/worker/echo", content=b"{}", headers={"X-Durable-Workflow-Protocol-Version": version}
+        )
         assert response.status_code == 200
         assert response.headers["x-durable-workflow-protocol-version"] == version
         assert response.json()["protocol_version"] == version

@@ -47,6 +47,7 @@ async def test_subscriptions_and_callbacks_survive_a_killed_server(nats: NatsSer
     assert bus.session == 2
 
 
+@pytest.mark.slow
 async def test_a_hung_server_is_noticed_and_publishing_never_blocks(nats: NatsServer, make_bus: MakeBus) -> None:
     bus = await make_bus("a")
     nats.freeze()

@@ -98,6 +98,7 @@ async def test_what_is_sent_while_the_receiver_is_away_arrives_once(make_bus: Ma
     await b.stop()
 
 
+@pytest.mark.slow
 async def test_a_lost_consumer_is_noticed_by_its_silence(make_bus: MakeBus) -> None:
     a = Dispatch(await make_bus("a"))
     bus = await make_bus("b")

@@ -378,7 +378,7 @@ def test_release_and_reread() -> None:
 
 def timed_out(kind: str, attempts: int) -> tuple[Run, ActivityTaskGrant | None]:
     """A run whose activity has just passed its deadline of 20 seconds."""
-    run = scheduled(retry_policy=retrying(attempts, 5), **{f"{kind}_timeout": 20})
+    run = scheduled(retry_policy=retrying(attempts, 5), **{f"{kind}_timeout": 20})  # type: ignore[arg-type]
     grant = None
     if kind != "schedule_to_start":
         run.pass_time(1)

@@ -148,7 +148,7 @@ def test_open_work_is_dropped_in_silence(end: Steps) -> None:
     assert run.tell(failure_of(running)) == ActivityRecorded(None)
 
 
-def close_by_time(**timeouts: int) -> Run:
+def close_by_time(**timeouts: Any) -> Run:
     """A run with a leased task, a running and a waiting activity and two timers, woken after its deadline."""
     run = Run(**timeouts)
     run.batch(activity("a"), StartTimer(900), activity("b"), StartTimer(0))

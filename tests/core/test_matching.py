@@ -243,7 +243,7 @@ class Queue(RuleBasedStateMachine):
         # It may wake once too often for a task that is gone, never too late.
         assert not waiting or (due is not None and due <= min(waiting))
         assert len(self.waits) == len(self.parked)
-        assert {ticket for _, ticket in self.waits.each()} == set(self.parked)
+        assert [ticket for _, ticket in self.waits.each()] == sorted(self.parked)
 
     def teardown(self) -> None:
         """What is left goes out once and in order, whoever comes."""

@@ -32,7 +32,7 @@ class Scene:
     ) -> Worker:
         """Start a worker; it polls until the scene ends."""
         worker = Worker(
-            self.client, task_queue=queue or self.queue, workflows=workflows, activities=activities, shutdown_timeout=5.0
+            self.client, task_queue=queue or self.queue, workflows=workflows, activities=activities, shutdown_timeout=0.2
         )
         self._running.append((worker, asyncio.create_task(worker.run())))
         return worker
@@ -51,6 +51,11 @@ class Scene:
         """Start a workflow and wait for its end: its result and its history."""
         handle = await self.start(workflow_type, *arguments, **options)
         return await result_of(handle), await events_of(handle)
+
+    async def drain(self) -> None:
+        """Wait until the workers have reported everything they were working on."""
+        while working := [task for worker, _ in self._running for task in worker._in_flight]:
+            await asyncio.wait(working, timeout=RESULT_SECONDS)
 
     async def stop(self) -> None:
         """Stop all workers."""

@@ -50,7 +50,7 @@ class TestServices:
     def stop(self) -> None:
         """Stop both and remove their data."""
         self.nats.stop()
-        self.postgres.stop()
+        self.postgres.stop(immediately=True)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def empty_database(self) -> str:
