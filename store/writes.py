@@ -84,8 +84,8 @@ class RunWrite:
     """Everything one run changes in one commit: stored whole, or not at all.
 
     `expected_version` 0 creates the run (then `identity` is set); otherwise the row's version must equal it. The new version is
-    `expected_version + 1`. `new_instance` also inserts the workflow id, which must be free in all namespaces. `successor` is a run
-    created by this one in the same transition (continue-as-new); it becomes the current run of the workflow id.
+    `expected_version + 1`. `new_instance` also inserts the workflow id, which must be free in all namespaces. `successor` is a
+    run created by this one in the same transition (continue-as-new); it becomes the current run of the workflow id.
     """
 
     run_id: str

@@ -330,6 +330,10 @@ class ArchiveRun(External, frozen=True, tag="archive"):
     reason: str | None = None
 
 
+# What the control plane may command a run to do, an update excepted: that has an answer of its own.
+Commanded = SignalRun | CancelRun | TerminateRun | RepairRun | ArchiveRun
+
+
 class ReadUpdate(Command, frozen=True, tag="read_update"):
     """The present state of an update this run accepted."""
 

@@ -1,4 +1,4 @@
-"""One run after another under the same workflow id: continue-as-new, and the retry of a failed child (engine-semantics 8.3, 8.4)."""
+"""One run after another under one workflow id: continue-as-new, and the retry of a failed child (engine-semantics 8.3, 8.4)."""
 
 from __future__ import annotations
 
