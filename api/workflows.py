@@ -161,19 +161,25 @@ async def history(call: Call) -> Answer:
     if size is None:
         size = _DEFAULT_PAGE if token else _WHOLE_HISTORY
     after = page_tokens.decode(token) or 0
-    run = await _run(call)
-    total = run.row.last_sequence
-    if wait and after >= total and not is_terminal(run.row.status):
-        total = await _wait_for_event(call, run.run_id, after)
-    upto = min(total, after + size)
-    lines = await stored_history.load(call.services.db, run.run_id, after, upto) if after < total else []
+    found = await _page(call, after, size)
+    if wait and after >= found.last_sequence and not is_terminal(found.status):
+        await _wait_for_event(call, call.path["run_id"], after)
+        found = await _page(call, after, size)
+    last = after + len(found.events)
     body = {
-        "workflow_id": run.identity.workflow_id,
-        "run_id": run.run_id,
-        "events": [_shown(sequence, line) for sequence, line in enumerate(lines, after + 1)],
-        "next_page_token": page_tokens.encode(upto) if lines and upto < total else None,
+        "workflow_id": found.workflow_id,
+        "run_id": call.path["run_id"],
+        "events": [_shown(sequence, line) for sequence, line in enumerate(found.events, after + 1)],
+        "next_page_token": page_tokens.encode(last) if found.events and last < found.last_sequence else None,
     }
     return Answer(200, body)
+
+
+async def _page(call: Call, after: int, size: int) -> stored_history.Page:
+    found = await stored_history.page(call.services.db, call.path["run_id"], after, size)
+    if found is None or found.namespace != call.namespace or found.workflow_id != call.path["workflow_id"]:
+        raise _run_not_found(call)
+    return found
 
 
 async def _wait_for_event(call: Call, run_id: str, after: int) -> int:

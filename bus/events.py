@@ -34,6 +34,8 @@ from bus.streams import ensure_stream
 _WINDOW_MESSAGES = 2048
 _WINDOW_BYTES = 8 * 1024 * 1024
 _BATCH = 64  # events of one run in flight, where the order of one connection is the order of the stream
+# Events are sent in bursts: one write, one wake-up of the server and one read of its answers serve many.
+_PUMP_SECONDS = 0.01
 _ACK_SECONDS = 5.0
 _TICK_SECONDS = 0.5
 
@@ -168,7 +170,7 @@ class EventStream:
             self._sendable.append(run)
             if not self._pump_scheduled:
                 self._pump_scheduled = True
-                asyncio.get_running_loop().call_soon(self._pump)
+                asyncio.get_running_loop().call_later(_PUMP_SECONDS, self._pump)
             if self._idle.is_set():
                 self._idle.clear()
         command, omitted = frame(subject, self._acks, run_id, sequence, body, self._built_for)
@@ -278,7 +280,7 @@ class EventStream:
             self._check_idle()
         if self._sendable and not self._pump_scheduled:
             self._pump_scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            asyncio.get_running_loop().call_later(_PUMP_SECONDS, self._pump)
         if self._on_acked is not None:
             self._on_acked(run_id, sequence)
 

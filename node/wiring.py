@@ -138,6 +138,10 @@ class Parts:
     async def _released(self, shards: list[int], drain: bool) -> None:
         assert self.engine is not None
         await self.engine.release(shards, drain)
+        if not drain:
+            # Another node publishes them by now; sent from here after a long pause they would come twice.
+            gone = frozenset(shards)
+            self.events.discard_where(lambda run_id: ids.shard_in(run_id[10:25]) in gone)
 
     def _acked(self, run_id: str, sequence: int) -> None:
         self.host.note_acked(run_id, sequence)

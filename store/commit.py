@@ -17,6 +17,7 @@ import asyncpg
 from store import batch
 from store.errors import (
     DRIVER_ERRORS,
+    StoreError,
     StoreRejected,
     StoreUnavailable,
     breaks_connection,
@@ -250,7 +251,7 @@ class GroupCommit:
         while True:
             try:
                 await self._connect()
-            except StoreUnavailable as error:
+            except StoreError as error:  # refused, too: a database that is being restored may be there again
                 if self._available:
                     log.warning("group commit cannot reach the database: %s", error)
                 self._available = False

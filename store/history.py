@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from store.pool import Database
 
 
@@ -21,6 +23,35 @@ async def load(db: Database, run_id: str, after: int = 0, upto: int | None = Non
         end = len(lines) if upto is None else min(len(lines), upto + 1 - first)
         events += lines[begin:end]
     return events
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events of a run, and what a reader of them must know of the run."""
+
+    namespace: str
+    workflow_id: str
+    status: str
+    last_sequence: int
+    events: list[bytes]
+
+
+async def page(db: Database, run_id: str, after: int, limit: int) -> Page | None:
+    """Up to `limit` events behind `after`, in one look; None when there is no such run."""
+    row = await db.fetchrow(
+        "SELECT r.namespace, r.workflow_id, r.status, r.last_sequence, h.first, h.bodies FROM runs r, LATERAL ("
+        " SELECT min(first_sequence) AS first, array_agg(body ORDER BY first_sequence) AS bodies FROM history"
+        " WHERE run_id = $1 AND last_sequence > $2 AND first_sequence <= $3) h WHERE r.run_id = $1",
+        run_id,
+        after,
+        after + limit,
+    )
+    if row is None:
+        return None
+    namespace, workflow_id, status, last, first, bodies = row
+    lines = [line for body in bodies or () for line in body.split(b"\n")]
+    skip = max(0, after + 1 - first) if lines else 0
+    return Page(namespace, workflow_id, status, last, lines[skip : skip + limit])
 
 
 async def total(db: Database, run_id: str) -> int:

@@ -28,7 +28,7 @@ class Reply(NamedTuple):
 
 
 class ClusterClient:
-    """Sends each call to one of the nodes, in turn; up to three tries on lost connections and 5xx, with the same body.
+    """Sends each call to the next node in turn; up to three tries on lost connections and 5xx, each at the next node.
 
     `trouble` counts tries that failed, by what happened; `gave_up` calls of which every try failed, by path.
     """
@@ -50,10 +50,11 @@ class ClusterClient:
 
     async def _call(self, method: str, path: str, body: dict[str, Any] | None, plane: str, at: ServerProcess | None) -> Reply:
         reply = Reply(0, {})
+        self._turn = turn = self._turn + 1
         for number in range(1, TRIES + 1):
             if number > 1:
                 await asyncio.sleep(BACKOFF_SECONDS * 2 ** (number - 2))
-            node = at or self._next()
+            node = at or self.nodes[(turn + number) % len(self.nodes)]
             try:
                 async with asyncio.timeout(REQUEST_SECONDS):
                     response = await self._pool(node).request(request_bytes(node, method, path, body, plane))
@@ -67,10 +68,6 @@ class ClusterClient:
             self.trouble[str(response.status)] += 1
         self.gave_up[path.rpartition("/")[2]] += 1
         return reply
-
-    def _next(self) -> ServerProcess:
-        self._turn += 1
-        return self.nodes[self._turn % len(self.nodes)]
 
     def _pool(self, node: ServerProcess) -> Pool:
         pool = self._pools.get(node.url)

@@ -42,7 +42,9 @@ class Load:
     `acknowledged`: workflow id -> run id of every start that was answered 2xx. `refused`: answers that no retry explains.
     """
 
-    def __init__(self, nodes: Sequence[ServerProcess], *, pollers: int = 6, workers: int = 2, activity_seconds: float = 0) -> None:
+    def __init__(
+        self, nodes: Sequence[ServerProcess], *, pollers: int = 6, workers: int = 2, activity_seconds: float = 0
+    ) -> None:
         self.client = ClusterClient(nodes)
         self.queue = f"load-{next(_numbers)}-{secrets.token_hex(3)}"
         self.acknowledged: dict[str, str] = {}
@@ -143,9 +145,7 @@ class Load:
         done = [event for event in task["history_events"] if event["event_type"] == "ActivityCompleted"]
         if done:
             outcome = done[0]["payload"]
-            commands = [
-                {"type": "complete_workflow", "result": {"codec": outcome["payload_codec"], "blob": outcome["result"]}}
-            ]
+            commands = [{"type": "complete_workflow", "result": {"codec": outcome["payload_codec"], "blob": outcome["result"]}}]
         else:
             commands = [
                 {

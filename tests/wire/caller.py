@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -119,27 +121,25 @@ class Caller:
             "X-Durable-Workflow-Protocol-Version: 1.0\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
-        writer.write(head.encode() + body)
-        await writer.drain()
-        return LeavingPoll(reader, writer)
+        connection = socket.socket()
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(connection, ("127.0.0.1", self.server.port))
+        await loop.sock_sendall(connection, head.encode() + body)
+        return LeavingPoll(connection)
 
 
 class LeavingPoll:
-    """A poll whose client goes away without reading its answer."""
+    """A poll whose client goes away without having read a byte of its answer."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
 
-    async def leave(self) -> None:
-        """Close the connection, whatever came."""
-        self._writer.close()
-        await self._writer.wait_closed()
-
-    def cut(self) -> None:
-        """Drop the connection at once."""
-        self._writer.transport.abort()
+    def leave(self, *, abort: bool) -> None:
+        """Close the connection, whatever came; `abort` with a reset instead of a farewell."""
+        if abort:
+            self._connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._connection.close()
 
 
 def reason_of(response: httpx.Response) -> tuple[int, str | None]:

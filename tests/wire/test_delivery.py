@@ -203,10 +203,7 @@ async def test_polls_whose_clients_left_swallow_no_task(caller: Caller) -> None:
         # One answered request later, all of those before it have been read by the server too.
         assert (await caller.client.get("/api/health")).status_code == 200
         for poll in polls:
-            if how == "close":
-                await poll.leave()
-            else:
-                poll.cut()
+            poll.leave(abort=how == "abort")
         for _ in range(10):
             since = time.monotonic()
             run = await caller.start()
@@ -229,10 +226,7 @@ async def test_leaving_while_the_task_arrives_strands_none(caller: Caller, kind:
         else:
             arriving = asyncio.ensure_future(caller.start())
         await asyncio.sleep(generator.random() * 0.008)
-        if how == "close":
-            await poll.leave()
-        else:
-            poll.cut()
+        poll.leave(abort=how == "abort")
         since = time.monotonic()
         answer = await arriving
         if kind == "workflow":

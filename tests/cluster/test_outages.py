@@ -1,0 +1,129 @@
+"""NATS and Postgres go away and come back under load: slower or 503 meanwhile, never wrong (architecture, rule 7)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.client import ClusterClient
+from tests.cluster.events import EventWatch
+from tests.cluster.harness import SHORT_LEASES, Load
+from tests.conftest import MakeCluster
+from tests.support.server import ServerProcess
+from tests.support.services import TestServices
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+NATS_AWAY_SECONDS = 10.0
+
+
+async def test_nats_stopped_for_ten_seconds_under_load(cluster: MakeCluster, own_services: TestServices) -> None:
+    nodes = cluster(2, place=own_services.place(), env=SHORT_LEASES).nodes
+    async with Load(nodes) as load:
+        starting = asyncio.create_task(load.start(280, per_second=20))
+        await asyncio.sleep(2)
+        own_services.nats.kill()
+        gone = time.monotonic()
+        await asyncio.sleep(NATS_AWAY_SECONDS)
+        assert len([step for step in load.progress if step.at > gone + 2 and step.what == "activity completed"]) > 20
+        await asyncio.to_thread(own_services.nats.start)
+        await starting
+        await load.all_closed()
+        assert not load.unanswered
+        assert not load.client.gave_up, load.client.gave_up
+        async with EventWatch(nodes[0].place) as watch:
+            await load.check(watch)
+
+
+async def test_nats_loses_its_data_under_load(cluster: MakeCluster, own_services: TestServices) -> None:
+    nodes = cluster(2, place=own_services.place(), env=SHORT_LEASES).nodes
+    async with Load(nodes) as load:
+        starting = asyncio.create_task(load.start(100, per_second=25))
+        await asyncio.sleep(2)
+        own_services.nats.kill()
+        own_services.nats.wipe()
+        await asyncio.to_thread(own_services.nats.start)
+        await starting
+        await load.all_closed()
+        assert not load.unanswered
+        assert not load.client.gave_up, load.client.gave_up
+        before = set(load.acknowledged)
+        async with EventWatch(nodes[0].place) as watch:
+            await load.start(40)
+            await load.all_closed()
+            lengths = await load.histories()
+            new = {run: lengths[run] for workflow, run in load.acknowledged.items() if workflow not in before}
+            assert len(new) == 40
+            await watch.wait_for(new)
+            watch.check_order(new)
+
+
+async def _restart(services: TestServices) -> None:
+    await asyncio.to_thread(services.postgres.stop)
+    await asyncio.sleep(2)
+    await asyncio.to_thread(services.postgres.start)
+
+
+async def _crash(services: TestServices) -> None:
+    await asyncio.to_thread(services.postgres.kill)
+    await asyncio.sleep(2)
+    await asyncio.to_thread(services.postgres.start)
+
+
+@pytest.mark.parametrize("outage", [_restart, _crash], ids=["restarted", "killed"])
+async def test_postgres_away_under_load(
+    cluster: MakeCluster, own_services: TestServices, outage: Callable[[TestServices], Awaitable[None]]
+) -> None:
+    nodes = cluster(2, place=own_services.place(), env=SHORT_LEASES).nodes
+    async with EventWatch(nodes[0].place) as watch, Load(nodes, activity_seconds=0.1) as load:
+        starting = asyncio.create_task(load.start(200, per_second=25))
+        await asyncio.sleep(2)
+        away = asyncio.ensure_future(outage(own_services))
+        refused = await _refusals(nodes[0], away)
+        await away
+        back = time.monotonic()
+        await starting
+        await load.check(watch)
+        assert refused, "nobody noticed that Postgres was away"
+        assert all(answer == (503, "service_unavailable", b"1") for answer in refused), set(refused)
+        assert load.progress_of(load.acknowledged.values(), back)
+        assert len(load.acknowledged) > 100
+
+
+async def _refusals(node: ServerProcess, away: asyncio.Future[None]) -> list[tuple[int, str, bytes]]:
+    """Status, reason and retry hint of the starts that were refused while Postgres was away."""
+    refused = []
+    async with node.client() as client:
+        while not away.done():
+            body = {"workflow_type": "cluster.other", "task_queue": "nobody", "input": []}
+            answer = await client.post("/api/workflows", json=body)
+            if answer.status_code != 201:
+                refused.append((answer.status_code, answer.json()["reason"], answer.headers.get("Retry-After", "").encode()))
+            await asyncio.sleep(0.1)
+    return refused
+
+
+async def test_a_node_that_starts_while_postgres_is_away_serves_when_it_is_back(
+    own_services: TestServices, tmp_path: Path
+) -> None:
+    place = own_services.place()
+    await asyncio.to_thread(own_services.postgres.stop)
+    server = ServerProcess(place, tmp_path)
+    try:
+        server.start(wait=False)
+        client = ClusterClient([server])
+        async with asyncio.timeout(20):
+            while (await client.get("/api/workflows")).status != 503:
+                await asyncio.sleep(0.1)
+        await asyncio.to_thread(own_services.postgres.start)
+        await server.ready()
+        async with Load([server]) as load:
+            await load.start(5)
+            await load.all_closed()
+            assert not load.unanswered
+    finally:
+        server.stop()
