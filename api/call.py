@@ -62,7 +62,10 @@ class Services:
 
 @dataclass(slots=True)
 class Call:
-    """One request that passed the pipeline. `namespace` is lower-cased; `path` holds percent-decoded parameters."""
+    """One request that passed the pipeline. `namespace` is lower-cased; `path` holds percent-decoded parameters.
+
+    `headers` are as ASGI gives them: names in lower case.
+    """
 
     services: Services
     namespace: str
@@ -72,6 +75,7 @@ class Call:
     body: dict[str, Any]
     receive: Receive
     protocol_version: str = ""
+    headers: dict[bytes, bytes] = field(default_factory=dict)
 
     def query(self) -> dict[str, str]:
         """The query parameters, percent-decoded; the last of a repeated name wins."""

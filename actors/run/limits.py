@@ -31,49 +31,49 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
     size = len(steps)
     if rules.max_batch_commands and size > rules.max_batch_commands:
         return _limit("command_batch_size", size, rules.max_batch_commands)
-    activities, timers, children = len(state.activities), _pending_timers(state), len(state.children)
+    counts = {
+        "pending_activity_count": (len(state.activities), rules.max_pending_activities),
+        "pending_timer_count": (_pending_timers(state), rules.max_pending_timers),
+        "pending_child_count": (len(state.children), rules.max_pending_children),
+    }
     attributes: dict[str, Any] = state.search_attributes
     for step in steps:
-        if isinstance(step, ScheduleActivity):
-            if rules.max_pending_activities and activities >= rules.max_pending_activities:
-                return _limit("pending_activity_count", activities, rules.max_pending_activities)
-            activities += 1
-            bytes_ = size_of(step.arguments)
-        elif isinstance(step, StartTimer):
-            if rules.max_pending_timers and timers >= rules.max_pending_timers:
-                return _limit("pending_timer_count", timers, rules.max_pending_timers)
-            timers += 1
-            bytes_ = 0
-        elif isinstance(step, OpenConditionWait):
-            if step.timeout_seconds:
-                if rules.max_pending_timers and timers >= rules.max_pending_timers:
-                    return _limit("pending_timer_count", timers, rules.max_pending_timers)
-                timers += 1
-            bytes_ = 0
-        elif isinstance(step, StartChild):
-            if rules.max_pending_children and children >= rules.max_pending_children:
-                return _limit("pending_child_count", children, rules.max_pending_children)
-            children += 1
-            bytes_ = size_of(step.arguments)
-        elif isinstance(step, UpsertSearchAttributes):
+        kind = _counted(step)
+        if kind is not None:
+            count, most = counts[kind]
+            if most and count >= most:
+                return _limit(kind, count, most)
+            counts[kind] = count + 1, most
+        if isinstance(step, UpsertSearchAttributes):
             attributes = merge(attributes, step)
-            most = rules.max_search_attribute_bytes
-            if most and (size_ := len(orjson.dumps(attributes))) > most:
-                return _limit("search_attribute_size", size_, most)
-            bytes_ = 0
-        elif isinstance(step, CompleteWorkflow | CompleteUpdate | RecordSideEffect):
-            bytes_ = size_of(step.result)
-        elif isinstance(step, ContinueAsNew):
-            bytes_ = size_of(step.arguments)
-        else:
-            bytes_ = 0
-        if rules.max_payload_bytes and bytes_ > rules.max_payload_bytes:
+            if 0 < rules.max_search_attribute_bytes < (bytes_ := len(orjson.dumps(attributes))):
+                return _limit("search_attribute_size", bytes_, rules.max_search_attribute_bytes)
+        if 0 < rules.max_payload_bytes < (bytes_ := size_of(_payload(step))):
             return _limit("payload_size", bytes_, rules.max_payload_bytes)
     if rules.max_transaction_events and size > rules.max_transaction_events:
         return _limit("history_transaction_size", size, rules.max_transaction_events)
     ends = any(isinstance(step, TERMINAL_STEPS) for step in steps)
     if rules.max_history_events and not ends and state.last_sequence + size > rules.max_history_events:
         return _limit("history_event_count", state.last_sequence + size, rules.max_history_events)
+    return None
+
+
+def _counted(step: Steps) -> str | None:
+    """The count a step adds to."""
+    if isinstance(step, ScheduleActivity):
+        return "pending_activity_count"
+    if isinstance(step, StartChild):
+        return "pending_child_count"
+    if isinstance(step, StartTimer) or (isinstance(step, OpenConditionWait) and step.timeout_seconds):
+        return "pending_timer_count"
+    return None
+
+
+def _payload(step: Steps) -> Payload | None:
+    if isinstance(step, ScheduleActivity | StartChild | ContinueAsNew):
+        return step.arguments
+    if isinstance(step, CompleteWorkflow | CompleteUpdate | RecordSideEffect):
+        return step.result
     return None
 
 
