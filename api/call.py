@@ -46,6 +46,18 @@ class CacheProbe(Protocol):
         ...
 
 
+class Connection(Protocol):
+    """The client's connection, where the HTTP server shows it (scope extension `dw.connection`)."""
+
+    def gone(self) -> bool:
+        """Whether the client has left, even if that is not known from `receive` yet."""
+        ...
+
+    def on_unread(self, call: Callable[[], None]) -> None:
+        """`call` is called when the answer sent next turns out to have reached nobody."""
+        ...
+
+
 @dataclass(slots=True)
 class Services:
     """Everything endpoints talk to. `draining` is set when the node shuts down: polls then answer empty."""
@@ -75,6 +87,7 @@ class Call:
     body: dict[str, Any]
     receive: Receive
     protocol_version: str = ""
+    connection: Connection | None = None
     headers: dict[bytes, bytes] = field(default_factory=dict)
 
     def query(self) -> dict[str, str]:

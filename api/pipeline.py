@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from actors.errors import Unavailable
 from api import envelope
 from api.body import BODY_METHODS, Disconnected, check_media_type, parse_body, read_body
-from api.call import Answer, Call, Principal, Receive, Services
+from api.call import Answer, Call, Connection, Principal, Receive, Services
 from api.compression import THRESHOLD_BYTES, compress, negotiate
 from api.errors import ApiError, method_not_allowed, unavailable
 from api.routing import WORKER, PathEntry, Route, plane_of
@@ -38,7 +38,7 @@ _WORKER_KEY = envelope.WORKER_HEADER.lower().encode()
 class _Exchange:
     """One request and what is known of it so far. `compressible`: the answer may be (not before the body was accepted)."""
 
-    __slots__ = ("compressible", "headers", "method", "path", "plane", "query", "route", "send")
+    __slots__ = ("compressible", "connection", "headers", "method", "path", "plane", "query", "route", "send")
 
     def __init__(self, scope: Scope, plane: str, route: Route | None, send: Send) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -49,6 +49,7 @@ class _Exchange:
         self.route = route
         self.send = send
         self.compressible = False
+        self.connection: Connection | None = scope.get("extensions", {}).get("dw.connection")
 
 
 class Pipeline:
@@ -118,7 +119,18 @@ class Pipeline:
                 namespace=namespace,
                 remediation="Create it with POST /api/namespaces first.",
             )
-        call = Call(self._services, namespace, principal, exchange.path, query, fields, receive, version, headers)
+        call = Call(
+            self._services,
+            namespace,
+            principal,
+            exchange.path,
+            query,
+            fields,
+            receive,
+            version,
+            exchange.connection,
+            headers,
+        )
         return await route.endpoint(call)
 
     def _namespace(self, headers: dict[bytes, bytes], query: bytes) -> str:

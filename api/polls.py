@@ -111,6 +111,12 @@ async def poll(call: Call, request: PollRequest, kind: str) -> Any:
     grant = await outcome(parked, call.receive)
     if grant is None:
         return EMPTY_DRAINING if draining else EMPTY
+    connection = call.connection
+    if connection is not None:
+        if connection.gone():
+            parked.abandon()
+            raise Disconnected
+        connection.on_unread(parked.abandon)
     return grant
 
 

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from node.watched import WatchedHttp
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -31,7 +32,7 @@ class _HeadTooLarge(Exception):
     """Stops the parser; the answer is written by `send_400_response`."""
 
 
-class BoundedHttp(HttpToolsProtocol):
+class BoundedHttp(WatchedHttp):
     """HTTP/1.1 with at most 8 KiB of request target and 16 KiB of headers (configuration-and-security 9.1)."""
 
     _head_open = False

@@ -39,6 +39,8 @@ class Sdk04(Chronological):
 
     def recorded(self, state: RunState, event: Recorded) -> None:
         view = state.view
+        if not state.is_open:
+            return  # nobody is shown what is noted on a closed run
         if event.own:
             _append(view, event.sequence)
             if event.event_type == "UpdateApplied":

@@ -191,7 +191,7 @@ class QueueActor:
         elif isinstance(what, Parked):
             if what.gone:
                 return False
-            what.future.add_done_callback(lambda done: self._same_answer(parked, done))
+            what.future.add_done_callback(lambda done: self._same_answer(parked, what, done))
         else:
             task_id, attempt = what
             command = RereadClaim(task_id, parked.profile.identity, attempt, parked.poll.history_page_size)
@@ -199,16 +199,15 @@ class QueueActor:
             reread.add_done_callback(lambda done: self._reread(parked, key, done))
         return True
 
-    def _same_answer(self, parked: Parked, done: asyncio.Future[Grant | None]) -> None:
+    def _same_answer(self, parked: Parked, first: Parked, done: asyncio.Future[Grant | None]) -> None:
         if done.cancelled():
             self.park(parked, parked.poll.timeout_seconds)
         elif not parked.gone and not parked.future.done():
             error = done.exception()
             if error is not None:
                 parked.future.set_exception(error)
-            else:
-                # Given directly: the lease belongs to the first poll, losing this answer must not hand it back.
-                parked.future.set_result(done.result())
+            elif not parked.share(first):
+                self.park(parked, parked.poll.timeout_seconds)
 
     def _reread(self, parked: Parked, key: object, done: asyncio.Future[RunReply]) -> None:
         if parked.gone or parked.future.done():

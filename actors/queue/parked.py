@@ -20,7 +20,7 @@ class Parked:
     for the answer any more, before or after the grant: a lease already granted is handed back at once.
     """
 
-    __slots__ = ("_hand_back", "_leave", "future", "gone", "guest", "poll", "profile", "served")
+    __slots__ = ("_hand_back", "_leave", "_sharing", "future", "gone", "guest", "poll", "profile", "served")
 
     def __init__(self, poll: Poll, hand_back: Callable[[Poll, Grant], None]) -> None:
         self.poll = poll
@@ -31,6 +31,7 @@ class Parked:
         self.guest = False  # parked here though another node, which cannot be reached, hosts the queue
         self._hand_back = hand_back
         self._leave: Callable[[], None] | None = None
+        self._sharing = [1]  # how many polls wait for, or got, this very lease
 
     def waits_at(self, leave: Callable[[], None] | None) -> None:
         """Where the poll waits now: `leave` takes it out of there."""
@@ -46,6 +47,17 @@ class Parked:
         self.future.set_result(grant)
         return True
 
+    def share(self, first: Parked) -> bool:
+        """Answer with what the same poll got when it was sent first. False: that lease has been handed back already."""
+        grant = first.future.result()
+        if grant is not None:
+            if not first._sharing[0]:
+                return False
+            self._sharing = first._sharing
+            self._sharing[0] += 1
+        self.future.set_result(grant)
+        return True
+
     def abandon(self) -> None:
         """Nobody waits for the answer any more."""
         if self.gone:
@@ -54,7 +66,8 @@ class Parked:
         if self.future.done():
             if not self.future.cancelled() and self.future.exception() is None:
                 grant = self.future.result()
-                if grant is not None:
+                self._sharing[0] -= 1
+                if grant is not None and not self._sharing[0]:
                     self._hand_back(self.poll, grant)
             return
         leave, self._leave = self._leave, None

@@ -215,6 +215,10 @@ def heartbeat(tx: Transition, command: HeartbeatActivity) -> RunReply:
             stopped = state.status in ("cancelled", "terminated")
             return _stop("run_" + state.status if stopped else "activity_cancelled", state, cancel=True)
         return _stop("run_closed", state)
+    if activity.status == "ready" and activity.attempt_id is not None:
+        # Its lease ran out and nobody took the task since: it goes on.
+        tx.withdraw(command.task_id)
+        activity.status = "running"
     if activity.status != "running":
         return _stop("task_not_leased", state)
     now = tx.now

@@ -31,7 +31,7 @@ from actors.run.commands import (
     WakeUp,
     WorkerIdentity,
 )
-from actors.run.decide import decide
+from actors.run.decide import READS_HISTORY, decide
 from actors.run.presentation import Chronological
 from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskCompleted, WorkflowTaskGrant
 from actors.run.rules import DEFAULT_RULES, Rules
@@ -102,15 +102,15 @@ class Run:
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
-    def tell(self, command: RunCommand, *, tail_only: bool = False) -> RunReply:
+    def tell(self, command: RunCommand) -> RunReply:
         """Decide and store one command; `new` holds the events it recorded.
 
-        `tail_only`: without the history at hand, as an actor that was not asked for it would.
+        The second time the history is at hand only if the command says that it reads it, as in an actor just hydrated.
         """
         replies: list[RunReply] = []
         outcomes: list[tuple[Any, ...]] = []
-        for _ in range(2):
-            tx = Transition(decode(self.data), [] if tail_only else list(self.history), self.now, self.rules, self.shown)
+        for history in (self.history, self.history if isinstance(command, READS_HISTORY) else ()):
+            tx = Transition(decode(self.data), list(history), self.now, self.rules, self.shown)
             replies.append(decide(tx, command))
             outcomes.append((encode(tx.state), tx.events, tx.ready, tx.unready, tx.changed))
         assert replies[0] == replies[1] and outcomes[0] == outcomes[1], f"{command} is not decided by state and time alone"

@@ -113,9 +113,9 @@ class Caller:
 
     # -- a client that leaves ------------------------------------------------------------------------------------------
 
-    async def open_poll(self, worker_id: str, kind: str = "workflow") -> LeavingPoll:
+    async def open_poll(self, worker_id: str, kind: str = "workflow", **fields: Any) -> LeavingPoll:
         """A poll on a connection of its own, sent and held; it can be cut off at any moment."""
-        body = json.dumps({"worker_id": worker_id, "task_queue": self.queue}).encode()
+        body = json.dumps({"worker_id": worker_id, "task_queue": self.queue, **fields}).encode()
         head = (
             f"POST /api/worker/{kind}-tasks/poll HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.server.token}\r\n"
             "X-Durable-Workflow-Protocol-Version: 1.0\r\nContent-Type: application/json\r\n"

@@ -172,6 +172,23 @@ async def test_a_poll_repeated_after_its_grant_gets_the_same_lease(caller: Calle
         assert await caller.poll_once(worker, kind, poll_request_id="again") is None
 
 
+async def test_a_repeated_poll_that_leaves_takes_no_lease_with_it(caller: Caller) -> None:
+    worker = await caller.register()
+    for _ in range(5):
+        first = asyncio.create_task(caller.poll_once(worker, poll_request_id="both"))
+        await caller.client.get("/api/health")
+        again = await caller.open_poll(worker, poll_request_id="both")
+        await caller.client.get("/api/health")
+        run = await caller.start()
+        task = await first
+        assert task is not None
+        again.leave(abort=False)
+        await caller.client.get("/api/health")
+        assert await caller.poll_once(await caller.register(build_id="b"), poll_request_id="other") is None
+        assert (await caller.complete(task)).status_code == 200
+        assert await caller.types(run) == ["WorkflowCompleted"]
+
+
 async def test_a_poll_repeated_after_an_empty_answer_stays_empty(caller: Caller) -> None:
     worker = await caller.register()
     assert await caller.poll_once(worker, poll_request_id="empty") is None
