@@ -11,27 +11,29 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from actors.errors import Unavailable
-from actors.queue.parked import Grant
+from actors.queue.parked import TaskGrant
 from actors.rows import run_write
 from actors.run import starting
-from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun
+from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun, WorkerIdentity
 from actors.run.decide import decide, needs_history
+from actors.run.presentation import Chronological
 from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, WorkflowTaskGrant
+from actors.run.rules import Rules
 from actors.run.state import RunState, decode
-from actors.run.transition import Transition
+from actors.run.transition import TaskReady, Transition
 from store.errors import StoreUnavailable
-
-if TYPE_CHECKING:
-    from actors.host import Host
+from store.runs import StoredRun
+from store.writes import RunWrite
 
 _log = logging.getLogger(__name__)
 
 _MAX_RETRIES = 20
 
-_HandedOver = tuple[Callable[[Any], None], Grant]
+Settle = Callable[[Any], None]
+_HandedOver = tuple[Settle, TaskGrant]
 
 
 class Message:
@@ -55,6 +57,42 @@ class InstanceTaken(Exception):
     """The workflow id of a new run exists already."""
 
 
+class Home(Protocol):
+    """What a run actor needs of the one who hosts it."""
+
+    @property
+    def rules(self) -> Rules: ...
+
+    @property
+    def shown(self) -> Chronological: ...
+
+    def commit(self, write: RunWrite) -> asyncio.Future[bool]: ...
+
+    def committed(self, actor: RunActor, tx: Transition) -> None: ...
+
+    def adopt(self, tx: Transition) -> None: ...
+
+    def dispatch(self, namespace: str, task: TaskReady) -> None: ...
+
+    def reserve(self, namespace: str, task: TaskReady) -> tuple[WorkerIdentity, int, Settle] | None: ...
+
+    def take_back(self, grant: TaskGrant) -> None: ...
+
+    def rest(self, actor: RunActor) -> None: ...
+
+    def acked(self, run_id: str) -> int: ...
+
+    def queue_shard(self, namespace: str, queue: str) -> int: ...
+
+    async def load_run(self, run_key: str) -> StoredRun | None: ...
+
+    async def load_history(self, run_id: str, upto: int) -> list[bytes]: ...
+
+    async def letters_there(self, mail_ids: list[str]) -> set[str]: ...
+
+    async def stored_version(self, run_id: str) -> int | None: ...
+
+
 class RunActor:
     """Owner of one run in this process."""
 
@@ -62,7 +100,7 @@ class RunActor:
         "_host", "_task", "busy", "history", "last_used", "mailbox", "published", "retries", "run_key", "state", "version"
     )  # fmt: skip
 
-    def __init__(self, host: Host, run_key: str) -> None:
+    def __init__(self, host: Home, run_key: str) -> None:
         self._host = host
         self.run_key = run_key
         self.mailbox: list[Message] = []

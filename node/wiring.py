@@ -23,9 +23,9 @@ from bus.broadcast import Broadcast
 from bus.connection import Bus
 from bus.dispatch import Dispatch
 from bus.events import EventStream
+from node.assembly import Assembly
 from node.config import Config
 from node.probe import NatsProbe
-from node.server import Assembly
 from node.translate import api_settings, bus_options, engine_rules, query_rules
 from store import settings
 from store.commit import GroupCommit
