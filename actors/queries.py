@@ -17,7 +17,7 @@ class Query(Struct, frozen=True):
     arguments: Payload | None = None
 
 
-class QueryTaskGrant(Struct, frozen=True, tag="query_task"):
+class QueryTaskGrant(Struct, frozen=True, tag_field="is", tag="query_task"):
     """A query leased to a worker (worker-protocol 8.1). Times in microseconds."""
 
     query_task_id: str

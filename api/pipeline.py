@@ -212,7 +212,7 @@ class Pipeline:
 
 
 def _decoded(path: dict[str, str]) -> dict[str, str]:
-    """Percent-decoded path parameters. A NUL character names nothing that could exist; operation names have rules of their own."""
+    """Percent-decoded path parameters. A NUL names nothing that could exist; operation names have rules of their own."""
     for name, value in path.items():
         if "%" in value:
             path = {**path, name: unquote(value)}

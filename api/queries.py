@@ -1,4 +1,7 @@
-"""POST .../query/{query_name}: a worker of the run's queue answers, nothing is recorded (control-plane 5.8, worker-protocol 8.4)."""
+"""POST .../query/{query_name}: a worker of the run's queue answers, nothing is recorded.
+
+Contract: control-plane 5.8, worker-protocol 8.4.
+"""
 
 from __future__ import annotations
 

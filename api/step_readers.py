@@ -139,9 +139,7 @@ def _open_condition_wait(fields: Fields) -> OpenConditionWait:
     fields.storable("condition_key")
     return OpenConditionWait(
         condition_key=key if key is not None and key.strip() else None,
-        condition_definition_fingerprint=fields.text(
-            "condition_definition_fingerprint", longest=None, blank_is_fault=True
-        ),
+        condition_definition_fingerprint=fields.text("condition_definition_fingerprint", longest=None, blank_is_fault=True),
         timeout_seconds=fields.integer("timeout_seconds", low=0, high=LONGEST_SECONDS),
     )
 

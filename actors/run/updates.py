@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import msgspec
 
@@ -211,7 +212,7 @@ class _Closed(msgspec.Struct):
 
 
 class _ClosedEvent(msgspec.Struct):
-    event_type: str
+    recorded_at: datetime
     payload: _Closed
     workflow_command_id: str | None = None
 
@@ -227,14 +228,10 @@ def read(tx: Transition, command: ReadUpdate) -> RunReply:
         return _status(tx, command.update_id, update)
     if not (ours(state, command.update_id, ids.UPDATE) or ids.kind_of(command.update_id) == ids.UPDATE):
         return Refused("update_not_found")
-    mark = command.update_id.encode()
-    for line in reversed(tx.history):
-        if mark not in line or b'"event_type":"UpdateCompleted"' not in line[:80]:
-            continue
-        event = _closed(line)
+    event = _find(tx.history, "UpdateCompleted", command.update_id)
+    if event is not None:
         closed = event.payload
-        if closed.update_id != command.update_id:
-            continue
+        accepted = _find(tx.history, "UpdateAccepted", command.update_id)
         result: Payload | None = None
         if isinstance(closed.result, str):
             result = Payload(closed.payload_codec, closed.result)
@@ -251,11 +248,26 @@ def read(tx: Transition, command: ReadUpdate) -> RunReply:
             workflow_type=state.workflow_type,
             command_id=event.workflow_command_id or "",
             command_sequence=0,
-            accepted_at=0,
+            accepted_at=0 if accepted is None else _micros(accepted.recorded_at),
             step=closed.sequence,
             result=result,
             failure_id=closed.failure_id,
             failure_message=closed.message,
-            closed_at=0,
+            closed_at=_micros(event.recorded_at),
         )
     return Refused("update_not_found")
+
+
+def _find(history: list[bytes], event_type: str, update_id: str) -> _ClosedEvent | None:
+    """The last event of a type about an update; told by its bytes first, so that few events are decoded."""
+    mark, kind = update_id.encode(), f'"event_type":"{event_type}"'.encode()
+    for line in reversed(history):
+        if mark in line and kind in line[:80]:
+            event = _closed(line)
+            if event.payload.update_id == update_id:
+                return event
+    return None
+
+
+def _micros(at: datetime) -> int:
+    return round(at.timestamp() * 1_000_000)
