@@ -57,7 +57,7 @@ class Client:
         answer = checked(await pool.request(wire.history(flight.workflow_id, flight.run_id)), 200, "history")
         events = answer["events"]
         while (token := answer["next_page_token"]) is not None:
-            if not self._program.reads_all_pages:
+            if not self._program.long_history:
                 raise WrongAnswerError("history: a page token without need")
             answer = checked(await pool.request(wire.history(flight.workflow_id, flight.run_id, token)), 200, "history")
             events += answer["events"]

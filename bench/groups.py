@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.board import Board, Flight, WrongAnswerError
-from bench.payloads import decode, encode
+from bench.payloads import decode, decode_stored, encode
 from bench.programs import Program
 
 START = ["StartAccepted", "WorkflowStarted"]
@@ -22,8 +22,7 @@ class Group:
     def __init__(self, commands: list[dict[str, Any]]) -> None:
         self.commands = commands
         self.shown: list[str] = []  # ids of the events in the newest snapshot
-        self.resolved = 0
-        self.repeated = 0
+        self.sent = 0
         self.members_seen: set[int] = set()
 
 
@@ -37,8 +36,8 @@ class GroupProgram(Program):
     one_at_a_time = False
     steps: tuple[str, ...]
     """The events of each step in history, in their order; the last one carries the result."""
-    opening: int
-    """How many of them the command itself records."""
+    tasks_created: int
+    """How many task ids the answer to the list names per member."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -77,8 +76,7 @@ class GroupProgram(Program):
         results = [event["payload"] for event in events if event["event_type"] == self.steps[-1]]
         if [decode(payload["result"]) for payload in results] != list(range(len(results))):
             raise WrongAnswerError("the view does not show the results in the order of the steps")
-        group.resolved = len(results)
-        if group.resolved < self.size:
+        if len(results) < self.size:
             return group.commands
         return [{"type": "complete_workflow", "result": {"codec": "avro", "blob": encode(list(range(self.size)))}}]
 
@@ -100,11 +98,9 @@ class GroupProgram(Program):
         if commands is not group.commands or task["workflow_id"] != flight.workflow_id:
             return
         created = len(answer["created_task_ids"])
-        if flight.state.repeated:
-            board.count("repetitions")
-        if (created > 1) if group.repeated else (created < self.size):
-            raise WrongAnswerError(f"{created} tasks were created by the list sent for the {group.repeated + 1}. time")
-        group.repeated += 1
+        if (created > 1) if group.sent else (created < self.size * self.tasks_created):
+            raise WrongAnswerError(f"the list created {created} tasks after having been sent {group.sent} times before")
+        group.sent += 1
 
     def verify(self, flight: Flight, events: Sequence[dict[str, Any]]) -> None:
         """Every step has each of its events once, in their order, with the right result, between the run's start and end."""
@@ -123,6 +119,5 @@ class GroupProgram(Program):
             raise WrongAnswerError(f"wrong history: {len(by_step)} steps, not each of them {self.steps}")
         if list(by_step) != sorted(by_step):
             raise WrongAnswerError("wrong history: the steps were not opened in their order")
-        output = events[-1]["payload"]["output"]
-        if decode(output["blob"] if isinstance(output, dict) else output) != list(range(self.size)):
+        if decode_stored(events[-1]["payload"]["output"]) != list(range(self.size)):
             raise WrongAnswerError("the result is not the list of the members' results")

@@ -25,7 +25,7 @@ class ChildProgram(GroupProgram):
     workflow_type = "bench.parent"
     child_type = "bench.child"
     steps = ("ChildWorkflowScheduled", "ChildRunStarted", "ChildRunCompleted")
-    opening = 2
+    tasks_created = 0  # the children are created right after the answer
 
     @property
     def workflow_types(self) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ IN_FLIGHT = 4
 ACTIVITIES_PER_SECOND = 1500.0
 NODE_CPU_MS = 0.5
 
-# SDK 0.4.84 on the machine this is developed on: 14 ms for the replay of 504 events, 19 ms for 1,502; 8 ms to make 500 commands.
+# SDK 0.4.84 on a machine of the kind this is developed on: 14 ms for the replay of 504 events, 19 ms to 30 ms for 1,300 to
+# 1,502; 8 ms to make 500 commands.
 REPLAY_SECONDS_PER_EVENT = 16e-6
 REPLAY_SECONDS_PER_COMMAND = 16e-6
 
@@ -32,7 +33,7 @@ class FanoutProgram(GroupProgram):
     workflow_type = "bench.fanout"
     activity_type = "bench.item"
     steps = ("ActivityScheduled", "ActivityStarted", "ActivityCompleted")
-    opening = 1
+    tasks_created = 1
 
     def __init__(self, size: int, replay: float) -> None:
         """`replay`: the worker's replay time as a multiple of the SDK's."""

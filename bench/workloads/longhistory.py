@@ -13,7 +13,7 @@ from bench.board import Board, Flight, WrongAnswerError
 from bench.fleet import checked
 from bench.groups import START
 from bench.http import Pool
-from bench.payloads import decode, encode
+from bench.payloads import decode, decode_stored, encode
 from bench.programs import Program
 from bench.rows import Result, Row, at_most, per_unit_rows, plain, times_rows
 from bench.stage import Stage
@@ -31,6 +31,7 @@ class LongProgram(Program):
     """A workflow that records side effects until its history has `length` events, then waits for signals."""
 
     workflow_type = "bench.long"
+    long_history = True
 
     def __init__(self, length: int, *, reads_all_pages: bool) -> None:
         self._length = length
@@ -88,7 +89,7 @@ class LongProgram(Program):
         effects = [decode(event["payload"]["result"]) for event in events if event["event_type"] == "SideEffectRecorded"]
         if effects != [[sequence] for sequence in range(3, self._length)] or numbers(events) != list(range(flight.state)):
             raise WrongAnswerError(f"wrong history: {len(effects)} side effects, signals {numbers(events)}")
-        if events[-1]["event_type"] != "WorkflowCompleted" or decode(events[-1]["payload"]["output"]) != flight.state:
+        if events[-1]["event_type"] != "WorkflowCompleted" or decode_stored(events[-1]["payload"]["output"]) != flight.state:
             raise WrongAnswerError("wrong history: not completed with the number of signals")
 
 

@@ -1,7 +1,8 @@
-"""Signals: a fixed rate of signals to a hundred runs, each parked on a condition wait that it opens again until it has its quota.
+"""Signals: a fixed rate of signals to a hundred runs, each parked on a condition wait that is opened again until the run has
+received its quota.
 
-A worker of the measured generation is shown one new signal per workflow task, so that each signal costs a signal request, a poll
-and a completion. Signals to one run leave one after the other, so their order is known.
+A worker of the measured generation is shown one new signal per workflow task, so each signal costs a signal request, a poll and
+a completion. Signals to one run leave one after the other, so their order is known.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from bench.board import Board, Flight, WrongAnswerError
 from bench.fleet import checked
 from bench.groups import START
 from bench.http import HttpError, Pool
-from bench.payloads import decode, encode
+from bench.payloads import decode_stored, encode
 from bench.programs import Program
-from bench.rows import Result, Row, at_least, at_most, per_unit_rows, plain, rate, times_rows
+from bench.rows import Result, Row, at_least, per_unit_rows, plain, rate, times_rows
 from bench.stage import Stage
 
 RUNS = 100
@@ -25,7 +26,6 @@ QUOTA = 50
 SIGNAL = "tick"
 SIGNALS_PER_SECOND = 1000.0
 TICK_SECONDS = 0.005
-SHOWN_P99_MS = 250.0
 WAIT = {
     "type": "open_condition_wait",
     "condition_key": "all-ticks",
@@ -97,14 +97,13 @@ class SignalsProgram(Program):
             raise WrongAnswerError(f"wrong history: it begins {kinds[:2]} and ends {kinds[-2:]}")
         if numbers(events) != list(range(quota)) or kinds.count("ConditionWaitOpened") != quota or len(events) != 2 * quota + 4:
             raise WrongAnswerError(f"wrong history: signals {numbers(events)}, {len(events)} events")
-        output = events[-1]["payload"]["output"]
-        if decode(output["blob"] if isinstance(output, dict) else output) != quota:
+        if decode_stored(events[-1]["payload"]["output"]) != quota:
             raise WrongAnswerError("the result is not the number of signals")
 
 
 def numbers(events: Sequence[dict[str, Any]]) -> list[int]:
     """What the received signals say, in the order of the events."""
-    return [decode(event["payload"]["arguments"])[0] for event in events if event["event_type"] == "SignalReceived"]
+    return [decode_stored(event["payload"]["arguments"])[0] for event in events if event["event_type"] == "SignalReceived"]
 
 
 class Sender:

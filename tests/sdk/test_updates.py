@@ -85,6 +85,7 @@ class ShortLived(Counter):
         if fail:
             raise RuntimeError("the end")
         return "the end"
+        yield  # a workflow is a generator
 
 
 WORKFLOWS = [WaitingCounter, BusyCounter, RenewedCounter, ShortLived]
