@@ -15,22 +15,40 @@ from typing import Protocol
 import msgspec
 
 from actors import messages
+from actors.control import Control, Eligible
 from actors.errors import Unavailable
 from actors.host import Host
-from actors.messages import Answer, AskPoll, AskRun, AskStart, Failed, Granted, Moved, TaskOffer
+from actors.mail import Mailman
+from actors.messages import (
+    Answer,
+    AskFinishQuery,
+    AskPoll,
+    AskQuery,
+    AskRun,
+    AskStart,
+    Failed,
+    Granted,
+    Moved,
+    Posted,
+    QueryAnswered,
+    TaskOffer,
+)
+from actors.queries import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.queue.actor import QueueActor
 from actors.queue.matching import QueuedTask
 from actors.queue.parked import Grant, Parked
-from actors.queue.poll import Poll
+from actors.queue.poll import QUERY, Poll
+from actors.queue.queries import QueryBroker, QueryRules
 from actors.run import ids
-from actors.run.commands import NoteDuplicateStart, ReleaseClaim, RunCommand, StartRun
+from actors.run.commands import Commanded, NoteDuplicateStart, ReleaseClaim, RunCommand, StartRun, UpdateRun
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply
-from actors.run.transition import TaskReady
+from actors.run.transition import Letter, TaskReady
 from actors.run_actor import InstanceTaken
 from bus.ask import Ask
 from bus.dispatch import Dispatch
 from bus.errors import OutcomeUnknown, Unreachable
 from store import instances
+from store.errors import StoreError
 from store.pool import Database
 
 _log = logging.getLogger(__name__)
@@ -57,28 +75,34 @@ class Engine:
         self.node_id = node_id
         self.draining = False
         self.attached = False
-        self._db = db
+        self.db = db
         self._owners = owners
-        self._ask = ask
+        self.ask = ask
         self._dispatch = dispatch
-        self._shards = 0
+        self.shards = 0
         self._background: set[asyncio.Task[None]] = set()
         self.host: Host
+        self.queries: QueryBroker
+        self.mail: Mailman
+        self._control = Control(self)
 
-    def attach(self, host: Host, shards: int) -> None:
+    def attach(self, host: Host, shards: int, query_rules: QueryRules) -> None:
         """The actors of this node and how many shards there are; from here on requests and other nodes are answered."""
         self.host = host
-        self._shards = shards
+        self.queries = QueryBroker(query_rules, self.tell_run)
+        self.mail = Mailman(self.db, host)
+        self.shards = shards
         self.attached = True
-        self._ask.serve(self._serve)
-        self._ask.on_undelivered(self._undelivered)
+        self.ask.serve(self._serve)
+        self.ask.on_undelivered(self._undelivered)
+        self.ask.on_tell(self._told)
         self._dispatch.on_dispatch(self._offered)
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
     def new_run_id(self, namespace: str, workflow_id: str) -> str:
         """A fresh run id in the shard of this workflow id."""
-        run_key = ids.new_run_key(ids.shard_of(namespace, workflow_id, self._shards))
+        run_key = ids.new_run_key(ids.shard_of(namespace, workflow_id, self.shards))
         return ids.mint(time.time_ns() // 1_000_000, run_key, ids.RUN)
 
     async def start_workflow(self, command: StartRun) -> RunReply:
@@ -90,10 +114,10 @@ class Engine:
         if not command.run_id:
             run_id = self.new_run_id(command.namespace, command.workflow_id)
             command = msgspec.structs.replace(command, run_id=run_id)
-        owner = self._elsewhere(ids.shard_in(command.run_id[10:25]))
+        owner = self.elsewhere(ids.shard_in(command.run_id[10:25]))
         if owner is not None:
             try:
-                answer = await self._ask.ask(owner, messages.encode(AskStart(command)), _ASK_SECONDS)
+                answer = await self.ask.ask(owner, messages.encode(AskStart(command)), _ASK_SECONDS)
                 return _reply(answer)
             except Unreachable:
                 pass
@@ -106,7 +130,7 @@ class Engine:
             try:
                 return await self.host.start_run(command)
             except InstanceTaken:
-                instance = await instances.get(self._db, command.workflow_id)
+                instance = await instances.get(self.db, command.workflow_id)
             if instance is None:
                 continue
             if instance.namespace != command.namespace:
@@ -123,19 +147,19 @@ class Engine:
         """
         self._check_attached()
         run_key = ids.run_key_of(task_id)
-        if run_key is None or ids.shard_in(run_key) >= self._shards:
+        if run_key is None or ids.shard_in(run_key) >= self.shards:
             return Refused("task_not_found")
         return await self.tell_run(task_id, command, namespace)
 
     def tell_run(self, any_id: str, command: RunCommand, namespace: str | None = None) -> asyncio.Future[RunReply]:
         """Have the run that minted `any_id` decide a command, here or on the node that hosts it."""
         run_key = any_id[10:25]
-        owner = self._elsewhere(ids.shard_in(run_key))
+        owner = self.elsewhere(ids.shard_in(run_key))
         if owner is None:
             return self.host.tell_run(run_key, command, namespace)
         payload = messages.encode(AskRun(run_key, command, namespace))
         try:
-            asked = self._ask.start_ask(owner, payload, _ASK_SECONDS)
+            asked = self.ask.start_ask(owner, payload, _ASK_SECONDS)
         except Unreachable:
             return self.host.tell_run(run_key, command, namespace)
         future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
@@ -169,18 +193,72 @@ class Engine:
         """Whether this node hosts the run's shard."""
         return self._owners.owns(ids.shard_in(run_key))
 
-    def _elsewhere(self, shard: int) -> str | None:
+    def elsewhere(self, shard: int) -> str | None:
         """The other live node that hosts the shard, None when it is this one or nobody."""
         if self._owners.owns(shard):
             return None
         owner = self._owners.owner(shard)
         return None if owner == self.node_id else owner
 
+    async def ask_node(self, node_id: str, question: messages.Question, timeout_seconds: float) -> RunReply | None:
+        """Put a question to another node; None when it certainly did not get it. Raises `Unavailable` otherwise."""
+        try:
+            return _reply(await self.ask.ask(node_id, messages.encode(question), timeout_seconds))
+        except Unreachable:
+            return None
+        except OutcomeUnknown as error:
+            raise Unavailable(str(error)) from error
+
+    # -- commands and questions to a workflow id -----------------------------------------------------------------------
+
+    async def command(self, namespace: str, workflow_id: str, command: Commanded, run_id: str | None = None) -> RunReply:
+        """Signal, cancel, terminate, repair or archive (`Control.command`)."""
+        self._check_attached()
+        return await self._control.command(namespace, workflow_id, command, run_id)
+
+    async def update(
+        self,
+        namespace: str,
+        workflow_id: str,
+        command: UpdateRun,
+        run_id: str | None = None,
+        wait_seconds: float | None = None,
+    ) -> RunReply:
+        """Accept an update and perhaps wait for its end (`Control.update`)."""
+        self._check_attached()
+        return await self._control.update(namespace, workflow_id, command, run_id, wait_seconds)
+
+    async def query(
+        self, namespace: str, workflow_id: str, query: Query, run_id: str | None, eligible: Eligible
+    ) -> QueryAnswer | Refused:
+        """Have a worker answer a question about a run (`Control.query`)."""
+        self._check_attached()
+        return await self._control.query(namespace, workflow_id, query, run_id, eligible)
+
+    async def finish_query(self, namespace: str, outcome: QueryOutcome) -> RunReply:
+        """A worker's answer to a query task (`Control.finish_query`)."""
+        self._check_attached()
+        return await self._control.finish_query(namespace, outcome)
+
+    # -- letters between runs ------------------------------------------------------------------------------------------
+
+    def post(self, letters: list[Letter]) -> None:
+        """Announce committed letters to the nodes hosting their receivers; the rows are there if that is lost."""
+        here: list[Letter] = []
+        for letter in letters:
+            owner = self.elsewhere(ids.shard_in(letter.run_id[10:25]))
+            if owner is None or not self.ask.tell(owner, messages.encode(Posted([letter]))):
+                here.append(letter)
+        self.mail.deliver(here)
+
+    def _told(self, payload: bytes) -> None:
+        self.mail.deliver(messages.decode_posted(payload).letters)
+
     # -- ready tasks ---------------------------------------------------------------------------------------------------
 
     def dispatch(self, namespace: str, task: TaskReady) -> None:
         """Bring a committed ready task to the node hosting its queue; losing it is harmless, the row is there."""
-        owner = self._elsewhere(self.host.queue_shard(namespace, task.queue))
+        owner = self.elsewhere(self.host.queue_shard(namespace, task.queue))
         if owner is None:
             queued = QueuedTask(task.task_id, task.type_name, task.compatibility, task.priority, task.available_at)
             self.host.offer(namespace, task.queue, task.kind, queued)
@@ -226,8 +304,8 @@ class Engine:
             return
         poll = parked.poll
         remaining = deadline - asyncio.get_running_loop().time()
-        if self._elsewhere(self.host.queue_shard(poll.namespace, poll.queue)) is None:
-            self.host.queue((poll.namespace, poll.queue, poll.kind)).park(parked, remaining)
+        if self.elsewhere(self.host.queue_shard(poll.namespace, poll.queue)) is None:
+            self._park_here(parked, remaining)
             return
         task = asyncio.get_running_loop().create_task(self._poll_elsewhere(parked, deadline))
         self._background.add(task)
@@ -237,6 +315,13 @@ class Engine:
             task.cancel()
 
         parked.waits_at(leave)
+
+    def _park_here(self, parked: Parked, seconds: float) -> None:
+        poll = parked.poll
+        if poll.kind == QUERY:
+            self.queries.park(parked, seconds)
+        else:
+            self.host.queue((poll.namespace, poll.queue, poll.kind)).park(parked, seconds)
 
     async def _poll_elsewhere(self, parked: Parked, deadline: float) -> None:
         try:
@@ -254,7 +339,7 @@ class Engine:
         shard = self.host.queue_shard(poll.namespace, poll.queue)
         while True:
             remaining = deadline - loop.time()
-            owner = self._elsewhere(shard)
+            owner = self.elsewhere(shard)
             if owner is None:
                 parked.waits_at(None)
                 self._place(parked, deadline)
@@ -264,7 +349,7 @@ class Engine:
                 return
             try:
                 question = messages.encode(AskPoll(poll, max(remaining, 0.0)))
-                answer = await self._ask.ask(owner, question, max(remaining, 0.0) + _POLL_MARGIN_SECONDS)
+                answer = await self.ask.ask(owner, question, max(remaining, 0.0) + _POLL_MARGIN_SECONDS)
             except Unreachable:
                 grant = await self._poll_as_guest(poll, min(max(remaining, 0.0), _GUEST_POLL_SECONDS))
                 if grant is not None or remaining <= _GUEST_POLL_SECONDS:
@@ -288,6 +373,9 @@ class Engine:
 
     async def _poll_as_guest(self, poll: Poll, seconds: float) -> Grant | None:
         """Wait a while in a queue of our own for a queue whose owner cannot be reached: the ready rows are the truth."""
+        if poll.kind == QUERY:
+            await asyncio.sleep(seconds)  # queries are not stored anywhere
+            return None
         guest = Parked(msgspec.structs.replace(poll, poll_request_id=None), self._hand_back)
         guest.guest = True
         queue = self.host.queue((poll.namespace, poll.queue, poll.kind))
@@ -304,6 +392,9 @@ class Engine:
 
     def take_back(self, grant: Grant) -> None:
         """A grant reached nobody, if there is one at all: its lease ends now, not when it runs out."""
+        if isinstance(grant, QueryTaskGrant):
+            self.queries.take_back(grant)  # hosted elsewhere, it ends with its caller's patience
+            return
         attempt = grant.attempt_number if isinstance(grant, ActivityTaskGrant) else grant.workflow_task_attempt
         self._release_claim(ReleaseClaim(grant.task_id, grant.lease_owner, attempt), 1)
 
@@ -320,15 +411,28 @@ class Engine:
         question = messages.decode_question(payload)
         if isinstance(question, AskRun):
             return _respond(self.host.tell_run(question.run_key, question.command, question.namespace))
+        if isinstance(question, AskPoll):
+            return self._serve_poll(question)
+        if isinstance(question, AskQuery):
+            return self._serve_query(question)
+        if isinstance(question, AskFinishQuery):
+            reply = self.queries.finish(question.namespace, question.outcome)
+            return _respond(_resolved(reply))
         if isinstance(question, AskStart):
-            return self._serve_start(question.command)
-        return self._serve_poll(question)
+            return self._serve_reply(self._start_here(question.command))
+        return self._serve_reply(self._control.here(question))
 
-    async def _serve_start(self, command: StartRun) -> bytes:
+    async def _serve_reply(self, reply: Awaitable[RunReply]) -> bytes:
         try:
-            return messages.encode(Answer(await self._start_here(command)))
-        except Unavailable as error:
+            return messages.encode(Answer(await reply))
+        except (Unavailable, StoreError) as error:
             return messages.encode(Failed(str(error)))
+
+    async def _serve_query(self, question: AskQuery) -> bytes:
+        answer = await self._control.query_here(question)
+        if isinstance(answer, Refused):
+            return messages.encode(QueryAnswered(None, answer.reason))
+        return messages.encode(QueryAnswered(answer))
 
     def _serve_poll(self, question: AskPoll) -> asyncio.Future[bytes]:
         loop = asyncio.get_running_loop()
@@ -352,7 +456,7 @@ class Engine:
 
         parked.future.add_done_callback(answered)
         response.add_done_callback(lambda done: parked.abandon() if done.cancelled() else None)
-        self.host.queue((poll.namespace, poll.queue, poll.kind)).park(parked, question.seconds)
+        self._park_here(parked, question.seconds)
         return response
 
     def _undelivered(self, answer: bytes) -> None:
@@ -375,12 +479,14 @@ class Engine:
         # Last, so that the shards are not ours any more when the polls look for their next place.
         for queue in self.host.queues_of(shards):
             self._hand_off(queue)
+        self.queries.hand_off(lambda queue: self.host.queue_shard(*queue) in shards, self._place_later)
 
     def settle_queues(self) -> None:
         """Send polls on that wait here for a queue another live node hosts: they came while nobody hosted it."""
         for queue in self.host.all_queues():
-            if self._elsewhere(self.host.queue_shard(*queue.name[:2])) is not None and not queue.has_guests:
+            if self.elsewhere(self.host.queue_shard(*queue.name[:2])) is not None and not queue.has_guests:
                 self._hand_off(queue)
+        self.queries.hand_off(lambda queue: self.elsewhere(self.host.queue_shard(*queue)) is not None, self._place_later)
 
     def _hand_off(self, queue: QueueActor) -> None:
         self.host.drop_queue(queue.name)
@@ -403,6 +509,7 @@ class Engine:
             return
         for queue in self.host.all_queues():
             self._hand_off(queue)
+        self.queries.hand_off(lambda _: True, self._place_later)
         for task in list(self._background):
             task.cancel()
 
@@ -412,6 +519,12 @@ def _reply(answer: bytes) -> RunReply:
     if isinstance(response, Answer):
         return response.reply
     raise Unavailable(response.message if isinstance(response, Failed) else "not hosted there any more")
+
+
+def _resolved(reply: RunReply) -> asyncio.Future[RunReply]:
+    future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
+    future.set_result(reply)
+    return future
 
 
 def _respond(reply: asyncio.Future[RunReply]) -> asyncio.Future[bytes]:

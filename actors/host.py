@@ -22,10 +22,10 @@ from actors.run.commands import RunCommand, StartRun, WakeUp, WorkerIdentity
 from actors.run.presentation import Chronological
 from actors.run.replies import RunReply
 from actors.run.rules import Rules
-from actors.run.transition import TaskReady, Transition
+from actors.run.transition import Letter, TaskReady, Transition
 from actors.run_actor import Message, RunActor
 from actors.wakeups import WakeUps
-from store import history, runs, tasks
+from store import history, mailbox, runs, tasks
 from store.commit import GroupCommit
 from store.errors import StoreUnavailable
 from store.pool import Database
@@ -41,6 +41,8 @@ class Surroundings(Protocol):
     def tell_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]: ...
 
     def dispatch(self, namespace: str, task: TaskReady) -> None: ...
+
+    def post(self, letters: list[Letter]) -> None: ...
 
     def take_back(self, grant: Grant) -> None: ...
 
@@ -72,13 +74,19 @@ class Host:
         self._weight = 0
         self._queues: dict[QueueName, QueueActor] = {}
         self._queue_shards: dict[tuple[str, str], int] = {}
+        self._current: dict[str, str] = {}  # workflow id -> run id of the open runs in memory
+        self._watchers: dict[str, list[asyncio.Future[None]]] = {}
         self.wakeups = WakeUps(self._wake)
         self.transitions = 0
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 
-    def tell_run(self, run_key: str, command: RunCommand, namespace: str | None = None) -> asyncio.Future[RunReply]:
+    def tell_run(
+        self, run_key: str, command: RunCommand, namespace: str | None = None, mail_id: str | None = None
+    ) -> asyncio.Future[RunReply]:
         """Have a run decide a command here; `namespace` must be the run's own, None skips that check.
+
+        `mail_id`: the letter it came in.
 
         The future raises `Unavailable` when the outcome is unknown, `InstanceTaken` for a start whose workflow id exists.
         """
@@ -88,8 +96,19 @@ class Host:
             actor = self._runs[run_key] = RunActor(self, run_key)
         else:
             self._runs.move_to_end(run_key)
-        actor.tell(Message(command, namespace, future))
+        actor.tell(Message(command, namespace, future, mail_id))
         return future
+
+    def adopt(self, tx: Transition) -> None:
+        """A run created together with its predecessor's end: it lives here from now on."""
+        run_key = tx.state.run_key
+        actor = RunActor(self, run_key)
+        actor.adopt(tx)
+        self._runs[run_key] = actor
+        self.committed(actor, tx)
+        for task in tx.ready.values():
+            self.dispatch(tx.state.namespace, task)
+        self.rest(actor)
 
     def start_run(self, command: StartRun) -> asyncio.Future[RunReply]:
         """Create a run; its id was made for its shard."""
@@ -102,6 +121,12 @@ class Host:
         now = time.time_ns() // 1000
         if self._around.owns(ids.shard_in(actor.run_key)):
             self.wakeups.set(actor.run_key, tx.wake_at(), now)
+        if state.is_open:
+            self._current[state.workflow_id] = state.run_id
+        for update_id in tx.closed_updates:
+            self._wake_watchers(update_id)
+        if tx.letters:
+            self._around.post(tx.letters)
         if tx.events:
             self._publisher.publish(state, tx.events, max(actor.published, self._publisher.known(state.run_id)))
 
@@ -126,7 +151,9 @@ class Host:
                 self._evict(run_key)
 
     def _evict(self, run_key: str) -> None:
-        self._runs.pop(run_key, None)
+        actor = self._runs.pop(run_key, None)
+        if actor is not None and actor.state is not None and self._current.get(actor.state.workflow_id) == actor.state.run_id:
+            del self._current[actor.state.workflow_id]
         self._weight -= self._weights.pop(run_key, 0)
 
     def _wake(self, run_key: str) -> None:
@@ -165,6 +192,29 @@ class Host:
             if not actor.busy and self._runs.get(actor.run_key) is actor:
                 self._evict(actor.run_key)
 
+    def current_run(self, workflow_id: str) -> str | None:
+        """The open run of a workflow id, if it is in memory here."""
+        return self._current.get(workflow_id)
+
+    def watch_update(self, update_id: str) -> asyncio.Future[None]:
+        """A future that ends when an update closes in a run hosted here. Cancel it when nobody waits any more."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        watchers = self._watchers.setdefault(update_id, [])
+        watchers.append(future)
+
+        def gone(_: asyncio.Future[None]) -> None:
+            watchers.remove(future)
+            if not watchers and self._watchers.get(update_id) is watchers:
+                del self._watchers[update_id]
+
+        future.add_done_callback(gone)
+        return future
+
+    def _wake_watchers(self, update_id: str) -> None:
+        for future in list(self._watchers.get(update_id, ())):
+            if not future.done():
+                future.set_result(None)
+
     # -- what run actors need of the store -------------------------------------------------------------------------------
 
     def commit(self, write: RunWrite) -> asyncio.Future[bool]:
@@ -182,6 +232,10 @@ class Host:
     async def load_history(self, run_id: str, upto: int) -> list[bytes]:
         """All events of a run, up to a sequence."""
         return await history.load(self._db, run_id, upto=upto)
+
+    async def letters_there(self, mail_ids: list[str]) -> set[str]:
+        """Which of these letters nobody has applied yet."""
+        return await mailbox.existing(self._db, mail_ids)
 
     async def stored_version(self, run_id: str) -> int | None:
         """The version of the stored run."""

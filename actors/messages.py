@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from actors.queries import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.queue.poll import Poll
-from actors.run.commands import RunCommand, StartRun
+from actors.run.commands import Commanded, RunCommand, StartRun, UpdateRun
 from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
+from actors.run.transition import Letter
 
 
 class AskRun(Struct, tag="run", frozen=True):
@@ -31,6 +33,56 @@ class AskPoll(Struct, tag="poll", frozen=True):
     seconds: float
 
 
+class AskCommand(Struct, tag="command", frozen=True):
+    """Have the current run of a workflow id decide a command of the control plane."""
+
+    namespace: str
+    workflow_id: str
+    command: Commanded
+    run_id: str | None = None
+
+
+class AskUpdate(Struct, tag="update", frozen=True):
+    """The same for an update, with the time to wait for its end in seconds."""
+
+    namespace: str
+    workflow_id: str
+    command: UpdateRun
+    run_id: str | None = None
+    wait_seconds: float | None = None
+
+
+class AskQuery(Struct, tag="query", frozen=True):
+    """Put a query to the workers of a queue hosted by the receiver."""
+
+    namespace: str
+    queue: str
+    run_id: str
+    workflow_type: str
+    compatibility: str | None
+    query: Query
+
+
+class AskFinishQuery(Struct, tag="finish_query", frozen=True):
+    """A worker's answer to a query task of the receiver."""
+
+    namespace: str
+    outcome: QueryOutcome
+
+
+class QueryAnswered(Struct, tag="query_answered", frozen=True):
+    """The end of a query: an answer, or the reason why there is none."""
+
+    answer: QueryAnswer | None
+    reason: str | None = None
+
+
+class Posted(Struct, frozen=True):
+    """Letters for runs of the receiver; each is a row of the mailbox, too."""
+
+    letters: list[Letter]
+
+
 class Answer(Struct, tag="answer", frozen=True):
     """The reply of a run."""
 
@@ -41,7 +93,7 @@ class Granted(Struct, tag="granted", frozen=True):
     """The end of a parked poll; with its poll, so that a grant that reaches nobody can be handed back."""
 
     poll: Poll
-    grant: WorkflowTaskGrant | ActivityTaskGrant | None
+    grant: WorkflowTaskGrant | ActivityTaskGrant | QueryTaskGrant | None
 
 
 class Moved(Struct, tag="moved", frozen=True):
@@ -67,16 +119,17 @@ class TaskOffer(Struct, frozen=True, array_like=True):
     available_at: int
 
 
-Question = AskRun | AskStart | AskPoll
-Response = Answer | Granted | Moved | Failed
+Question = AskRun | AskStart | AskPoll | AskCommand | AskUpdate | AskQuery | AskFinishQuery
+Response = Answer | Granted | Moved | Failed | QueryAnswered
 
 _encoder = msgspec.msgpack.Encoder()
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)
 _responses: msgspec.msgpack.Decoder[Response] = msgspec.msgpack.Decoder(Response)
 _offers = msgspec.msgpack.Decoder(TaskOffer)
+_posts = msgspec.msgpack.Decoder(Posted)
 
 
-def encode(message: Question | Response | TaskOffer) -> bytes:
+def encode(message: Question | Response | TaskOffer | Posted) -> bytes:
     """The wire form of any message."""
     return _encoder.encode(message)
 
@@ -94,3 +147,8 @@ def decode_response(data: bytes) -> Response:
 def decode_offer(data: bytes) -> TaskOffer:
     """A dispatched task from its wire form."""
     return _offers.decode(data)
+
+
+def decode_posted(data: bytes) -> Posted:
+    """Announced letters from their wire form."""
+    return _posts.decode(data)

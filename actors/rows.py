@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import msgspec
 import orjson
 
 from actors.run import ids
 from actors.run.state import RunState, encode
-from actors.run.transition import TaskReady, Transition
-from store.writes import ReadyTask, RunIdentity, RunRow, RunWrite
+from actors.run.transition import Letter, TaskReady, Transition
+from store.writes import Mail, ReadyTask, RunIdentity, RunRow, RunWrite, UpdateRequest
 
 QueueShard = Callable[[str, str], int]
 
 
-def run_write(tx: Transition, version: int, published: int, creating: bool, queue_shard: QueueShard) -> RunWrite:
-    """Everything `tx` changes, to be committed against `version` (0 with `creating`)."""
+def run_write(
+    tx: Transition,
+    version: int,
+    published: int,
+    creating: bool,
+    queue_shard: QueueShard,
+    received: Sequence[str] = (),
+) -> RunWrite:
+    """Everything `tx` changes, to be committed against `version` (0 with `creating`).
+
+    `received`: the letters it applies.
+    """
     state = tx.state
+    successor = None
+    if tx.successor is not None:
+        successor = run_write(tx.successor, 0, 0, True, queue_shard)
+        successor.new_instance = False
     return RunWrite(
         run_id=state.run_id,
         expected_version=version,
@@ -29,6 +44,7 @@ def run_write(tx: Transition, version: int, published: int, creating: bool, queu
             last_sequence=state.last_sequence,
             published_sequence=published,
             state=encode(state),
+            search_attributes=orjson.dumps(state.search_attributes) if tx.attributes_changed else None,
         ),
         identity=_identity(state) if creating else None,
         new_instance=creating,
@@ -36,6 +52,25 @@ def run_write(tx: Transition, version: int, published: int, creating: bool, queu
         history=b"\n".join(tx.events),
         ready=[_ready(task, state.namespace, queue_shard) for task in tx.ready.values()],
         unready=tx.unready,
+        sent=[mail_row(letter) for letter in tx.letters],
+        received=list(received),
+        requests=[UpdateRequest(state.workflow_id, request_id, update_id) for request_id, update_id in tx.requests],
+        successor=successor,
+    )
+
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+def mail_row(letter: Letter) -> Mail:
+    """The mailbox row of a letter."""
+    return Mail(
+        mail_id=letter.mail_id,
+        shard=ids.shard_in(letter.run_id[10:25]),
+        namespace=letter.namespace,
+        workflow_id=letter.workflow_id,
+        run_id=letter.run_id,
+        body=_encoder.encode(letter.command),
     )
 
 

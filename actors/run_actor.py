@@ -11,42 +11,86 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from actors.errors import Unavailable
-from actors.queue.parked import Grant
+from actors.queue.parked import TaskGrant
 from actors.rows import run_write
 from actors.run import starting
-from actors.run.commands import ClaimTask, RunCommand, StartRun
-from actors.run.decide import READS_HISTORY, decide
-from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
+from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun, WorkerIdentity
+from actors.run.decide import decide, needs_history
+from actors.run.presentation import Chronological
+from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, WorkflowTaskGrant
+from actors.run.rules import Rules
 from actors.run.state import RunState, decode
-from actors.run.transition import Transition
+from actors.run.transition import TaskReady, Transition
 from store.errors import StoreUnavailable
-
-if TYPE_CHECKING:
-    from actors.host import Host
+from store.runs import StoredRun
+from store.writes import RunWrite
 
 _log = logging.getLogger(__name__)
 
 _MAX_RETRIES = 20
 
-_HandedOver = tuple[Callable[[Any], None], Grant]
+Settle = Callable[[Any], None]
+_HandedOver = tuple[Settle, TaskGrant]
 
 
 class Message:
-    """A command in a mailbox, and who waits for the answer. `namespace` None: asked by the system itself."""
+    """A command in a mailbox, and who waits for the answer.
 
-    __slots__ = ("command", "future", "namespace")
+    `namespace` None: asked by the system itself. `mail_id`: the letter it came in, deleted by the commit that applies it.
+    """
 
-    def __init__(self, command: RunCommand, namespace: str | None, future: asyncio.Future[RunReply]) -> None:
+    __slots__ = ("command", "future", "mail_id", "namespace")
+
+    def __init__(
+        self, command: RunCommand, namespace: str | None, future: asyncio.Future[RunReply], mail_id: str | None = None
+    ) -> None:
         self.command = command
         self.namespace = namespace
         self.future = future
+        self.mail_id = mail_id
 
 
 class InstanceTaken(Exception):
     """The workflow id of a new run exists already."""
+
+
+class Home(Protocol):
+    """What a run actor needs of the one who hosts it."""
+
+    @property
+    def rules(self) -> Rules: ...
+
+    @property
+    def shown(self) -> Chronological: ...
+
+    def commit(self, write: RunWrite) -> asyncio.Future[bool]: ...
+
+    def committed(self, actor: RunActor, tx: Transition) -> None: ...
+
+    def adopt(self, tx: Transition) -> None: ...
+
+    def dispatch(self, namespace: str, task: TaskReady) -> None: ...
+
+    def reserve(self, namespace: str, task: TaskReady) -> tuple[WorkerIdentity, int, Settle] | None: ...
+
+    def take_back(self, grant: TaskGrant) -> None: ...
+
+    def rest(self, actor: RunActor) -> None: ...
+
+    def acked(self, run_id: str) -> int: ...
+
+    def queue_shard(self, namespace: str, queue: str) -> int: ...
+
+    async def load_run(self, run_key: str) -> StoredRun | None: ...
+
+    async def load_history(self, run_id: str, upto: int) -> list[bytes]: ...
+
+    async def letters_there(self, mail_ids: list[str]) -> set[str]: ...
+
+    async def stored_version(self, run_id: str) -> int | None: ...
 
 
 class RunActor:
@@ -56,7 +100,7 @@ class RunActor:
         "_host", "_task", "busy", "history", "last_used", "mailbox", "published", "retries", "run_key", "state", "version"
     )  # fmt: skip
 
-    def __init__(self, host: Host, run_key: str) -> None:
+    def __init__(self, host: Home, run_key: str) -> None:
         self._host = host
         self.run_key = run_key
         self.mailbox: list[Message] = []
@@ -95,16 +139,19 @@ class RunActor:
             return
         self.mailbox = []
         self.busy = True
-        if not isinstance(batch[0].command, StartRun) and (
-            self.state is None or (self.history is None and any(isinstance(m.command, READS_HISTORY) for m in batch))
-        ):
+        begins = isinstance(batch[0].command, StartRun | StartChildRun) and self.state is None
+        if not begins and (self.state is None or (self.history is None and self._needs_history(self.state, batch))):
             self._task = asyncio.get_running_loop().create_task(self._load(batch))
             self._task.add_done_callback(lambda done: self._loaded(batch, done))
             return
         self._decide(batch, certain=False)
 
+    @staticmethod
+    def _needs_history(state: RunState, batch: list[Message]) -> bool:
+        # A child that may be tried again needs its input when it closes.
+        return state.origin is not None or any(needs_history(message.command) for message in batch)
+
     async def _load(self, batch: list[Message]) -> None:
-        need_history = any(isinstance(message.command, READS_HISTORY) for message in batch)
         stored = await self._host.load_run(self.run_key)
         if stored is None:
             self.forget()
@@ -113,7 +160,7 @@ class RunActor:
         self.published = max(stored.row.published_sequence, self.published)
         self.state = state = decode(stored.row.state)
         self.history = None
-        if need_history:
+        if self._needs_history(state, batch):
             lines = await self._host.load_history(state.run_id, state.last_sequence)
             if len(lines) != state.last_sequence:
                 raise RuntimeError(f"history of run {state.run_id}: {len(lines)} events, its state says {state.last_sequence}")
@@ -137,9 +184,7 @@ class RunActor:
             now = time.time_ns() // 1000
             host = self._host
             if self.state is None:
-                start = batch[0].command
-                assert isinstance(start, StartRun)
-                tx = starting.create(start, now, host.rules, host.shown)
+                tx = self._create(batch[0].command, now)
                 creating = True
             else:
                 tx = Transition(self.state, [] if self.history is None else self.history, now, host.rules, host.shown)
@@ -153,7 +198,8 @@ class RunActor:
                     reply = decide(tx, message.command)
                 refused = refused or isinstance(reply, Refused)
                 replies.append(reply)
-            if not tx.changed:
+            received = [message.mail_id for message in batch if message.mail_id is not None]
+            if not tx.changed and not received:
                 if refused and not certain:
                     # A stale cache must not refuse what the store would grant: look before saying no.
                     self._task = asyncio.get_running_loop().create_task(self._check(batch, replies))
@@ -163,14 +209,21 @@ class RunActor:
                 return
             if creating or self.history is not None:
                 self._hand_over(tx, handed)
-            write = run_write(tx, self.version, max(self.published, host.acked(tx.state.run_id)), creating, host.queue_shard)
-            future = host.commit(write)
+            published = max(self.published, host.acked(tx.state.run_id))
+            future = host.commit(run_write(tx, self.version, published, creating, host.queue_shard, received))
         except Exception as error:
             for settle, _ in handed:
                 settle(None)
             self._failed(batch, error)
             return
         future.add_done_callback(lambda done: self._committed(batch, tx, replies, handed, done))
+
+    def _create(self, command: RunCommand, now: int) -> Transition:
+        host = self._host
+        if isinstance(command, StartChildRun):
+            return starting.create_child(command, now, host.rules, host.shown)
+        assert isinstance(command, StartRun)
+        return starting.create(command, now, host.rules, host.shown)
 
     async def _check(self, batch: list[Message], replies: list[RunReply]) -> None:
         state = self.state
@@ -239,6 +292,8 @@ class RunActor:
                 settle(grant)
             for task in tx.ready.values():
                 host.dispatch(tx.state.namespace, task)
+            if tx.successor is not None:
+                host.adopt(tx.successor)
         except Exception:  # the sweeps make up for effects that fail; an actor that stays busy would be lost
             _log.exception("run %s: the effects of a commit failed", self.run_key)
         self._step()
@@ -257,8 +312,33 @@ class RunActor:
             self.retries = 0
             self._failed(batch, Unavailable("the run is changed from elsewhere all the time"))
             return
+        if any(message.mail_id is not None for message in batch):
+            self._task = asyncio.get_running_loop().create_task(self._sort_mail(batch))
+            return
         self.mailbox[:0] = batch
         self._step()
+
+    async def _sort_mail(self, batch: list[Message]) -> None:
+        """A letter that somebody applied already is a conflict for ever: leave it out."""
+        try:
+            there = await self._host.letters_there([message.mail_id for message in batch if message.mail_id is not None])
+        except Exception as error:
+            self._failed(batch, error)
+            return
+        left: list[Message] = []
+        for message in batch:
+            if message.mail_id is not None and message.mail_id not in there:
+                _answer(message, Done())
+            else:
+                left.append(message)
+        self.mailbox[:0] = left
+        self._step()
+
+    def adopt(self, tx: Transition) -> None:
+        """Take over a run that another transition created and committed."""
+        self.state = tx.state
+        self.history = tx.history
+        self.version = 1
 
     def _failed(self, batch: list[Message], error: BaseException) -> None:
         """Nothing is known about the outcome: forget the state, tell everybody who waits."""

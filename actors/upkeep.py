@@ -65,6 +65,7 @@ class Upkeep:
         for queue in self._host.queues_of(shards):
             queue.reload()
         await self._wake_due(shards)
+        await self._engine.mail.scan(shards)
         await self._publisher.sweep(shards, time.time_ns() // 1000)
 
     async def _tick(self) -> None:
@@ -72,6 +73,7 @@ class Upkeep:
         held = self._held()
         if held:
             await self._wake_due(held)
+            await self._engine.mail.scan(held)
         await self._publisher.flush()
         now = asyncio.get_running_loop().time()
         if not self._bus_up() or now - self._last_sweep >= _SWEEP_SECONDS:

@@ -74,7 +74,10 @@ class Services:
 
 @dataclass(slots=True)
 class Call:
-    """One request that passed the pipeline. `namespace` is lower-cased; `path` holds percent-decoded parameters."""
+    """One request that passed the pipeline. `namespace` is lower-cased; `path` holds percent-decoded parameters.
+
+    `headers` are as ASGI gives them: names in lower case.
+    """
 
     services: Services
     namespace: str
@@ -85,6 +88,7 @@ class Call:
     receive: Receive
     protocol_version: str = ""
     connection: Connection | None = None
+    headers: dict[bytes, bytes] = field(default_factory=dict)
 
     def query(self) -> dict[str, str]:
         """The query parameters, percent-decoded; the last of a repeated name wins."""

@@ -8,29 +8,30 @@ from __future__ import annotations
 from typing import Any
 
 from api.settings import Settings
+from api.step_readers import READERS
 
-SUPPORTED_COMMANDS = ("complete_workflow", "fail_workflow", "schedule_activity", "start_timer")
+SUPPORTED_COMMANDS = tuple(READERS)
 
 _ENCODINGS = ["gzip", "deflate"]
 
 CAPABILITIES: dict[str, bool] = {
     "workflow_tasks": True,
     "activity_tasks": True,
-    "signals": False,
-    "queries": False,
-    "updates": False,
+    "signals": True,
+    "queries": True,
+    "updates": True,
     "schedules": False,
     "schedule_jitter": False,
     "schedule_max_runs": False,
     "search_attributes": False,
     "history_export": False,
-    "continue_as_new": False,
-    "child_workflows": False,
+    "continue_as_new": True,
+    "child_workflows": True,
     "activity_timeouts": True,
     "activity_retry_policy": True,
-    "child_workflow_retry_policy": False,
-    "child_workflow_timeouts": False,
-    "parent_close_policy": False,
+    "child_workflow_retry_policy": True,
+    "child_workflow_timeouts": True,
+    "parent_close_policy": True,
     "non_retryable_failures": True,
     "history_retention": False,
     "payload_codec_envelope": True,
@@ -59,12 +60,12 @@ def server_capabilities(settings: Settings) -> dict[str, Any]:
         "workflow_task_poll_request_idempotency": True,
         "history_page_size_default": settings.history_page_size_default,
         "history_page_size_max": settings.history_page_size_max,
-        "query_tasks": False,
+        "query_tasks": True,
         "activity_retry_policy": True,
         "activity_timeouts": True,
-        "child_workflow_retry_policy": False,
-        "child_workflow_timeouts": False,
-        "parent_close_policy": False,
+        "child_workflow_retry_policy": True,
+        "child_workflow_timeouts": True,
+        "parent_close_policy": True,
         "non_retryable_failures": True,
         "response_compression": response_compression(settings),
         "history_compression": {"supported_encodings": list(_ENCODINGS), "compression_threshold": 50},

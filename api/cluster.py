@@ -9,10 +9,10 @@ from typing import Any
 from api import envelope
 from api.call import Answer, Call, Services
 from api.capabilities import capabilities, server_capabilities
+from api.fleet import worker_fleet
 from api.manifests import manifest
 from api.settings import Settings
-from api.times import now_micros, now_seconds_z, ts
-from api.workers import is_stale
+from api.times import now_seconds_z
 from store import migrate, namespaces, workers
 from store.errors import StoreError
 
@@ -256,7 +256,7 @@ class ClusterInfo:
         if cached is None:
             cached = self._prefixes[id(settings)] = (settings, envelope.spliceable(_static_info(settings)))
         live: dict[str, Any] = {
-            "worker_fleet": await _worker_fleet(call),
+            "worker_fleet": worker_fleet(call.namespace, await workers.listing(call.services.db, call.namespace), settings),
             "task_repair": {"policy": asdict(settings.repair_policy), "candidates": _candidates(settings)},
         }
         principal = call.principal
@@ -267,35 +267,6 @@ class ClusterInfo:
 
 
 cluster_info = ClusterInfo()
-
-
-async def _worker_fleet(call: Call) -> dict[str, Any]:
-    """The live workers of the namespace (control-plane 3.3 `worker_fleet`)."""
-    settings = call.services.settings
-    now = now_micros()
-    stale_after = settings.worker_stale_after_seconds * 1_000_000
-    live = [
-        worker
-        for worker in await workers.listing(call.services.db, call.namespace)
-        if not is_stale(worker, now, settings.worker_stale_after_seconds)
-    ]
-    return {
-        "namespace": call.namespace,
-        "active_workers": len(live),
-        "active_worker_scopes": len({(worker.task_queue, worker.build_id) for worker in live}),
-        "queues": sorted({worker.task_queue for worker in live}),
-        "build_ids": sorted({worker.build_id for worker in live if worker.build_id}),
-        "workers": [
-            {
-                "worker_id": worker.worker_id,
-                "queues": [worker.task_queue],
-                "build_ids": [worker.build_id] if worker.build_id else [],
-                "recorded_at": ts(worker.last_heartbeat_at),
-                "expires_at": ts(worker.last_heartbeat_at + stale_after),
-            }
-            for worker in live
-        ],
-    }
 
 
 def _candidates(settings: Settings) -> dict[str, Any]:

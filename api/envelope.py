@@ -90,6 +90,9 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "archive": _operation(["workflow_id"], ["outcome"]),
 }
 
+# The path parameters that name a signal, a query or an update.
+NAME_FIELDS = frozenset(name for columns in OPERATIONS.values() if (name := columns["operation_name_field"]) is not None)
+
 _CONTRACTS = {
     name: msgspec.Raw(
         msgspec.json.encode(

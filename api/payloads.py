@@ -199,6 +199,50 @@ def normalise_input(fields: Fields, name: str = "input") -> Payload:
     return EMPTY_LIST
 
 
+def normalise_message(fields: Fields, name: str = "input") -> Payload | None:
+    """The arguments of a signal or an update (control-plane 5.2): None for none, a map of other keys stays a map.
+
+    A blob must hold a list or a map; the values of a map are the positional arguments.
+    """
+    value = fields.data.get(name)
+    if value is None or value in ({}, []):
+        return None
+    if is_envelope(value):
+        payload = check_envelope(fields, name, value, (AVRO,))
+        return None if payload is None or payload.blob is None else _positional(fields, name, payload.blob)
+    if isinstance(value, dict | list):
+        return Payload(AVRO, encode(value))
+    fields.fault(name, f"The {label(name)} field must be a list or an object.")
+    return None
+
+
+def _positional(fields: Fields, name: str, blob: str) -> Payload | None:
+    if _is_value_collection(blob):
+        return Payload(AVRO, blob)
+    try:
+        value = decode(blob, AVRO)
+    except Undecodable:
+        value = None
+    if isinstance(value, list):
+        return Payload(AVRO, blob)
+    if isinstance(value, dict):
+        return Payload(AVRO, encode(list(value.values())))
+    fields.fault(f"{name}.blob", f"The {label(name)}.blob field must hold a list or a map.")
+    return None
+
+
+def _is_value_collection(blob: str) -> bool:
+    """Whether a blob is a complete Value frame of a list or a map, which newer clients send (worker-protocol 11.2)."""
+    try:
+        data = base64.b64decode(blob, validate=True)
+        if not data.startswith(_VALUE_FRAME):
+            return False
+        start = len(_VALUE_FRAME)
+        return _varint(data, start)[0] in (6, 7) and _value_end(data, start, 0) == len(data)
+    except (binascii.Error, ValueError, IndexError):
+        return False
+
+
 def normalise_value(fields: Fields, name: str, codec: str) -> Payload | None:
     """A result (worker-protocol 9.2): None when null or absent; plain JSON is encoded in `codec`."""
     value = fields.data.get(name)

@@ -119,7 +119,18 @@ class Pipeline:
                 namespace=namespace,
                 remediation="Create it with POST /api/namespaces first.",
             )
-        call = Call(self._services, namespace, principal, exchange.path, query, fields, receive, version, exchange.connection)
+        call = Call(
+            self._services,
+            namespace,
+            principal,
+            exchange.path,
+            query,
+            fields,
+            receive,
+            version,
+            exchange.connection,
+            headers,
+        )
         return await route.endpoint(call)
 
     def _namespace(self, headers: dict[bytes, bytes], query: bytes) -> str:
@@ -201,11 +212,11 @@ class Pipeline:
 
 
 def _decoded(path: dict[str, str]) -> dict[str, str]:
-    """Percent-decoded path parameters. A NUL character names nothing that could exist."""
+    """Percent-decoded path parameters. A NUL names nothing that could exist; operation names have rules of their own."""
     for name, value in path.items():
         if "%" in value:
             path = {**path, name: unquote(value)}
-            if "\x00" in path[name]:
+            if "\x00" in path[name] and name not in envelope.NAME_FIELDS:
                 raise ApiError(404, "not_found", "Nothing has this path.")
     return path
 

@@ -1,4 +1,4 @@
-"""What both polls share: the checks every poll makes, parking, and a client that leaves (worker-protocol 3.6, 4.2)."""
+"""What all polls share: the checks every poll makes, parking, and a client that leaves (worker-protocol 3.6, 4.2)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from actors.queue.poll import WORKFLOW, Poll
+from actors.queue.poll import ACTIVITY, Poll
 from api.body import Disconnected
 from api.call import Call, Receive
 from api.errors import worker_error
@@ -46,6 +46,21 @@ def read_poll(call: Call) -> PollRequest:
         poll_request_id=fields.text("poll_request_id"),
         history_page_size=page_size(fields, settings.history_page_size_default, settings.history_page_size_max),
         accept_history_encoding=fields.text("accept_history_encoding", longest=64) or "",
+    )
+    fields.check()
+    return request
+
+
+def read_query_poll(call: Call) -> PollRequest:
+    """The fields of a query poll, which has no build check and no pages (worker-protocol 8.1); raises ValidationFailed."""
+    fields = Fields(call.body)
+    request = PollRequest(
+        worker_id=fields.required_text("worker_id"),
+        task_queue=fields.required_text("task_queue"),
+        build_id=None,
+        poll_request_id=fields.text("poll_request_id"),
+        history_page_size=call.services.settings.history_page_size_default,
+        accept_history_encoding="",
     )
     fields.check()
     return request
@@ -92,7 +107,7 @@ async def poll(call: Call, request: PollRequest, kind: str) -> Any:
     services.workers.contact(call.namespace, request.worker_id)
     if services.draining:
         return EMPTY
-    profile = registration.workflow_profile if kind == WORKFLOW else registration.activity_profile
+    profile = registration.activity_profile if kind == ACTIVITY else registration.workflow_profile
     draining = registration.worker.status == "draining"
     if draining:
         # Held like any other poll, but no task ever suits it.

@@ -23,6 +23,7 @@ from store.workers import Contact, Worker
 TOPIC = "workers"
 
 _REMEMBER_SECONDS = 10.0
+_REMEMBER_QUEUE_SECONDS = 1.0
 _FLUSH_SECONDS = 3.0
 _MAX_REMEMBERED = 100_000
 _PYTHON_04 = "durable-workflow-python/0."
@@ -75,6 +76,8 @@ class WorkerRegistry:
         self._db = db
         self._broadcaster = broadcaster
         self._known: dict[tuple[str, str], tuple[Registration, float]] = {}
+        self._queues: dict[tuple[str, str], tuple[list[Registration], float]] = {}
+        self._changes = 0
         self._contacts: dict[tuple[str, str], int] = {}
         self._task: asyncio.Task[None] | None = None
         if broadcaster is not None:
@@ -116,6 +119,26 @@ class WorkerRegistry:
         self._known[(namespace, worker_id)] = (registration, time.monotonic() + _REMEMBER_SECONDS)
         return registration
 
+    async def of_queue(self, namespace: str, task_queue: str, *, newest: bool = False) -> list[Registration]:
+        """The registrations of a task queue with the contacts noted on this node; stored ones may be a second old.
+
+        `newest`: as stored now.
+        """
+        key = (namespace, task_queue)
+        entry = None if newest else self._queues.get(key)
+        if entry is None or entry[1] <= time.monotonic():
+            changes = self._changes
+            listed = [_registration(worker) for worker in await workers.listing(self._db, namespace, task_queue)]
+            entry = (listed, time.monotonic() + _REMEMBER_QUEUE_SECONDS)
+            if changes == self._changes:
+                self._queues[key] = entry
+            if len(self._queues) >= _MAX_REMEMBERED:
+                self._queues.clear()
+        for registration in entry[0]:
+            worker = registration.worker
+            worker.last_heartbeat_at = max(worker.last_heartbeat_at, self.last_contact(namespace, worker.worker_id))
+        return entry[0]
+
     def contact(self, namespace: str, worker_id: str) -> None:
         """Notes that the worker was in contact just now."""
         self._contacts[(namespace, worker_id)] = now_micros()
@@ -126,7 +149,7 @@ class WorkerRegistry:
 
     def changed(self, namespace: str, worker_id: str) -> None:
         """Forgets a registration that was just written or deleted, here and on the other nodes."""
-        self._known.pop((namespace, worker_id), None)
+        self._forget(namespace, worker_id)
         self._contacts.pop((namespace, worker_id), None)
         if self._broadcaster is not None:
             self._broadcaster.broadcast(TOPIC, msgspec.json.encode([namespace, worker_id]))
@@ -134,7 +157,12 @@ class WorkerRegistry:
     def _changed_elsewhere(self, _sender: str, payload: bytes) -> None:
         with contextlib.suppress(msgspec.MsgspecError):
             namespace, worker_id = msgspec.json.decode(payload, type=tuple[str, str])
-            self._known.pop((namespace, worker_id), None)
+            self._forget(namespace, worker_id)
+
+    def _forget(self, namespace: str, worker_id: str) -> None:
+        self._known.pop((namespace, worker_id), None)
+        self._queues.clear()
+        self._changes += 1
 
     async def flush(self) -> None:
         """Writes the noted contact times in one statement."""

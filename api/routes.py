@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from api import activity_tasks, cluster, namespaces, starting, workers, workflow_tasks, workflows
+from api import (
+    activity_tasks,
+    cluster,
+    commands,
+    debug,
+    namespaces,
+    queries,
+    query_tasks,
+    starting,
+    updates,
+    workers,
+    workflow_tasks,
+    workflows,
+)
 from api.routing import ALL, WORKER, A, O, Route, W
 
 _SYSTEM = [
@@ -18,7 +31,8 @@ _NAMESPACES = [
     Route("PUT", "/namespaces/{namespace}", namespaces.update, A, namespaced=False),
 ]
 
-_RUN = "/workflows/{workflow_id}/runs/{run_id}"
+_WORKFLOW = "/workflows/{workflow_id}"
+_RUN = f"{_WORKFLOW}/runs/{{run_id}}"
 
 _WORKFLOWS = [
     Route("GET", "/workflows", workflows.index, O, operation="list"),
@@ -27,6 +41,23 @@ _WORKFLOWS = [
     Route("GET", "/workflows/{workflow_id}/runs", workflows.list_runs, O, operation="list_runs"),
     Route("GET", _RUN, workflows.describe_run, O, operation="describe_run"),
     Route("GET", f"{_RUN}/history", workflows.history, O, operation="history"),
+    Route("GET", f"{_WORKFLOW}/debug", debug.debug, O, operation="debug_workflow"),
+    Route("GET", f"{_RUN}/debug", debug.debug_run, O, operation="debug_workflow"),
+    Route("POST", f"{_WORKFLOW}/repair", commands.repair, O, operation="repair"),
+    Route("POST", f"{_WORKFLOW}/archive", commands.archive, O, operation="archive"),
+]
+
+# Commands and questions that may name the run, too (control-plane 5.12).
+_TARGETED = [
+    Route("POST", f"{target}/{path}", endpoint, O, operation=operation)
+    for target in (_WORKFLOW, _RUN)
+    for path, endpoint, operation in (
+        ("signal/{signal_name}", commands.signal, "signal"),
+        ("query/{query_name}", queries.query, "query"),
+        ("update/{update_name}", updates.update, "update"),
+        ("cancel", commands.cancel, "cancel"),
+        ("terminate", commands.terminate, "terminate"),
+    )
 ]
 
 _WORKERS = [
@@ -37,6 +68,7 @@ _WORKERS = [
 
 _WORKFLOW_TASK = "/worker/workflow-tasks/{task_id}"
 _ACTIVITY_TASK = "/worker/activity-tasks/{task_id}"
+_QUERY_TASK = "/worker/query-tasks/{query_task_id}"
 
 _WORKER_PLANE = [
     Route("POST", "/worker/register", workers.register, W, plane=WORKER),
@@ -50,6 +82,9 @@ _WORKER_PLANE = [
     Route("POST", f"{_ACTIVITY_TASK}/complete", activity_tasks.complete, W, plane=WORKER),
     Route("POST", f"{_ACTIVITY_TASK}/fail", activity_tasks.fail, W, plane=WORKER),
     Route("POST", f"{_ACTIVITY_TASK}/heartbeat", activity_tasks.heartbeat, W, plane=WORKER),
+    Route("POST", "/worker/query-tasks/poll", query_tasks.poll_task, W, plane=WORKER),
+    Route("POST", f"{_QUERY_TASK}/complete", query_tasks.complete, W, plane=WORKER),
+    Route("POST", f"{_QUERY_TASK}/fail", query_tasks.fail, W, plane=WORKER),
 ]
 
-ROUTES: list[Route] = [*_SYSTEM, *_NAMESPACES, *_WORKFLOWS, *_WORKERS, *_WORKER_PLANE]
+ROUTES: list[Route] = [*_SYSTEM, *_NAMESPACES, *_WORKFLOWS, *_TARGETED, *_WORKERS, *_WORKER_PLANE]

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from actors.run.state import RunState
+from actors.run.waiting import waiting
 from api.payloads import decoded_or_none
 from api.times import now_micros, ts, ts0, ts0_or_none, ts_or_none
 from store.runs import RunItem, StoredRun
@@ -74,25 +75,6 @@ def envelope_of(event: bytes | None, key: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def waiting_for(state: RunState) -> tuple[str | None, str | None]:
-    """`wait_kind` and `wait_reason` of an open run: the first row that applies (engine-semantics 1.4)."""
-    if not state.is_open:
-        return None, None
-    unfinished = [activity for activity in state.activities.values() if activity.status in ("ready", "running")]
-    if unfinished:
-        oldest = min(unfinished, key=lambda activity: (activity.created_at, activity.step))
-        return "activity", f"Waiting for activity {oldest.activity_type}"
-    if state.timers:
-        return "timer", "Waiting for timer"
-    task = state.open_task
-    if task is None:
-        return None, None
-    if task.status == "ready":
-        return "workflow-task", "Workflow task ready"
-    expired = task.lease_expires_at <= now_micros()
-    return "workflow-task", "Workflow task lease expired" if expired else "Workflow task leased to worker"
-
-
 def description(
     run: StoredRun, state: RunState, *, is_current: bool, run_count: int, started: bytes | None, closed: bytes | None
 ) -> dict[str, Any]:
@@ -102,7 +84,7 @@ def description(
     active = is_current and not terminal
     input_envelope = envelope_of(started, "arguments")
     output_envelope = envelope_of(closed, "output")
-    wait_kind, wait_reason = waiting_for(state)
+    wait = waiting(state, now_micros())
     return {
         "workflow_id": identity.workflow_id,
         "run_id": run.run_id,
@@ -130,8 +112,8 @@ def description(
         "started_at": ts(identity.started_at),
         "closed_at": ts_or_none(row.closed_at),
         "last_progress_at": ts0(row.last_progress_at),
-        "wait_kind": wait_kind,
-        "wait_reason": wait_reason,
+        "wait_kind": wait.kind,
+        "wait_reason": wait.reason,
         "memo": msgspec.Raw(identity.memo),
         "search_attributes": msgspec.Raw(identity.search_attributes),
         "actions": {
@@ -141,7 +123,7 @@ def description(
             "can_cancel": active,
             "can_terminate": active,
             "can_repair": active,
-            "can_archive": terminal,
+            "can_archive": terminal and not state.archived,
         },
         "engine_source": "v2",
         "import_source": None,

@@ -79,6 +79,7 @@ class Settings:
     worker_protocol_version: str = "1.1"
     poll_timeout_seconds: int = 30
     worker_stale_after_seconds: int = 60
+    update_wait_seconds: int = 10  # how long an update with `wait_for: completed` is waited for
     history_page_size_default: int = 500
     history_page_size_max: int = 1000
     history_retention_days: int = 30

@@ -12,8 +12,7 @@ from api.errors import ApiError, ValidationFailed
 from api.ids import new_ulid
 from api.payloads import compact, normalise_input
 from api.settings import Settings
-from api.steps import LONGEST_SECONDS
-from api.validation import Fields
+from api.validation import LONGEST_SECONDS, Fields
 
 _WORKFLOW_ID = re.compile(r"[a-zA-Z0-9._:-]+\Z")
 _MEMO_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")

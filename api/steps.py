@@ -1,35 +1,27 @@
 """Commands of a workflow-task completion, as sent, made into the typed steps of the core (worker-protocol 5).
 
 Two kinds of faults: those of `scope_errors` are answered before anything is looked up, those of `read_steps` only to the worker
-that holds the task's lease (worker-protocol 2.3). All keys start with `commands.N.`.
+that holds the task's lease (worker-protocol 2.3). All keys start with `commands.N.`. Each type is read in `api.step_readers`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from typing import Any
 
-from actors.run.commands import CompleteWorkflow, FailWorkflow, Payload, RetryPolicy, ScheduleActivity, StartTimer, Steps
-from api.capabilities import SUPPORTED_COMMANDS
-from api.payloads import AVRO, normalise_arguments, normalise_value
+from actors.run.commands import Steps
+from api.step_readers import ACTIVITY_TIMEOUTS, READERS
 from api.validation import Fields, as_integer
 
 Errors = dict[str, list[str]]
-
-# A century: far above any sense, and safely inside what times can hold.
-LONGEST_SECONDS = 3_155_760_000
 
 _ACTIVITY = ("schedule_activity",)
 _CALLS = ("schedule_activity", "start_child_workflow")
 _CHILD = ("start_child_workflow",)
 _FAILS = ("fail_workflow", "fail_update")
 
-_TIMEOUTS = ("start_to_close_timeout", "schedule_to_start_timeout", "schedule_to_close_timeout", "heartbeat_timeout")
-
 _SCOPES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("retry_policy", _CALLS),
-    *((name, _ACTIVITY) for name in _TIMEOUTS),
+    *((name, _ACTIVITY) for name in ACTIVITY_TIMEOUTS),
     ("execution_timeout_seconds", _CHILD),
     ("run_timeout_seconds", _CHILD),
     ("non_retryable", _FAILS),
@@ -45,8 +37,6 @@ _ORDER = (
     ("schedule_to_start_timeout", "schedule_to_close_timeout"),
     ("run_timeout_seconds", "execution_timeout_seconds"),
 )
-
-_FAIRNESS_KEY = re.compile(r"[A-Za-z0-9._:-]{1,64}\Z")
 
 
 def scope_errors(commands: Any, errors: Errors) -> list[dict[str, Any]]:
@@ -89,86 +79,9 @@ def read_steps(commands: list[dict[str, Any]], errors: Errors) -> list[Steps]:
     for index, command in enumerate(commands):
         fields = Fields(command, f"commands.{index}.", errors)
         kind = command["type"].strip()
-        reader = _READERS.get(kind) if kind in SUPPORTED_COMMANDS else None
+        reader = READERS.get(kind)
         if reader is None:
             fields.fault("type", f"Workflow task command type [{kind}] is not supported by the server yet.")
         else:
             steps.append(reader(fields))
     return steps
-
-
-def _schedule_activity(fields: Fields) -> ScheduleActivity:
-    sent = fields.data
-    timeouts = {name: fields.integer(name, low=1, high=LONGEST_SECONDS) for name in _TIMEOUTS}
-    key = sent.get("fairness_key")
-    return ScheduleActivity(
-        activity_type=fields.required_text("activity_type"),
-        arguments=_arguments(fields),
-        queue=fields.text("queue" if sent.get("queue") is not None else "task_queue", blank_is_fault=True),
-        connection=fields.text("connection", blank_is_fault=True),
-        retry_policy=_retry_policy(fields),
-        priority=_or_none(sent.get("priority"), 0, 9),
-        fairness_key=key.strip().lower() if isinstance(key, str) and _FAIRNESS_KEY.match(key.strip()) else None,
-        fairness_weight=_or_none(sent.get("fairness_weight"), 1, 1000),
-        **timeouts,
-    )
-
-
-def _or_none(value: Any, low: int, high: int) -> int | None:
-    """An integer in range; everything else falls back to the run's value (worker-protocol 5.3)."""
-    number = as_integer(value)
-    return number if number is not None and low <= number <= high else None
-
-
-def _arguments(fields: Fields) -> Payload | None:
-    return normalise_arguments(fields, "arguments" if fields.data.get("arguments") is not None else "input", AVRO)
-
-
-def _retry_policy(fields: Fields) -> RetryPolicy | None:
-    sent = fields.object("retry_policy")
-    if sent is None:
-        return None
-    reader = Fields(sent, f"{fields.prefix}retry_policy.", fields.errors)
-    backoff: list[int] = []
-    listed = sent.get("backoff_seconds")
-    if listed is not None and not isinstance(listed, list):
-        reader.fault("backoff_seconds", "The backoff seconds field must be a list.")
-    else:
-        for index, item in enumerate(listed or ()):
-            seconds = as_integer(item)
-            if seconds is None or not 0 <= seconds <= LONGEST_SECONDS:
-                reader.fault(f"backoff_seconds.{index}", f"The backoff seconds.{index} field must be an integer of at least 0.")
-            else:
-                backoff.append(seconds)
-    return RetryPolicy(
-        max_attempts=reader.integer("max_attempts", low=1, high=2_147_483_647, default=1) or 1,
-        backoff_seconds=backoff,
-        non_retryable_error_types=reader.strings("non_retryable_error_types") or [],
-    )
-
-
-def _start_timer(fields: Fields) -> StartTimer:
-    return StartTimer(fields.integer("delay_seconds", low=0, high=LONGEST_SECONDS, required=True) or 0)
-
-
-def _complete_workflow(fields: Fields) -> CompleteWorkflow:
-    return CompleteWorkflow(normalise_value(fields, "result", AVRO))
-
-
-def _fail_workflow(fields: Fields) -> FailWorkflow:
-    fields.storable("exception")
-    return FailWorkflow(
-        message=fields.free_text("message", required=True) or "",
-        exception_type=fields.text("exception_type", longest=None, blank_is_fault=True),
-        exception_class=fields.text("exception_class", longest=None, blank_is_fault=True),
-        non_retryable=fields.boolean("non_retryable"),
-        exception=fields.object("exception"),
-    )
-
-
-_READERS: dict[str, Callable[[Fields], Steps]] = {
-    "schedule_activity": _schedule_activity,
-    "start_timer": _start_timer,
-    "complete_workflow": _complete_workflow,
-    "fail_workflow": _fail_workflow,
-}

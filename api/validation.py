@@ -13,6 +13,9 @@ import msgspec
 
 from api.errors import ValidationFailed
 
+# A century: far above any sense, and safely inside what times can hold.
+LONGEST_SECONDS = 3_155_760_000
+
 _DIGITS = re.compile(r"-?[0-9]{1,18}\Z")
 _TRUE = frozenset({"true", "1"})
 _FALSE = frozenset({"false", "0"})
@@ -173,16 +176,20 @@ class Fields:
 
     def storable(self, name: str) -> None:
         """Notes a fault when a plain JSON value cannot be stored: integers above 64 bits, NUL characters."""
+        packed = self.portable(name)
+        if b"\x00" in packed and has_nul(self.data.get(name)):
+            self.fault(name, f"The {label(name)} field must not contain NUL characters.")
+
+    def portable(self, name: str) -> bytes:
+        """Notes a fault when a plain JSON value cannot travel between nodes: integers above 64 bits. Returns it packed."""
         value = self.data.get(name)
         if value is None:
-            return
+            return b""
         try:
-            packed = msgspec.msgpack.encode(value)
+            return msgspec.msgpack.encode(value)
         except (OverflowError, RecursionError, ValueError):
             self.fault(name, f"The {label(name)} field must not contain integers of more than 64 bits.")
-            return
-        if b"\x00" in packed and has_nul(value):
-            self.fault(name, f"The {label(name)} field must not contain NUL characters.")
+            return b""
 
     def strings(self, name: str, *, longest: int = 255) -> list[str] | None:
         """A list of strings, trimmed, blank ones left out; None when absent."""

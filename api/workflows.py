@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
-
-import msgspec
 
 from actors.run import state as run_state
 from api import page_tokens
 from api.call import Answer, Call
 from api.errors import ApiError
+from api.events import shown, stored_event
 from api.run_view import description, is_terminal, list_item, run_item
 from api.validation import Fields
 from store import history as stored_history
@@ -21,6 +19,7 @@ from store.runs import StoredRun
 _WHOLE_HISTORY = 10_000
 _DEFAULT_PAGE = 100
 _WAIT_STEP_SECONDS = 0.25
+_TAIL = 500
 
 _BUCKETS = ("running", "completed", "failed")
 
@@ -71,41 +70,60 @@ async def index(call: Call) -> Answer:
     return Answer(200, {"workflows": items, "workflow_count": len(items), "next_page_token": token})
 
 
-async def describe(call: Call) -> Answer:
-    """GET /api/workflows/{workflow_id}: its current run."""
+async def current_run(call: Call) -> tuple[StoredRun, Instance]:
+    """The current run of the workflow id in the URL; raises ApiError 404."""
     instance = await _instance(call)
     run = None if instance is None else await runs.load(call.services.db, instance.current_run_id)
     if instance is None or run is None:
         raise _instance_not_found(call)
-    return await _described(call, run, instance)
+    return run, instance
 
 
-async def describe_run(call: Call) -> Answer:
-    """GET /api/workflows/{workflow_id}/runs/{run_id}."""
+async def named_run(call: Call) -> tuple[StoredRun, Instance]:
+    """The run the URL names; raises ApiError 404."""
     run = await _run(call)
     instance = await _instance(call)
     if instance is None:
         raise _run_not_found(call)
-    return await _described(call, run, instance)
+    return run, instance
+
+
+async def describe(call: Call) -> Answer:
+    """GET /api/workflows/{workflow_id}: its current run."""
+    return await _described(call, *await current_run(call))
+
+
+async def describe_run(call: Call) -> Answer:
+    """GET /api/workflows/{workflow_id}/runs/{run_id}."""
+    return await _described(call, *await named_run(call))
 
 
 async def _described(call: Call, run: StoredRun, instance: Instance) -> Answer:
-    db = call.services.db
     state = run_state.decode(run.row.state)
-    started = await _event(call, run.run_id, state.input_event)
-    closed = await _event(call, run.run_id, run.row.last_sequence) if run.row.closed_reason == "completed" else None
-    if closed is not None and b'"WorkflowCompleted"' not in closed:
-        # Something was recorded after the ending (a refused start): look for the ending itself.
-        events = await stored_history.load(db, run.run_id)
-        closed = next((event for event in reversed(events) if _type_of(event) == "WorkflowCompleted"), None)
+    started = await stored_history.load(call.services.db, run.run_id, state.input_event - 1, state.input_event)
+    closed = await _completed_event(call, run) if run.row.closed_reason == "completed" else None
     is_current = instance.current_run_id == run.run_id
-    body = description(run, state, is_current=is_current, run_count=instance.run_count, started=started, closed=closed)
+    body = description(
+        run,
+        state,
+        is_current=is_current,
+        run_count=instance.run_count,
+        started=started[0] if started else None,
+        closed=closed,
+    )
     return Answer(200, body)
 
 
-async def _event(call: Call, run_id: str, sequence: int) -> bytes | None:
-    events = await stored_history.load(call.services.db, run_id, sequence - 1, sequence)
-    return events[0] if events else None
+async def _completed_event(call: Call, run: StoredRun) -> bytes | None:
+    """The serialized WorkflowCompleted event: the last one, or a little before (closed updates, refused starts, archiving)."""
+    upto, size = run.row.last_sequence, 1
+    while upto > 0:
+        events = await stored_history.load(call.services.db, run.run_id, max(0, upto - size), upto)
+        found = next((event for event in reversed(events) if stored_event(event).event_type == "WorkflowCompleted"), None)
+        if found is not None:
+            return found
+        upto, size = upto - size, _TAIL
+    return None
 
 
 async def list_runs(call: Call) -> Answer:
@@ -119,36 +137,6 @@ async def list_runs(call: Call) -> Answer:
 
 
 # -- history -----------------------------------------------------------------------------------------------------------
-
-
-class _Stored(msgspec.Struct):
-    """What the control plane shows of a stored event, whose sequence is its place; the payload stays serialized."""
-
-    event_type: str
-    recorded_at: str
-    payload: msgspec.Raw
-
-
-class _Type(msgspec.Struct):
-    event_type: str
-
-
-_stored = msgspec.json.Decoder(_Stored).decode
-_type = msgspec.json.Decoder(_Type).decode
-
-
-def _type_of(event: bytes) -> str:
-    return _type(event).event_type
-
-
-def _shown(sequence: int, line: bytes) -> dict[str, Any]:
-    event = _stored(line)
-    return {
-        "sequence": sequence,
-        "event_type": event.event_type,
-        "timestamp": event.recorded_at,
-        "payload": event.payload,
-    }
 
 
 async def history(call: Call) -> Answer:
@@ -169,7 +157,7 @@ async def history(call: Call) -> Answer:
     body = {
         "workflow_id": found.workflow_id,
         "run_id": call.path["run_id"],
-        "events": [_shown(sequence, line) for sequence, line in enumerate(found.events, after + 1)],
+        "events": [shown(sequence, line) for sequence, line in enumerate(found.events, after + 1)],
         "next_page_token": page_tokens.encode(last) if found.events and last < found.last_sequence else None,
     }
     return Answer(200, body)

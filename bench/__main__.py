@@ -45,13 +45,27 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     option("--polls", type=int, default=defaults.polls, help="polls per worker and family (default: %(default)s)")
     option("--rate", type=float, default=defaults.rate, help="latency: starts per second (default: %(default)s)")
     option("--parked", type=int, default=defaults.parked, help="idle: polls held (default: %(default)s)")
+    option("--replay", type=float, default=defaults.replay, help="fanout: replay time, x the SDK's (default: %(default)s)")
+    option("--signal-rate", type=float, default=defaults.signal_rate, help="signals: per second (default: %(default)s)")
+    option("--history-events", type=int, default=defaults.history_events, help="longhistory: events (default: %(default)s)")
     option("--payload-bytes", type=int, default=defaults.payload_bytes, help="text per payload (default: %(default)s)")
     option("--patience", type=float, default=defaults.patience, help="seconds a workflow may take (default: %(default)s)")
     arguments = parser.parse_args(given)
     unknown = [name for name in arguments.workloads if name not in WORKLOADS]
     if unknown:
         parser.error(f"no such workload: {', '.join(unknown)}")
-    positive = ("duration", "in_flight", "workers", "polls", "rate", "parked", "payload_bytes", "patience")
+    positive = (
+        "duration",
+        "in_flight",
+        "workers",
+        "polls",
+        "rate",
+        "parked",
+        "payload_bytes",
+        "patience",
+        "signal_rate",
+        "history_events",
+    )
     for name in positive:
         if getattr(arguments, name) <= 0:
             parser.error(f"--{name.replace('_', '-')} must be above 0")

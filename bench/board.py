@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -27,6 +27,7 @@ class Flight:
         "input",
         "run_id",
         "started_at",
+        "state",
         "tasks_seen",
         "touched_at",
         "workflow_id",
@@ -41,6 +42,7 @@ class Flight:
         self.finished_at = 0.0
         self.tasks_seen = 0
         self.activities_seen = 0
+        self.state: Any = None  # the program's own notes
 
 
 class Board:
@@ -54,6 +56,7 @@ class Board:
         self.verified = 0
         self.completed_in_window = 0
         self.late_polls = 0
+        self.counts: Counter[str] = Counter()
         self.failure_count = 0
         self.failures: list[str] = []
         self._times: defaultdict[str, list[float]] = defaultdict(list)
@@ -95,6 +98,11 @@ class Board:
         """Record one time of `kind` if the window is open."""
         if self.measuring:
             self._times[kind].append(seconds)
+
+    def count(self, kind: str, number: int = 1) -> None:
+        """Count things done, by kind, if the window is open."""
+        if self.measuring:
+            self.counts[kind] += number
 
     def fail(self, what: str) -> None:
         """Count a failure; the first ones are kept in words."""

@@ -53,11 +53,15 @@ class Client:
         await flight.done
 
     async def _verify(self, flight: Flight, node: int) -> None:
-        request = self._wires[node].history(flight.workflow_id, flight.run_id)
-        answer = checked(await self._pools[node].request(request), 200, "history")
-        if answer["next_page_token"] is not None:
-            raise WrongAnswerError("history: a page token without need")
-        self._program.verify(flight, answer["events"])
+        wire, pool = self._wires[node], self._pools[node]
+        answer = checked(await pool.request(wire.history(flight.workflow_id, flight.run_id)), 200, "history")
+        events = answer["events"]
+        while (token := answer["next_page_token"]) is not None:
+            if not self._program.long_history:
+                raise WrongAnswerError("history: a page token without need")
+            answer = checked(await pool.request(wire.history(flight.workflow_id, flight.run_id, token)), 200, "history")
+            events += answer["events"]
+        self._program.verify(flight, events)
 
     def close(self) -> None:
         """Drop all connections."""

@@ -76,11 +76,18 @@ class Poller:
             board.note(f"{self._family}_poll_hold", now - polled_at)
 
     async def _workflow_task(self, connection: Connection, task: dict[str, Any], polled_at: float, now: float) -> None:
-        board, flight = self._board, self._board.flight(task["workflow_id"])
+        board, program = self._board, self._program
+        flight = board.flight(program.flight_id(task))
         flight.tasks_seen += 1
-        board.task_arrived("wake" if flight.tasks_seen == 1 else "resume_wake", flight, polled_at, now)
+        if program.one_at_a_time:
+            board.task_arrived("wake" if flight.tasks_seen == 1 else "resume_wake", flight, polled_at, now)
         try:
-            commands = self._program.decide(flight, task)
+            if program.reads_all_pages and task["next_history_page_token"] is not None:
+                await self._read_pages(connection, task)
+            commands = program.decide(flight, task)
+            pause = program.replay_seconds(task, commands)
+            if pause:
+                await asyncio.sleep(pause)
             attempt = task["workflow_task_attempt"]
             request = self._wire.complete_workflow_task(task["task_id"], self._worker_id, attempt, commands)
             flight.touched_at = board.clock()
@@ -88,16 +95,33 @@ class Poller:
             closing = commands[-1]["type"] == "complete_workflow"
             if answer["recorded"] is not True or answer["run_status"] != ("completed" if closing else "waiting"):
                 raise WrongAnswerError(f"workflow task complete: {answer['recorded']=}, {answer['run_status']=}")
+            board.count("workflow_tasks")
+            program.answered(flight, task, commands, answer, board)
         except (HttpError, WrongAnswerError, KeyError, TypeError, ValueError) as error:
             board.fail_flight(flight, WrongAnswerError(f"{type(error).__name__}: {error}"))
             return
-        if closing:
+        if closing and task["workflow_id"] == flight.workflow_id:
             board.landed(flight)
+
+    async def _read_pages(self, connection: Connection, task: dict[str, Any]) -> None:
+        """Fetch the rest of the task's history, as the SDK does; the task then looks as if it had come in one page."""
+        events, token, began = task["history_events"], task["next_history_page_token"], self._board.clock()
+        while token is not None:
+            request = self._wire.history_page(task["task_id"], self._worker_id, task["workflow_task_attempt"], token)
+            page = checked(await connection.request(request), 200, "history page")
+            if page["total_history_events"] != task["total_history_events"]:
+                raise WrongAnswerError("history page: another snapshot than the task's")
+            events += page["history_events"]
+            token = page["next_history_page_token"]
+            self._board.count("history_pages")
+        task["next_history_page_token"] = None
+        self._board.note("history_pages", self._board.clock() - began)
 
     async def _activity_task(self, connection: Connection, task: dict[str, Any], polled_at: float, now: float) -> None:
         board, flight = self._board, self._board.flight(task["workflow_id"])
         flight.activities_seen += 1
-        board.task_arrived("activity_wake", flight, polled_at, now)
+        if self._program.one_at_a_time:
+            board.task_arrived("activity_wake", flight, polled_at, now)
         try:
             result = self._program.perform(flight, task)
             request = self._wire.complete_activity_task(task["task_id"], self._worker_id, task["activity_attempt_id"], result)
@@ -105,6 +129,7 @@ class Poller:
             answer = checked(await connection.request(request), 200, "activity complete")
             if answer["recorded"] is not True or answer["outcome"] != "completed":
                 raise WrongAnswerError(f"activity complete: {answer['recorded']=}, {answer['outcome']=}")
+            board.count("activities")
         except (HttpError, WrongAnswerError, KeyError, TypeError, ValueError) as error:
             board.fail_flight(flight, WrongAnswerError(f"{type(error).__name__}: {error}"))
 
@@ -135,7 +160,7 @@ class Fleet:
         for number, task_queue in enumerate(self.task_queues):
             node = self.nodes[number % len(self.nodes)]
             connection = await connect(node.address)
-            worker = (self._worker_id(number), task_queue, self.program.workflow_type, self.program.activity_type)
+            worker = (self._worker_id(number), task_queue, self.program.workflow_types, self.program.activity_type)
             answer = checked(await connection.request(node.wire.register(*worker)), 201, "register")
             connection.close()
             self.long_poll_timeout = float(answer["server_capabilities"]["long_poll_timeout"])
@@ -143,9 +168,14 @@ class Fleet:
     def _worker_id(self, number: int) -> str:
         return f"{self.name}-worker-{number}"
 
-    async def park(self, polls: int, per_second: float = 1000.0) -> None:
-        """Start `polls` connections per worker and family, at a steady pace over all of them."""
-        places = itertools.product(range(polls), enumerate(self.task_queues), ("workflow", "activity"))
+    async def park(self, polls: int, per_second: float = 1000.0, activity_polls: int | None = None) -> None:
+        """Start `polls` connections per worker and family, at a steady pace over all of them.
+
+        `activity_polls`: another number of them for the activity family.
+        """
+        wanted = {"workflow": polls, "activity": polls if activity_polls is None else activity_polls}
+        every = itertools.product(range(max(wanted.values())), enumerate(self.task_queues), wanted)
+        places = ((turn, queue, family) for turn, queue, family in every if turn < wanted[family])
         loop = asyncio.get_running_loop()
         began = loop.time()
         for count, (turn, (number, task_queue), family) in enumerate(places):

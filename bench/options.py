@@ -25,6 +25,12 @@ class Options(Struct, frozen=True):
     """Open loop: starts per second."""
     parked: int = 2000
     """Idle: polls held."""
+    replay: float = 1.0
+    """Fan-out: how long a worker takes to replay, as a multiple of the SDK's time."""
+    signal_rate: float = 1050.0
+    """Signals: sent per second, a little more than the target so that it can be seen to be reached."""
+    history_events: int = 10_000
+    """Long histories: events of the run before it is woken."""
     payload_bytes: int = 1024
     """Length of the text that goes through the workflow's input, the activity's argument and its result."""
     patience: float = 30.0

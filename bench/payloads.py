@@ -20,6 +20,11 @@ def encode(value: Any) -> str:
     return b64encode(b"\x00%b%b\x02" % (bytes(size), text)).decode("ascii")
 
 
+def decode_stored(value: str | dict[str, str]) -> Any:
+    """The JSON value of a payload as events hold it: a blob, or an envelope around one."""
+    return decode(value["blob"] if isinstance(value, dict) else value)
+
+
 def decode(blob: str) -> Any:
     """The JSON value in a wrapper blob; ValueError if it is not exactly one wrapper."""
     data = b64decode(blob, validate=True)

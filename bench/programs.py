@@ -3,32 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from bench.board import Flight, WrongAnswerError
-from bench.payloads import decode, encode
+from bench.board import Board, Flight, WrongAnswerError
+from bench.payloads import decode, decode_stored, encode
 
 
-class Program(Protocol):
-    """A workflow type with one activity type, as a worker of the measured generation would run them."""
+class Program:
+    """A workflow type with at most one activity type, as a worker of the measured generation would run them."""
 
     workflow_type: str
-    activity_type: str
+    activity_type = "bench.none"
+    reads_all_pages = False
+    """Whether a worker fetches the whole history of each task."""
+    long_history = False
+    """Whether the run's history may be too long for one answer of the control plane."""
+    one_at_a_time = True
+    """Whether one request makes at most one task ready, so that the time from it to the task's arrival means something."""
+
+    @property
+    def workflow_types(self) -> tuple[str, ...]:
+        """Every workflow type the workers serve."""
+        return (self.workflow_type,)
+
+    def flight_id(self, task: dict[str, Any]) -> str:
+        """The id of the workflow, started by the load, that a workflow task belongs to."""
+        found: str = task["workflow_id"]
+        return found
+
+    def replay_seconds(self, task: dict[str, Any], commands: list[dict[str, Any]]) -> float:
+        """How long the worker takes to replay; it works on one task at a time per connection."""
+        return 0.0
+
+    def answered(
+        self, flight: Flight, task: dict[str, Any], commands: list[dict[str, Any]], answer: dict[str, Any], board: Board
+    ) -> None:
+        """The completion of a workflow task was accepted; `WrongAnswerError` if the answer says what it must not."""
 
     def make_input(self, workflow_id: str) -> Any:
         """The start input of a workflow: a list of positional arguments, different for each workflow."""
+        raise NotImplementedError
 
     def decide(self, flight: Flight, task: dict[str, Any]) -> list[dict[str, Any]]:
         """The commands that complete a workflow task; `WrongAnswerError` if the task shows what it must not."""
+        raise NotImplementedError
 
     def perform(self, flight: Flight, task: dict[str, Any]) -> dict[str, str]:
         """The result envelope of an activity task; `WrongAnswerError` if this task must not have come."""
+        raise WrongAnswerError("an activity task of a workflow without activities")
 
     def verify(self, flight: Flight, events: Sequence[dict[str, Any]]) -> None:
         """Check a completed run's history, control-plane form; `WrongAnswerError` says what is wrong."""
+        raise NotImplementedError
 
 
-class EchoProgram:
+class EchoProgram(Program):
     """The standard workflow: one external activity gets the workflow's input and gives it back as the result."""
 
     workflow_type = "bench.standard"
@@ -84,7 +113,5 @@ class EchoProgram:
         found = [(event["sequence"], event["event_type"]) for event in events]
         if found != list(enumerate(self.history, start=1)):
             raise WrongAnswerError(f"wrong history: {found}")
-        output = events[5]["payload"]["output"]
-        blob = output["blob"] if isinstance(output, dict) else output
-        if decode(blob) != flight.input[0]:
+        if decode_stored(events[5]["payload"]["output"]) != flight.input[0]:
             raise WrongAnswerError("the result is not what the activity was given")

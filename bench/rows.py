@@ -50,3 +50,18 @@ def cpu_rows(result: Result) -> list[Row]:
         for name, group in result["groups"].items()
         if group["cpu_ms_per_workflow"] is not None
     ]
+
+
+def rate(result: Result, kind: str) -> float | None:
+    """How many things of `kind` were done per second of the window."""
+    seconds = result["window_seconds"]
+    return round(result["counts"].get(kind, 0) / seconds, 2) if seconds else None
+
+
+def per_unit_rows(result: Result, kind: str, unit: str) -> list[Row]:
+    """CPU per thing of `kind` done, of each process group that was measured; `unit` is that thing's name."""
+    done = result["counts"].get(kind, 0)
+    return [
+        plain(f"CPU {name}", round(1000 * group["cpu_seconds"] / done, 4) if done else None, f"ms/{unit}")
+        for name, group in result["groups"].items()
+    ]

@@ -61,11 +61,11 @@ class Stage:
         """Run something endless beside the load, until `finish`."""
         self._background.append(asyncio.get_running_loop().create_task(work))
 
-    async def watch(self, fleet: Fleet) -> None:
-        """Endless: fail what takes too long."""
+    async def watch(self, fleet: Fleet, patience: float | None = None) -> None:
+        """Endless: fail what takes longer than `patience` seconds (default: the options' patience)."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            self.board.sweep(self.options.patience)
+            self.board.sweep(patience or self.options.patience)
             fleet.sweep()
 
     async def window(self, seconds: float) -> None:
@@ -119,6 +119,7 @@ class Stage:
             "started_in_all": board.started,
             "verified_in_all": board.verified,
             "late_polls": board.late_polls,
+            "counts": dict(board.counts),
             "times_ms": board.times(),
             "generator_cpu_seconds": round(self.own_cpu_seconds, 3),
             "failure_count": board.failure_count,

@@ -1,11 +1,12 @@
 """Ready request bytes for the server's HTTP contract, with everything constant of a request serialized once.
 
-Contract: worker-protocol 2.1, 3.1, 4.1, 4.9, 7.1, 7.3; control-plane 1.2, 5.1, 6.1.
+Contract: worker-protocol 2.1, 3.1, 4.1, 4.6, 4.9, 7.1, 7.3; control-plane 1.2, 5.1, 5.7, 6.1.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import orjson
 
@@ -26,7 +27,7 @@ class Wire:
         has_body = "Content-Type: application/json\r\nContent-Length: "
         self._control_get = f" HTTP/1.1\r\n{control}\r\n".encode()
         self._worker_post = f" HTTP/1.1\r\n{worker}{has_body}".encode()
-        self._start = f"POST /api/workflows HTTP/1.1\r\n{control}{has_body}".encode()
+        self._control_post = f" HTTP/1.1\r\n{control}{has_body}".encode()
         self._poll = {
             family: f"POST /api/worker/{family}-tasks/poll".encode() + self._worker_post for family in ("workflow", "activity")
         }
@@ -35,7 +36,7 @@ class Wire:
     def start_workflow(self, workflow_id: str, workflow_type: str, task_queue: str, input_blob: str) -> bytes:
         """control-plane 5.1, with the fields and timeouts the SDK always sends."""
         return _with_body(
-            self._start,
+            b"POST /api/workflows" + self._control_post,
             {
                 "workflow_id": workflow_id,
                 "workflow_type": workflow_type,
@@ -46,11 +47,17 @@ class Wire:
             },
         )
 
-    def history(self, workflow_id: str, run_id: str) -> bytes:
-        """control-plane 6.1, the whole history."""
-        return f"GET /api/workflows/{workflow_id}/runs/{run_id}/history".encode() + self._control_get
+    def history(self, workflow_id: str, run_id: str, page_token: str | None = None) -> bytes:
+        """control-plane 6.1: the whole history, or with a token the page of 1,000 events behind it."""
+        query = f"?page_size=1000&next_page_token={quote(page_token, safe='')}" if page_token else ""
+        return f"GET /api/workflows/{workflow_id}/runs/{run_id}/history{query}".encode() + self._control_get
 
-    def register(self, worker_id: str, task_queue: str, workflow_type: str, activity_type: str) -> bytes:
+    def signal(self, workflow_id: str, name: str, arguments: list[Any]) -> bytes:
+        """control-plane 5.7, with an input in plain JSON."""
+        path = f"POST /api/workflows/{workflow_id}/signal/{name}".encode()
+        return _with_body(path + self._control_post, {"input": arguments})
+
+    def register(self, worker_id: str, task_queue: str, workflow_types: tuple[str, ...], activity_type: str) -> bytes:
         """worker-protocol 3.1, as a worker of the measured SDK generation."""
         return _with_body(
             b"POST /api/worker/register" + self._worker_post,
@@ -59,7 +66,7 @@ class Wire:
                 "task_queue": task_queue,
                 "runtime": "python",
                 "sdk_version": SDK_VERSION,
-                "supported_workflow_types": [workflow_type],
+                "supported_workflow_types": list(workflow_types),
                 "workflow_definition_fingerprints": {},
                 "supported_activity_types": [activity_type],
             },
@@ -70,6 +77,13 @@ class Wire:
         body = orjson.dumps({"worker_id": worker_id, "task_queue": task_queue, "poll_request_id": f"{family}-poll-{'#' * 32}"})
         head, tail = body.split(b"#" * 32)
         return b"%b%d\r\n\r\n%b" % (self._poll[family], len(body), head), tail
+
+    def history_page(self, task_id: str, lease_owner: str, attempt: int, page_token: str) -> bytes:
+        """worker-protocol 4.6, with the fields the SDK sends."""
+        return _with_body(
+            f"POST /api/worker/workflow-tasks/{task_id}/history".encode() + self._worker_post,
+            {"lease_owner": lease_owner, "workflow_task_attempt": attempt, "next_history_page_token": page_token},
+        )
 
     def complete_workflow_task(self, task_id: str, lease_owner: str, attempt: int, commands: list[dict[str, Any]]) -> bytes:
         """worker-protocol 4.9."""

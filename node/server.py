@@ -9,14 +9,14 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import uvloop
 
+from node.assembly import Assembly, Service
 from node.config import Config
-from node.http import App, HttpServer, base_url
+from node.http import HttpServer, base_url
 from store.errors import StoreError
 
 log = logging.getLogger("node")
@@ -25,31 +25,6 @@ RETRY_SECONDS = (0.1, 2.0)
 PART_STOP_SECONDS = 10.0
 # what ends by itself once the database is there and bootstrapped; everything else is a fault of ours and ends the process
 NOT_YET = (StoreError, OSError, TimeoutError)
-
-
-class Service(Protocol):
-    """A part of a node. A `start` that fails (Postgres is away) is tried again; `stop` follows a successful `start` only."""
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> Any: ...
-
-
-async def _nothing() -> None:
-    return None
-
-
-@dataclass
-class Assembly:
-    """The parts of one node in start order, its HTTP application, and what to do when it is told to leave.
-
-    A part is given as a function that is called when the parts before it have started.
-    `begin_drain` turns readiness off and answers held polls; it is called once, before the HTTP server stops.
-    """
-
-    app: App
-    services: Sequence[tuple[str, Callable[[], Service]]] = ()
-    begin_drain: Callable[[], Awaitable[None]] = _nothing
 
 
 class Node:

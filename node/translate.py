@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from actors.queue.queries import QueryRules
 from actors.run.rules import Rules
 from api.settings import AuthSettings, LimitSettings, RepairPolicy, Settings, StructuralLimits
 from bus.connection import BusOptions
@@ -88,7 +89,7 @@ def provenance(config: Config) -> dict[str, str] | None:
     return dict(zip(("source", "ref", "commit"), lines, strict=False)) if len(lines) >= 3 else None
 
 
-def engine_rules(config: Config) -> Rules:
+def engine_rules(config: Config, shards: int) -> Rules:
     """What the runs are told."""
     engine, polling = config.engine, config.polling
     return Rules(
@@ -98,12 +99,28 @@ def engine_rules(config: Config) -> Rules:
         task_retry_max=engine.repair_failure_backoff_max_seconds,
         max_pending_activities=config.pending_activities_cap,
         max_pending_timers=engine.limit_pending_timers,
+        max_pending_children=config.pending_children_cap,
+        max_pending_signals=engine.limit_pending_signals,
+        max_pending_updates=engine.limit_pending_updates,
+        max_search_attribute_bytes=engine.limit_search_attribute_size_bytes,
         max_batch_commands=engine.limit_command_batch_size,
         max_payload_bytes=engine.limit_payload_size_bytes,
         max_transaction_events=engine.limit_history_transaction_size,
         max_history_events=config.limits.history_events,
         budget_events=max(0, engine.continue_as_new_event_threshold),
         budget_bytes=max(0, engine.continue_as_new_size_bytes_threshold),
+        shards=shards,
+    )
+
+
+def query_rules(config: Config) -> QueryRules:
+    """What the queries are told."""
+    polling = config.polling
+    return QueryRules(
+        timeout=float(polling.query_task_timeout_seconds),
+        lease=polling.query_task_lease_timeout_seconds,
+        keep=polling.query_task_ttl_seconds,
+        max_pending=polling.query_task_max_pending_per_queue,
     )
 
 

@@ -23,10 +23,10 @@ from bus.broadcast import Broadcast
 from bus.connection import Bus
 from bus.dispatch import Dispatch
 from bus.events import EventStream
+from node.assembly import Assembly
 from node.config import Config
 from node.probe import NatsProbe
-from node.server import Assembly
-from node.translate import api_settings, bus_options, engine_rules
+from node.translate import api_settings, bus_options, engine_rules, query_rules
 from store import settings
 from store.commit import GroupCommit
 from store.pool import Database
@@ -108,12 +108,12 @@ class Parts:
         )
         engine = Engine(self.node_id, self.db, self.placement, self.ask, self.dispatch)
         self.host = Host(
-            self.db, self.committer, self.publisher, engine, engine_rules(self.config), Sdk04(), shards, RUN_CACHE_BYTES
+            self.db, self.committer, self.publisher, engine, engine_rules(self.config, shards), Sdk04(), shards, RUN_CACHE_BYTES
         )
         self.upkeep = Upkeep(
             self.db, self.host, engine, self.publisher, lambda: self.placement.held, lambda: self.bus.connected
         )
-        engine.attach(self.host, shards)
+        engine.attach(self.host, shards, query_rules(self.config))
         self.engine = engine
 
     def stop_actors(self) -> None:

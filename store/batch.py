@@ -12,6 +12,7 @@ from store.commit_sql import (
     NEXT_RUN,
     READY,
     RECEIVED,
+    REQUESTS,
     SENT,
     SUCCESSOR,
     UNREADY,
@@ -45,14 +46,16 @@ def encode(writes: Sequence[RunWrite]) -> tuple[str, list[Sequence[object]]]:
         change.sort(key=_RUN_ID)
     if len(create) > 1:
         create.sort(key=_WORKFLOW_ID)
-    creates, mails = bool(create), bool(others.sent or others.received)
+    creates, mails, requests = bool(create), bool(others.sent or others.received), bool(others.requests)
     args = [*_transpose(change, CHANGE), *_transpose(others.ready, READY), *_transpose(others.unready, UNREADY)]
     if creates:
         args += _transpose(create, CREATE)
     if mails:
         args += _transpose(others.sent, SENT)
         args += _transpose(others.received, RECEIVED)
-    return statement(creates, mails), args
+    if requests:
+        args += _transpose(others.requests, REQUESTS)
+    return statement(creates, mails, requests), args
 
 
 _RUN_ID = itemgetter(1)
@@ -118,13 +121,14 @@ def _creation(i: int, kind: int, write: RunWrite) -> tuple[object, ...]:
 class _Others:
     """The rows of a batch that are not runs."""
 
-    __slots__ = ("ready", "received", "sent", "unready")
+    __slots__ = ("ready", "received", "requests", "sent", "unready")
 
     def __init__(self) -> None:
         self.ready: Rows = []
         self.unready: Rows = []
         self.sent: Rows = []
         self.received: Rows = []
+        self.requests: Rows = []
 
     def add(self, i: int, write: RunWrite) -> None:
         if write.ready:
@@ -137,6 +141,8 @@ class _Others:
             self.sent += [(i, m.mail_id, m.shard, m.namespace, m.workflow_id, m.run_id, m.body) for m in write.sent]
         if write.received:
             self.received += [(i, mail_id) for mail_id in write.received]
+        if write.requests:
+            self.requests += [(i, r.workflow_id, r.request_id, write.run_id, r.update_id) for r in write.requests]
 
 
 def _ready(i: int, task: ReadyTask) -> tuple[object, ...]:

@@ -76,6 +76,14 @@ SENT: Columns = (
     ("body", "bytea"),
 )
 
+REQUESTS: Columns = (
+    ("i", "int4"),
+    ("workflow_id", "text"),
+    ("request_id", "text"),
+    ("run_id", "text"),
+    ("update_id", "text"),
+)
+
 _SQL_CHANGED = """
 changed AS (
     UPDATE runs r
@@ -205,10 +213,22 @@ mail_applied AS (
     WHERE b.mail_id = ANY (ARRAY(SELECT u.mail_id FROM {received} AS u WHERE u.i = ANY (ARRAY(SELECT i FROM won))))
 )"""
 
+# A request id that is taken fails the statement: the write, sent alone then, is a conflict.
+_SQL_REQUESTS = """
+requests_noted AS (
+    INSERT INTO update_requests (workflow_id, request_id, run_id, update_id)
+    SELECT workflow_id, request_id, run_id, update_id
+    FROM {requests} AS u
+    WHERE u.i = ANY (ARRAY(SELECT i FROM won))
+)"""
+
 
 @cache
-def statement(creates: bool, mails: bool) -> str:
-    """The commit statement, with or without the parts for creations and mail. Returns one array: the positions that won."""
+def statement(creates: bool, mails: bool, requests: bool) -> str:
+    """The commit statement, with or without the parts for creations, mail and update requests.
+
+    Returns one array: the positions that won.
+    """
     parts = [_SQL_CHANGED, _SQL_CREATED if creates else _SQL_ONLY_CHANGED, _SQL_ROWS]
     groups = {"change": CHANGE, "ready": READY, "unready": UNREADY}
     if creates:
@@ -216,6 +236,9 @@ def statement(creates: bool, mails: bool) -> str:
     if mails:
         parts = [_SQL_MISSING, *parts, _SQL_MAIL]
         groups |= {"sent": SENT, "received": RECEIVED}
+    if requests:
+        parts = [*parts, _SQL_REQUESTS]
+        groups["requests"] = REQUESTS
     tables: dict[str, str] = {}
     number = 0
     for name, columns in groups.items():

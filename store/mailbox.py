@@ -22,3 +22,8 @@ async def pending(db: Database, shards: Sequence[int], limit: int) -> list[Mail]
         limit,
     )
     return [Mail(*row) for row in rows]
+
+
+async def existing(db: Database, mail_ids: Sequence[str]) -> set[str]:
+    """Which of these messages nobody has applied yet."""
+    return {row[0] for row in await db.fetch("SELECT mail_id FROM mailbox WHERE mail_id = ANY ($1)", list(mail_ids))}

@@ -38,6 +38,15 @@ class Mail:
 
 
 @dataclass(slots=True)
+class UpdateRequest:
+    """A row of `update_requests`: which update a caller's request id stands for, per workflow id."""
+
+    workflow_id: str
+    request_id: str
+    update_id: str
+
+
+@dataclass(slots=True)
 class RunRow:
     """The mutable columns of a run, always written whole."""
 
@@ -75,8 +84,8 @@ class RunWrite:
     """Everything one run changes in one commit: stored whole, or not at all.
 
     `expected_version` 0 creates the run (then `identity` is set); otherwise the row's version must equal it. The new version is
-    `expected_version + 1`. `new_instance` also inserts the workflow id, which must be free in all namespaces. `successor` is a run
-    created by this one in the same transition (continue-as-new); it becomes the current run of the workflow id.
+    `expected_version + 1`. `new_instance` also inserts the workflow id, which must be free in all namespaces. `successor` is a
+    run created by this one in the same transition (continue-as-new); it becomes the current run of the workflow id.
     """
 
     run_id: str
@@ -90,4 +99,5 @@ class RunWrite:
     unready: list[str] = field(default_factory=list)  # task ids whose ready row goes
     sent: list[Mail] = field(default_factory=list)
     received: list[str] = field(default_factory=list)  # mail ids applied by this commit
+    requests: list[UpdateRequest] = field(default_factory=list)
     successor: RunWrite | None = None

@@ -1,25 +1,28 @@
 """The 0.4 generation of the Python SDK: the view of history it is shown, and the batches it sends again.
 
 Its replayer matches results to yields by their position in history and emits a whole list again while a member is unresolved
-(contract engine-semantics 2.6, rules V1 to V3 here, and 3.2). The view is an append-only order of the run's events: `spans` of
+(contract engine-semantics 2.6, rules V1 to V6, and 3.2). The view is an append-only order of the run's events: `spans` of
 consecutive sequences. It is kept for every run, so that any worker may take over; workers of other generations are shown the
 plain history.
 
-    fresh   events not placed yet: a sequence, or [sequence, step] for a resolution
+    fresh   events not placed yet: a sequence, negative for a signal, or [sequence, step] for a resolution
     held    step -> sequence of resolutions that wait for an earlier step of their group (V3)
+    signals sequences of signals held back (V4, V5)
+    receivers  positions of signals and applied updates that no completed normal task has seen
     groups  per completion its blocking steps not yet shown as resolved, in order; the last one is the current batch
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from actors.run.commands import ScheduleActivity, Steps
 from actors.run.presentation import Chronological, Recorded, number
-from actors.run.state import RunState, View
+from actors.run.state import RunState, View, WorkflowTask
 
 DIALECT = "0.4"
 
@@ -40,6 +43,10 @@ class Sdk04(Chronological):
             return  # nobody is shown what is noted on a closed run
         if event.own:
             _append(view, event.sequence)
+            if event.event_type == "UpdateApplied":
+                view.receivers.append(view.length)
+        elif event.event_type == "SignalReceived":
+            view.fresh.append(-event.sequence)
         elif event.step:
             view.fresh.append([event.sequence, event.step])
         else:
@@ -53,13 +60,36 @@ class Sdk04(Chronological):
 
     def claimed(self, state: RunState, dialect: str) -> int:
         view = state.view
-        fresh, view.fresh = view.fresh, []
-        for event in fresh:
-            if isinstance(event, int):
-                _append(view, event)
-            else:
-                _resolve(view, event[0], event[1])
+        _extend(view, hold=_holding(state))
         return view.length if dialect == DIALECT else state.last_sequence
+
+    def view_length(self, state: RunState) -> int:
+        return state.view.length
+
+    def new_receivers(self, state: RunState, dialect: str) -> bool:
+        return bool(state.view.receivers) if dialect == DIALECT else bool(state.receivers)
+
+    def seen(self, state: RunState, task: WorkflowTask) -> None:
+        super().seen(state, task)
+        view = state.view
+        view.receivers = [position for position in view.receivers if position > task.view_length]
+
+    def paces_signals(self, dialect: str) -> bool:
+        return dialect == DIALECT
+
+    def hidden_signals(self, state: RunState, dialect: str) -> Collection[int]:
+        return state.view.signals if dialect == DIALECT else ()
+
+    def for_query(self, state: RunState, history: list[bytes], dialect: str) -> tuple[bytes, int]:
+        if dialect != DIALECT:
+            return super().for_query(state, history, dialect)
+        # V6: the view as it would be with everything placed, held signals last; the stored view stays as it is.
+        view = copy.deepcopy(state.view)
+        _extend(view, hold=_HOLD_ALL)
+        for sequence in view.signals:
+            _append(view, sequence)
+        lines = [line for first, last in view.spans for line in history[first - 1 : last]]
+        return number(lines, 1), len(lines)
 
     def repeatable(self, state: RunState) -> bool:
         groups = state.view.groups
@@ -102,6 +132,35 @@ class Sdk04(Chronological):
             if position >= last:
                 break
         return number(lines, after + 1), len(lines), last if last < snapshot else None
+
+
+_HOLD_ALL = 0
+_HOLD_NONE = -1
+
+
+def _holding(state: RunState) -> int:
+    """How many signals no completed task has seen may stand in the view after a claim now (V4, V5); -1 for any number."""
+    task = state.task
+    if not state.begun or (task is not None and task.update_id is not None):
+        return _HOLD_ALL
+    return _HOLD_NONE if state.wait is None else 1
+
+
+def _extend(view: View, *, hold: int) -> None:
+    """V2: place what is not placed yet in history order, except what V3 to V5 hold back."""
+    fresh, view.fresh = view.fresh, []
+    waiting: list[int | list[int]] = [-sequence for sequence in view.signals]
+    view.signals = []
+    for event in waiting + fresh:
+        if not isinstance(event, int):
+            _resolve(view, event[0], event[1])
+        elif event > 0:
+            _append(view, event)
+        elif hold == _HOLD_NONE or len(view.receivers) < hold:
+            _append(view, -event)
+            view.receivers.append(view.length)
+        else:
+            view.signals.append(-event)
 
 
 def _append(view: View, sequence: int) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from actors.errors import Unavailable
 from actors.queue.matching import QueuedTask, TaskLine, WaitLine
-from actors.queue.parked import Grant, Parked
+from actors.queue.parked import Grant, Parked, TaskGrant
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 
@@ -136,7 +136,7 @@ class QueueActor:
         self._waits.remove(waiter, waiter.ticket)
         self._give(waiter, None)
 
-    def _give(self, waiter: _Waiter, grant: Grant | None) -> None:
+    def _give(self, waiter: _Waiter, grant: TaskGrant | None) -> None:
         if waiter.timer is not None:
             waiter.timer.cancel()
         if waiter.parked.give(grant):
@@ -162,7 +162,7 @@ class QueueActor:
 
     # -- repeated polls (worker-protocol 4.3) ----------------------------------------------------------------------------
 
-    def _remember(self, parked: Parked, grant: Grant | None) -> None:
+    def _remember(self, parked: Parked, grant: TaskGrant | None) -> None:
         polls = self._polls
         now = self._loop.time()
         key = parked.poll.key
@@ -251,7 +251,7 @@ class QueueActor:
         found[0].claiming = True
         return found[0]
 
-    def settle(self, waiter: _Waiter, grant: Grant | None) -> None:
+    def settle(self, waiter: _Waiter, grant: TaskGrant | None) -> None:
         """End of a reservation: the grant, or None when the commit failed and the poll waits on."""
         waiter.claiming = False
         if grant is None:
@@ -387,5 +387,5 @@ class QueueActor:
         self._arm_ripening(now)
 
 
-def _attempt(grant: Grant) -> int:
+def _attempt(grant: TaskGrant) -> int:
     return grant.attempt_number if isinstance(grant, ActivityTaskGrant) else grant.workflow_task_attempt

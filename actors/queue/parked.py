@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from actors.queries import QueryTaskGrant
 from actors.queue.poll import Poll, WorkerProfile
 from actors.run.replies import ActivityTaskGrant, WorkflowTaskGrant
 
-Grant = WorkflowTaskGrant | ActivityTaskGrant
+TaskGrant = WorkflowTaskGrant | ActivityTaskGrant
+Grant = TaskGrant | QueryTaskGrant
 
 
 class Parked:

@@ -8,6 +8,7 @@ from actors.run.commands import WorkerIdentity
 
 WORKFLOW = "workflow"
 ACTIVITY = "activity"
+QUERY = "query"
 
 
 class WorkerProfile(Struct, frozen=True):

@@ -1,17 +1,17 @@
-"""How a run ends: its own terminal commands and its deadlines (contract engine-semantics 9 and 10)."""
+"""How a run ends: its own terminal commands, its deadlines, cancel and terminate (contract engine-semantics 9 and 10)."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from actors.run import activities, ids, timers
+from actors.run import activities, children, continuing, ids, timers, updates
 from actors.run.activity_parts import result_keys
-from actors.run.commands import CompleteWorkflow, FailWorkflow
+from actors.run.commands import CompleteWorkflow, ContinueAsNew, FailWorkflow, Payload
+from actors.run.failures import failure_category, workflow_exception
 from actors.run.times import iso_seconds
 from actors.run.transition import Transition
 
 TIMEOUT_CLASS = "WorkflowTimeoutException"
-_TIMEOUT_TEXTS = ("timed out", "timeout exceeded", "execution deadline", "run deadline")
 
 
 def complete(tx: Transition, command: CompleteWorkflow) -> None:
@@ -19,49 +19,32 @@ def complete(tx: Transition, command: CompleteWorkflow) -> None:
     codec = tx.state.payload_codec
     keys = result_keys(command.result, codec, codec)
     tx.record("WorkflowCompleted", {"output": keys.get("result"), "payload_codec": keys["payload_codec"]})
-    close(tx, "completed", "completed")
+    close(tx, "completed", "completed", result=command.result)
 
 
 def fail(tx: Transition, command: FailWorkflow) -> None:
     """The workflow raised."""
-    state = tx.state
-    type_ = command.exception_type
-    class_ = command.exception_class or type_ or "RuntimeException"
-    exception: dict[str, Any] = {
-        "type": type_,
-        "class": class_,
-        "message": command.message,
-        "code": 0,
-        "file": "",
-        "line": 0,
-        "trace": [],
-        "properties": [],
-        "non_retryable": command.non_retryable,
-        **(command.exception or {}),
-    }
-    tx.record(
-        "WorkflowFailed",
-        {
-            "failure_id": tx.mint(ids.FAILURE),
-            "source_kind": "workflow_run",
-            "source_id": state.run_id,
-            "failure_category": failure_category(command.message),
-            "non_retryable": command.non_retryable,
-            "exception_type": type_,
-            "exception_class": class_,
-            "message": command.message,
-            "exception": {key: value for key, value in exception.items() if value is not None},
-        },
+    exception = workflow_exception(
+        command.message, command.exception_type, command.exception_class, command.non_retryable, command.exception
     )
-    close(tx, "failed", "failed")
+    failure = {
+        "failure_id": tx.mint(ids.FAILURE),
+        "failure_category": failure_category(command.message),
+        "non_retryable": command.non_retryable,
+        "exception_type": command.exception_type,
+        "exception_class": exception["class"],
+        "message": command.message,
+        "exception": exception,
+    }
+    tx.record("WorkflowFailed", {**failure, "source_kind": "workflow_run", "source_id": tx.state.run_id})
+    close(tx, "failed", "failed", failure=failure)
 
 
-def failure_category(message: str) -> str:
-    """The category of a workflow failure, told by its message (engine-semantics 10.1)."""
-    text = message.lower()
-    if any(part in text for part in _TIMEOUT_TEXTS):
-        return "timeout"
-    return "structural_limit" if message.startswith("Structural limit exceeded:") else "application"
+def continue_as_new(tx: Transition, command: ContinueAsNew) -> str:
+    """The workflow goes on as another run; returns the id of that run's first task."""
+    task_id = continuing.continue_as_new(tx, command)
+    close(tx, "completed", "continued")
+    return task_id
 
 
 def time_out(tx: Transition) -> None:
@@ -70,19 +53,18 @@ def time_out(tx: Transition) -> None:
     execution = state.execution_deadline_at is not None and state.execution_deadline_at <= tx.now
     kind, at = ("execution", state.execution_deadline_at) if execution else ("run", state.run_deadline_at)
     message = f"Workflow {kind} deadline expired at {iso_seconds(at or tx.now)}."
-    shared = {
+    failure: dict[str, Any] = {
         "failure_id": tx.mint(ids.FAILURE),
         "failure_category": "timeout",
         "message": message,
         "exception_class": TIMEOUT_CLASS,
     }
-    activities.cancel_all(tx)
-    timers.cancel_all(tx)
+    cancel_steps(tx)
     # Older clients know only the first of the two events; later ones search backwards and meet the second.
     tx.record(
         "WorkflowFailed",
         {
-            **shared,
+            **failure,
             "source_kind": "workflow_run",
             "source_id": state.run_id,
             "non_retryable": False,
@@ -92,17 +74,31 @@ def time_out(tx: Transition) -> None:
     tx.record(
         "WorkflowTimedOut",
         {
-            **shared,
+            **failure,
             "timeout_kind": f"{kind}_timeout",
             "execution_deadline_at": None if state.execution_deadline_at is None else iso_seconds(state.execution_deadline_at),
             "run_deadline_at": None if state.run_deadline_at is None else iso_seconds(state.run_deadline_at),
         },
     )
-    close(tx, "failed", "timed_out")
+    failure["exception"] = {"class": TIMEOUT_CLASS, "message": message, "code": 0}
+    close(tx, "failed", "timed_out", failure=failure)
 
 
-def close(tx: Transition, status: str, reason: str) -> None:
-    """Mark the run closed; its open task and unfinished steps go with it."""
+def cancel_steps(tx: Transition) -> None:
+    """Cancel, terminate and deadlines end every unfinished step with an event, activities first, in step order."""
+    activities.cancel_all(tx)
+    timers.cancel_all(tx)
+
+
+def close(
+    tx: Transition,
+    status: str,
+    reason: str,
+    *,
+    result: Payload | None = None,
+    failure: dict[str, Any] | None = None,
+) -> None:
+    """Mark the run closed; its open task, unfinished steps, updates and children go with it, its parent hears of it."""
     state = tx.state
     task = state.open_task
     if task is not None:
@@ -112,8 +108,19 @@ def close(tx: Transition, status: str, reason: str) -> None:
         task.lease_expires_at = 0
     activities.withdraw_all(tx)
     state.timers = {}
+    state.wait = None
     state.next_context = None
     state.status = status
     state.closed_reason = reason
     state.closed_at = state.last_progress_at = tx.now
     tx.changed = True
+    updates.close_all(tx, reason)
+    if reason == "continued":
+        state.children = {}
+        return
+    children.apply_close_policies(tx, reason)
+    backoff = continuing.retry_backoff(tx, status, failure or {})
+    if backoff is None:
+        continuing.tell_parent_end(tx, result, failure or {})
+    else:
+        continuing.retry(tx, backoff)

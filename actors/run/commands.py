@@ -134,6 +134,61 @@ class StartTimer(Step, frozen=True, tag="start_timer"):
     delay_seconds: int
 
 
+class StartChild(Step, frozen=True, tag="start_child_workflow"):
+    workflow_type: str
+    arguments: Payload | None = None
+    queue: str | None = None
+    connection: str | None = None
+    parent_close_policy: str = "abandon"
+    retry_policy: RetryPolicy | None = None
+    execution_timeout_seconds: int | None = None
+    run_timeout_seconds: int | None = None
+
+
+class OpenConditionWait(Step, frozen=True, tag="open_condition_wait"):
+    condition_key: str | None = None
+    condition_definition_fingerprint: str | None = None
+    timeout_seconds: int | None = None
+
+
+class RecordSideEffect(Step, frozen=True, tag="record_side_effect"):
+    result: Payload
+
+
+class RecordVersionMarker(Step, frozen=True, tag="record_version_marker"):
+    change_id: str
+    version: int
+    min_supported: int
+    max_supported: int
+
+
+class UpsertSearchAttributes(Step, frozen=True, tag="upsert_search_attributes"):
+    """`attributes`: the change, normalised (worker-protocol 5.8); None deletes a key."""
+
+    attributes: dict[str, Any]
+    attribute_types: dict[str, str] = {}
+
+
+class CompleteUpdate(Step, frozen=True, tag="complete_update"):
+    update_id: str
+    result: Payload | None = None
+
+
+class FailUpdate(Step, frozen=True, tag="fail_update"):
+    update_id: str
+    message: str
+    exception_type: str | None = None
+    exception_class: str | None = None
+    non_retryable: bool = False
+    exception: dict[str, Any] | None = None
+
+
+class ContinueAsNew(Step, frozen=True, tag="continue_as_new"):
+    workflow_type: str | None = None
+    arguments: Payload | None = None
+    queue: str | None = None
+
+
 class CompleteWorkflow(Step, frozen=True, tag="complete_workflow"):
     result: Payload | None = None
 
@@ -146,9 +201,25 @@ class FailWorkflow(Step, frozen=True, tag="fail_workflow"):
     exception: dict[str, Any] | None = None
 
 
-Steps = ScheduleActivity | StartTimer | CompleteWorkflow | FailWorkflow
+Steps = (
+    ScheduleActivity
+    | StartTimer
+    | StartChild
+    | OpenConditionWait
+    | RecordSideEffect
+    | RecordVersionMarker
+    | UpsertSearchAttributes
+    | CompleteUpdate
+    | FailUpdate
+    | CompleteWorkflow
+    | FailWorkflow
+    | ContinueAsNew
+)
 
-TERMINAL_STEPS = (CompleteWorkflow, FailWorkflow)
+TERMINAL_STEPS = (CompleteWorkflow, FailWorkflow, ContinueAsNew)
+
+# The steps of a parallel list: resolved later, one by one, shown to older workers in step order.
+GROUPED_STEPS = (ScheduleActivity, StartTimer, StartChild)
 
 
 class WorkflowTaskGuard(Command, frozen=True):
@@ -220,6 +291,124 @@ class HeartbeatActivity(ActivityGuard, frozen=True, tag="heartbeat_activity"):
     progress: dict[str, Any] = {}
 
 
+# -- commands from outside ---------------------------------------------------------------------------------------------
+
+
+class External(Command, frozen=True):
+    """A command of the control plane to an existing run (control-plane 5.7 to 5.12).
+
+    `to_run`: addressed to this run and not to the instance. `request_id` is recorded; it makes updates idempotent only.
+    """
+
+    request_id: str | None = None
+    to_run: bool = False
+
+
+class SignalRun(External, frozen=True, tag="signal"):
+    name: str = ""
+    arguments: Payload | None = None
+
+
+class UpdateRun(External, frozen=True, tag="update"):
+    name: str = ""
+    arguments: Payload | None = None
+
+
+class CancelRun(External, frozen=True, tag="cancel"):
+    reason: str | None = None
+
+
+class TerminateRun(External, frozen=True, tag="terminate"):
+    reason: str | None = None
+
+
+class RepairRun(External, frozen=True, tag="repair"):
+    pass
+
+
+class ArchiveRun(External, frozen=True, tag="archive"):
+    reason: str | None = None
+
+
+# What the control plane may command a run to do, an update excepted: that has an answer of its own.
+Commanded = SignalRun | CancelRun | TerminateRun | RepairRun | ArchiveRun
+
+
+class ReadUpdate(Command, frozen=True, tag="read_update"):
+    """The present state of an update this run accepted."""
+
+    update_id: str
+
+
+class ReadForQuery(Command, frozen=True, tag="read_for_query"):
+    """The run as a query of a worker of `dialect` must see it: every accepted signal included (engine-semantics 7.4, V6)."""
+
+    dialect: str = ""
+
+
+# -- messages between runs ---------------------------------------------------------------------------------------------
+
+
+class ChildOrigin(Struct, frozen=True):
+    """Where a child came from and what its parent wants to know (engine-semantics 8.1)."""
+
+    workflow_id: str
+    run_id: str
+    step: int
+    child_call_id: str
+    workflow_link_id: str
+
+
+class StartChildRun(Command, frozen=True, tag="start_child"):
+    """Parent to child: begin. `start.run_id` was chosen by the parent."""
+
+    start: StartRun
+    origin: ChildOrigin
+    retry_policy: RetryPolicy | None = None
+    retry_snapshot: dict[str, Any] | None = None
+    timeout_snapshot: dict[str, Any] | None = None
+
+
+class ChildRestarted(Command, frozen=True, tag="child_restarted"):
+    """Child to parent: another run of the same call began (continued as new, or retried after a failure)."""
+
+    child_call_id: str
+    run_id: str
+    run_number: int
+    workflow_type: str
+    workflow_link_id: str
+    execution_deadline_at: int | None
+    run_deadline_at: int | None
+    retry_attempt: int | None = None
+    retry_of_run_id: str | None = None
+    retry_backoff_seconds: int | None = None
+
+
+class ChildClosed(Command, frozen=True, tag="child_closed"):
+    """Child to parent: the last run of the call is closed. `failure` holds the exception keys of its ending."""
+
+    child_call_id: str
+    run_id: str
+    run_number: int
+    workflow_type: str
+    status: str
+    closed_reason: str
+    closed_at: int
+    result: Payload | None = None
+    payload_codec: str = "avro"
+    failure: dict[str, Any] = {}
+
+
+class ParentClosed(Command, frozen=True, tag="parent_closed"):
+    """Parent to child: its close policy applies. `policy` is `terminate` or `request_cancel`."""
+
+    policy: str
+    reason: str
+
+
+Mailed = StartChildRun | ChildRestarted | ChildClosed | ParentClosed
+
+
 # -- time --------------------------------------------------------------------------------------------------------------
 
 
@@ -241,4 +430,16 @@ RunCommand = (
     | FailActivity
     | HeartbeatActivity
     | WakeUp
+    | SignalRun
+    | UpdateRun
+    | CancelRun
+    | TerminateRun
+    | RepairRun
+    | ArchiveRun
+    | ReadUpdate
+    | ReadForQuery
+    | StartChildRun
+    | ChildRestarted
+    | ChildClosed
+    | ParentClosed
 )

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from actors.run import activities, closing, limits, tasks, timers
+from actors.run import activities, children, closing, limits, markers, signals, tasks, timers, updates, waits
 from actors.run.causes import follow_up
 from actors.run.commands import (
+    GROUPED_STEPS,
     TERMINAL_STEPS,
+    CompleteUpdate,
     CompleteWorkflow,
     CompleteWorkflowTask,
+    ContinueAsNew,
+    FailUpdate,
     FailWorkflow,
+    OpenConditionWait,
+    RecordSideEffect,
+    RecordVersionMarker,
     ScheduleActivity,
+    StartChild,
     StartTimer,
     Steps,
+    UpsertSearchAttributes,
 )
 from actors.run.replies import Refused, RunReply, WorkflowTaskCompleted
 from actors.run.transition import Transition
-
-BLOCKING_STEPS = (ScheduleActivity, StartTimer)
 
 
 def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
@@ -30,11 +37,16 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
     terminal = [step for step in steps if isinstance(step, TERMINAL_STEPS)]
     if len(terminal) > 1:
         return Refused("invalid_commands", {"error": "A batch may hold one terminal command."})
+    refusal = updates.refuse(tx, task, steps)
+    if refusal is not None:
+        return refusal
     if tasks.overdue(state, tx.now):
         closing.time_out(tx)
         return Refused("run_timed_out")
-    blocking = [step for step in steps if isinstance(step, BLOCKING_STEPS)]
-    repeated = not terminal and len(blocking) == len(steps) and tx.shown.repeats(state, blocking)
+    normal = task.update_id is None
+    repeated = (
+        normal and not terminal and all(isinstance(step, GROUPED_STEPS) for step in steps) and tx.shown.repeats(state, steps)
+    )
     if not repeated:
         exceeded = limits.exceeded(state, steps, tx.rules)
         if exceeded is not None:
@@ -42,12 +54,20 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
 
     first_created = len(tx.created)
     tx.task_id = task.task_id
-    if not repeated:
-        apply(tx, steps)
+    waited = state.wait is not None
+    if repeated:
+        steps = []
+    elif normal:
+        steps = list(waits.settle(tx, task, steps))
+    apply(tx, steps)
     task.status = "completed"
     task.lease_expires_at = 0
     state.last_progress_at = tx.now
     tx.changed = True
+    if normal:
+        state.begun = True
+        signals.apply_seen(tx, task, waited)
+        tx.shown.seen(state, task)
     for end in terminal:
         finish(tx, end)
     tx.task_id = None
@@ -61,26 +81,53 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
 
 def apply(tx: Transition, steps: list[Steps]) -> None:
     """The non-terminal commands of a batch, in list order."""
-    blocking: list[Steps] = []
+    group: list[Steps] = []
     numbers: list[int] = []
     for step in steps:
         if isinstance(step, TERMINAL_STEPS):
             continue
-        number = tx.next_step()
-        if isinstance(step, ScheduleActivity):
-            tx.created.append(activities.schedule(tx, step, number))
-        elif isinstance(step, StartTimer):
-            tx.created.append(timers.start(tx, step, number))
-        blocking.append(step)
-        numbers.append(number)
+        if isinstance(step, CompleteUpdate):
+            updates.complete(tx, step)
+        elif isinstance(step, FailUpdate):
+            updates.fail(tx, step)
+        else:
+            number = tx.next_step()
+            apply_step(tx, step, number)
+            if isinstance(step, GROUPED_STEPS):
+                group.append(step)
+                numbers.append(number)
     if numbers:
-        tx.shown.batch(tx.state, blocking, numbers)
+        tx.shown.batch(tx.state, group, numbers)
         tx.state.fan_out = max(tx.state.fan_out, len(numbers))
+
+
+def apply_step(tx: Transition, step: Steps, number: int) -> None:
+    """One step under its number; the task ids it creates go to the answer."""
+    match step:
+        case ScheduleActivity():
+            tx.created.append(activities.schedule(tx, step, number))
+        case StartTimer():
+            tx.created.append(timers.start(tx, step, number))
+        case StartChild():
+            children.start(tx, step, number)
+        case OpenConditionWait():
+            timer_task = waits.open_wait(tx, step, number)
+            if timer_task is not None:
+                tx.created.append(timer_task)
+        case RecordSideEffect():
+            markers.side_effect(tx, step, number)
+        case RecordVersionMarker():
+            markers.version_marker(tx, step, number)
+        case UpsertSearchAttributes():
+            markers.search_attributes(tx, step, number)
 
 
 def finish(tx: Transition, end: Steps) -> None:
     """The terminal command of a batch."""
-    if isinstance(end, CompleteWorkflow):
-        closing.complete(tx, end)
-    elif isinstance(end, FailWorkflow):
-        closing.fail(tx, end)
+    match end:
+        case CompleteWorkflow():
+            closing.complete(tx, end)
+        case FailWorkflow():
+            closing.fail(tx, end)
+        case ContinueAsNew():
+            tx.created.append(closing.continue_as_new(tx, end))

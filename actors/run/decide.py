@@ -6,68 +6,88 @@
 
 from __future__ import annotations
 
-from actors.run import activities, closing, completion, ids, outcomes, starting, tasks, timers
+from collections.abc import Callable
+from typing import Any
+
+from actors.run import (
+    activities,
+    children,
+    closing,
+    completion,
+    control,
+    ids,
+    outcomes,
+    queries,
+    signals,
+    starting,
+    tasks,
+    timers,
+    updates,
+    waits,
+)
 from actors.run.commands import (
+    ArchiveRun,
+    CancelRun,
+    ChildClosed,
+    ChildRestarted,
     ClaimTask,
     CompleteActivity,
+    CompleteUpdate,
     CompleteWorkflowTask,
+    ContinueAsNew,
     FailActivity,
     FailWorkflowTask,
     HeartbeatActivity,
     HeartbeatWorkflowTask,
     NoteDuplicateStart,
+    ParentClosed,
+    ReadForQuery,
     ReadHistoryPage,
+    ReadUpdate,
     ReleaseClaim,
+    RepairRun,
     RereadClaim,
     RunCommand,
+    SignalRun,
+    StartChildRun,
     StartRun,
+    TerminateRun,
+    UpdateRun,
     WakeUp,
 )
 from actors.run.replies import Done, Refused, RunReply
 from actors.run.transition import Transition
 
+Handler = Callable[[Transition, Any], RunReply]
+
 # These read the run's history; the host loads it before they are decided.
-READS_HISTORY = (ClaimTask, RereadClaim, ReadHistoryPage)
+READS_HISTORY = (ClaimTask, RereadClaim, ReadHistoryPage, ReadUpdate, ReadForQuery)
+_STEPS_READING_HISTORY = (ContinueAsNew, CompleteUpdate)
+
+
+def needs_history(command: RunCommand) -> bool:
+    """Whether deciding this command may read the run's events, which the host then loads first.
+
+    A child with a retry policy needs them whenever it may close (`RunState.origin`).
+    """
+    if isinstance(command, CompleteWorkflowTask):
+        return any(isinstance(step, _STEPS_READING_HISTORY) for step in command.steps)
+    return isinstance(command, READS_HISTORY)
 
 
 def decide(tx: Transition, command: RunCommand) -> RunReply:
     """Decide one command inside `tx`; the reply is for its sender once `tx` is committed."""
-    match command:
-        case ClaimTask():
-            if ids.kind_of(command.task_id) == ids.ACTIVITY_TASK:
-                return activities.claim(tx, command)
-            return tasks.claim(tx, command)
-        case CompleteWorkflowTask():
-            return completion.complete(tx, command)
-        case CompleteActivity():
-            return outcomes.complete(tx, command)
-        case StartRun():
-            return starting.begin(tx, command)
-        case FailActivity():
-            return outcomes.fail(tx, command)
-        case HeartbeatActivity():
-            return activities.heartbeat(tx, command)
-        case HeartbeatWorkflowTask():
-            return tasks.heartbeat(tx, command)
-        case ReadHistoryPage():
-            return tasks.history_page(tx, command)
-        case FailWorkflowTask():
-            return tasks.fail(tx, command)
-        case WakeUp():
-            return wake_up(tx)
-        case ReleaseClaim():
-            if ids.kind_of(command.task_id) == ids.ACTIVITY_TASK:
-                return activities.release(tx, command)
-            return tasks.release(tx, command)
-        case RereadClaim():
-            if ids.kind_of(command.task_id) == ids.ACTIVITY_TASK:
-                return activities.reread(tx, command)
-            return tasks.reread(tx, command)
-        case NoteDuplicateStart():
-            return starting.duplicate(tx, command)
+    return _HANDLERS[type(command)](tx, command)
 
 
-def wake_up(tx: Transition) -> RunReply:
+def _by_kind(on_activity: Handler, on_workflow: Handler) -> Handler:
+    def handle(tx: Transition, command: Any) -> RunReply:
+        return (on_activity if ids.kind_of(command.task_id) == ids.ACTIVITY_TASK else on_workflow)(tx, command)
+
+    return handle
+
+
+def wake_up(tx: Transition, _: WakeUp) -> RunReply:
     """Enforce every deadline that has passed (engine-semantics 4.4, 5.3, 6.1, 9.3)."""
     state = tx.state
     if not state.is_open:
@@ -76,9 +96,39 @@ def wake_up(tx: Transition) -> RunReply:
         closing.time_out(tx)
         return Done()
     timers.fire(tx)
+    waits.time_out(tx)
     outcomes.enforce(tx)
     task = state.open_task
     if task is not None and task.status == "leased" and task.lease_expires_at <= tx.now:
         tasks.recover(tx, task)
     # Refused, so that a state which is behind its row is noticed instead of being woken again and again.
     return Done() if tx.changed else Refused("nothing_due")
+
+
+_HANDLERS: dict[type, Handler] = {
+    StartRun: starting.begin,
+    NoteDuplicateStart: starting.duplicate,
+    ClaimTask: _by_kind(activities.claim, tasks.claim),
+    RereadClaim: _by_kind(activities.reread, tasks.reread),
+    ReleaseClaim: _by_kind(activities.release, tasks.release),
+    CompleteWorkflowTask: completion.complete,
+    FailWorkflowTask: tasks.fail,
+    HeartbeatWorkflowTask: tasks.heartbeat,
+    ReadHistoryPage: tasks.history_page,
+    CompleteActivity: outcomes.complete,
+    FailActivity: outcomes.fail,
+    HeartbeatActivity: activities.heartbeat,
+    WakeUp: wake_up,
+    SignalRun: signals.receive,
+    UpdateRun: updates.accept,
+    ReadUpdate: updates.read,
+    ReadForQuery: queries.view,
+    CancelRun: control.stop,
+    TerminateRun: control.stop,
+    RepairRun: control.repair,
+    ArchiveRun: control.archive,
+    StartChildRun: starting.begin_child,
+    ChildRestarted: children.restarted,
+    ChildClosed: children.closed,
+    ParentClosed: control.parent_closed,
+}

@@ -53,6 +53,13 @@ def new_run_key(shard: int) -> str:
     return _PAIRS[shard] + tail
 
 
+def derived_run_key(shard: int, seed: str) -> str:
+    """The run key in `shard` that belongs to `seed`, an id used once: as unlikely to meet another one as a random key."""
+    bits = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=9).digest(), "big")
+    tail = "".join(_PAIRS[(bits >> shift) & 1023] for shift in (60, 50, 40, 30, 20, 10)) + ALPHABET[bits & 31]
+    return _PAIRS[shard] + tail
+
+
 def mint(milliseconds: int, run_key: str, kind: str) -> str:
     """The id of `kind` at a time, for the run with `run_key`."""
     return (

@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from actors.run.commands import TERMINAL_STEPS, CompleteWorkflow, Payload, ScheduleActivity, StartTimer, Steps
+import orjson
+
+from actors.run.commands import (
+    TERMINAL_STEPS,
+    CompleteUpdate,
+    CompleteWorkflow,
+    ContinueAsNew,
+    OpenConditionWait,
+    Payload,
+    RecordSideEffect,
+    ScheduleActivity,
+    StartChild,
+    StartTimer,
+    Steps,
+    UpsertSearchAttributes,
+)
+from actors.run.markers import merge
 from actors.run.rules import Rules
 from actors.run.state import RunState
 
@@ -15,23 +31,24 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
     size = len(steps)
     if rules.max_batch_commands and size > rules.max_batch_commands:
         return _limit("command_batch_size", size, rules.max_batch_commands)
-    activities, timers = len(state.activities), len(state.timers)
+    counts = {
+        "pending_activity_count": (len(state.activities), rules.max_pending_activities),
+        "pending_timer_count": (_pending_timers(state), rules.max_pending_timers),
+        "pending_child_count": (len(state.children), rules.max_pending_children),
+    }
+    attributes: dict[str, Any] = state.search_attributes
     for step in steps:
-        if isinstance(step, ScheduleActivity):
-            if rules.max_pending_activities and activities >= rules.max_pending_activities:
-                return _limit("pending_activity_count", activities, rules.max_pending_activities)
-            activities += 1
-            bytes_ = size_of(step.arguments)
-        elif isinstance(step, StartTimer):
-            if rules.max_pending_timers and timers >= rules.max_pending_timers:
-                return _limit("pending_timer_count", timers, rules.max_pending_timers)
-            timers += 1
-            bytes_ = 0
-        elif isinstance(step, CompleteWorkflow):
-            bytes_ = size_of(step.result)
-        else:
-            bytes_ = 0
-        if rules.max_payload_bytes and bytes_ > rules.max_payload_bytes:
+        kind = _counted(step)
+        if kind is not None:
+            count, most = counts[kind]
+            if most and count >= most:
+                return _limit(kind, count, most)
+            counts[kind] = count + 1, most
+        if isinstance(step, UpsertSearchAttributes):
+            attributes = merge(attributes, step)
+            if 0 < rules.max_search_attribute_bytes < (bytes_ := len(orjson.dumps(attributes))):
+                return _limit("search_attribute_size", bytes_, rules.max_search_attribute_bytes)
+        if 0 < rules.max_payload_bytes < (bytes_ := size_of(_payload(step))):
             return _limit("payload_size", bytes_, rules.max_payload_bytes)
     if rules.max_transaction_events and size > rules.max_transaction_events:
         return _limit("history_transaction_size", size, rules.max_transaction_events)
@@ -39,6 +56,29 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
     if rules.max_history_events and not ends and state.last_sequence + size > rules.max_history_events:
         return _limit("history_event_count", state.last_sequence + size, rules.max_history_events)
     return None
+
+
+def _counted(step: Steps) -> str | None:
+    """The count a step adds to."""
+    if isinstance(step, ScheduleActivity):
+        return "pending_activity_count"
+    if isinstance(step, StartChild):
+        return "pending_child_count"
+    if isinstance(step, StartTimer) or (isinstance(step, OpenConditionWait) and step.timeout_seconds):
+        return "pending_timer_count"
+    return None
+
+
+def _payload(step: Steps) -> Payload | None:
+    if isinstance(step, ScheduleActivity | StartChild | ContinueAsNew):
+        return step.arguments
+    if isinstance(step, CompleteWorkflow | CompleteUpdate | RecordSideEffect):
+        return step.result
+    return None
+
+
+def _pending_timers(state: RunState) -> int:
+    return len(state.timers) + (state.wait is not None and state.wait.timer_id is not None)
 
 
 def size_of(payload: Payload | None) -> int:

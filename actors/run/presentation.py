@@ -6,12 +6,12 @@ with needs of its own live in `actors.dialects`. `Chronological` is the truth un
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
 from actors.run.commands import Steps
-from actors.run.state import RunState
+from actors.run.state import RunState, WorkflowTask
 
 
 class Recorded(Struct, frozen=True, array_like=True):
@@ -38,6 +38,30 @@ class Chronological:
     def claimed(self, state: RunState, dialect: str) -> int:
         """A worker of `dialect` claims the workflow task: how many events its snapshot holds."""
         return state.last_sequence
+
+    def view_length(self, state: RunState) -> int:
+        """How many events the run's view holds, 0 without one."""
+        return 0
+
+    def new_receivers(self, state: RunState, dialect: str) -> bool:
+        """Whether the snapshot just fixed holds a signal or applied update no completed normal task has seen."""
+        return bool(state.receivers)
+
+    def seen(self, state: RunState, task: WorkflowTask) -> None:
+        """A normal task was completed: what its snapshot held, the workflow knows."""
+        state.receivers = [event for event in state.receivers if event > task.claimed_at_event]
+
+    def paces_signals(self, dialect: str) -> bool:
+        """Whether workers of `dialect` are shown one signal at a time while they wait."""
+        return False
+
+    def hidden_signals(self, state: RunState, dialect: str) -> Collection[int]:
+        """Events of signals held back from workers of `dialect`."""
+        return ()
+
+    def for_query(self, state: RunState, history: list[bytes], dialect: str) -> tuple[bytes, int]:
+        """All events as a query of `dialect` sees them: a serialized JSON array, and its length."""
+        return number(history, 1), len(history)
 
     def repeatable(self, state: RunState) -> bool:
         """Whether the snapshot just fixed leaves a step of the current batch unresolved."""

@@ -9,6 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from actors.run.commands import Payload
+
 
 class Reply(Struct, tag_field="is", frozen=True):
     """Base of every answer."""
@@ -134,6 +136,58 @@ class ActivityProgress(Reply, frozen=True, tag="activity_progress"):
     run_closed_at: int | None = None
 
 
+class CommandAnswered(Reply, frozen=True, tag="command"):
+    """What became of a command of the control plane (control-plane 5.7).
+
+    `outcome` and `rejection` are the contract's words; an accepted command has no `rejection`. `run_open` False with a
+    `rejection` of `run_not_active` lets the caller look for a newer run.
+    """
+
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    command_id: str
+    command_sequence: int
+    outcome: str | None
+    rejection: str | None = None
+    reason: str | None = None
+    update_id: str | None = None
+
+
+class UpdateStatus(Reply, frozen=True, tag="update_status"):
+    """An update as it stands (control-plane 5.9). Times in microseconds."""
+
+    update_id: str
+    name: str
+    status: str
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    command_id: str
+    command_sequence: int
+    accepted_at: int
+    step: int | None = None
+    result: Payload | None = None
+    failure_id: str | None = None
+    failure_message: str | None = None
+    closed_at: int | None = None
+
+
+class QueryView(Reply, frozen=True, tag="query_view"):
+    """A run as a query worker sees it (worker-protocol 8.1). `arguments` and `history_events` are serialized."""
+
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    payload_codec: str
+    arguments: bytes
+    run_status: str
+    task_queue: str
+    compatibility: str | None
+    last_history_sequence: int
+    history_events: bytes
+
+
 class Done(Reply, frozen=True, tag="done"):
     """Nothing to tell (release, wake-up)."""
 
@@ -149,5 +203,8 @@ RunReply = (
     | HistoryPage
     | ActivityRecorded
     | ActivityProgress
+    | CommandAnswered
+    | UpdateStatus
+    | QueryView
     | Done
 )

@@ -14,6 +14,10 @@ class Rules(Struct, frozen=True):
     task_retry_max: int = 60
     max_pending_activities: int = 2000
     max_pending_timers: int = 2000
+    max_pending_children: int = 1000
+    max_pending_signals: int = 5000
+    max_pending_updates: int = 500
+    max_search_attribute_bytes: int = 40_960
     max_batch_commands: int = 1000
     max_payload_bytes: int = 2_097_152
     max_transaction_events: int = 5000
@@ -21,6 +25,7 @@ class Rules(Struct, frozen=True):
     budget_events: int = 10_000
     budget_bytes: int = 5_242_880
     budget_fan_out: int = 200
+    shards: int = 64
 
 
 DEFAULT_RULES = Rules()

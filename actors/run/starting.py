@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
-from actors.run.commands import NoteDuplicateStart, StartRun
+from actors.run.commands import NoteDuplicateStart, StartChildRun, StartRun
+from actors.run.continuing import record_started
 from actors.run.presentation import Chronological
 from actors.run.replies import Refused, RunReply, Started
 from actors.run.rules import DEFAULT_RULES, Rules
-from actors.run.state import RunState
-from actors.run.times import SECOND, iso, iso_seconds
+from actors.run.state import Origin, RunState
+from actors.run.times import SECOND
 from actors.run.transition import PLAIN, Transition
 
 DEFAULT_QUEUE = "default"
@@ -54,25 +55,37 @@ def begin(tx: Transition, command: StartRun) -> RunReply:
         {**_command_keys(state, command_id), **_start_keys(command), "outcome": "started_new"},
         command_id=command_id,
     )
-    state.input_event = tx.record(
-        "WorkflowStarted",
-        {
-            **_command_keys(state, command_id),
-            **_start_keys(command),
-            "workflow_id": state.workflow_id,
-            "timestamp": iso(tx.now),
-            "payload_codec": command.arguments.codec,
-            "arguments": command.arguments.envelope(),
-            "task_queue": state.task_queue,
-            "execution_timeout_seconds": state.execution_timeout_seconds,
-            "run_timeout_seconds": state.run_timeout_seconds,
-            "execution_deadline_at": _seconds(state.execution_deadline_at),
-            "run_deadline_at": _seconds(state.run_deadline_at),
-        },
-        command_id=command_id,
-    )
+    record_started(tx, command.arguments, {}, command_id)
     tx.open_workflow_task({})
     return started(state, "started_new")
+
+
+def create_child(command: StartChildRun, now: int, rules: Rules = DEFAULT_RULES, shown: Chronological = PLAIN) -> Transition:
+    """A child's first run, not yet begun, in a transition of its own."""
+    tx = create(command.start, now, rules, shown)
+    origin, policy = command.origin, command.retry_policy
+    tx.state.origin = Origin(
+        workflow_id=origin.workflow_id,
+        run_id=origin.run_id,
+        step=origin.step,
+        call_id=origin.child_call_id,
+        link_id=origin.workflow_link_id,
+        retry_snapshot=command.retry_snapshot,
+        timeout_snapshot=command.timeout_snapshot,
+    )
+    if policy is not None:
+        tx.state.origin.max_attempts = policy.max_attempts
+        tx.state.origin.backoff_seconds = policy.backoff_seconds
+        tx.state.origin.non_retryable = policy.non_retryable_error_types
+    return tx
+
+
+def begin_child(tx: Transition, command: StartChildRun) -> RunReply:
+    """Record a child's start, which no command of a caller caused, and offer the first workflow task."""
+    tx.state.command_sequence = 0
+    record_started(tx, command.start.arguments, {})
+    tx.open_workflow_task({})
+    return started(tx.state, "started_new")
 
 
 def duplicate(tx: Transition, command: NoteDuplicateStart) -> RunReply:
@@ -126,7 +139,3 @@ def _start_keys(command: StartRun) -> dict[str, Any]:
         "memo": command.memo,
         "search_attributes": command.search_attributes,
     }
-
-
-def _seconds(micros: int | None) -> str | None:
-    return None if micros is None else iso_seconds(micros)

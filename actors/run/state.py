@@ -34,6 +34,11 @@ class WorkflowTask(Struct, omit_defaults=True):
     lease_expires_at: int = 0
     snapshot: int = 0
     repeatable: bool = False
+    claimed_at_event: int = 0
+    view_length: int = 0
+    new_receivers: bool = False
+    update_id: str | None = None
+    signal_id: str | None = None
     last_error: dict[str, Any] | None = None
 
 
@@ -90,6 +95,73 @@ class Timer(Struct, omit_defaults=True):
     created_at: int = 0
 
 
+class Wait(Struct, omit_defaults=True):
+    """The open condition wait. `timer_id` None with `timeout_at`: a timeout of zero seconds, which has no timer."""
+
+    wait_id: str
+    step: int
+    opened_at: int
+    key: str | None = None
+    fingerprint: str | None = None
+    timeout_seconds: int | None = None
+    timeout_at: int | None = None
+    timer_id: str | None = None
+    timer_task_id: str | None = None
+
+
+class Signal(Struct, omit_defaults=True):
+    """A signal received and not yet applied; `event` is the sequence of its SignalReceived."""
+
+    signal_id: str
+    name: str
+    wait_id: str
+    event: int
+    command_id: str
+    command_sequence: int
+    to_run: bool = False
+
+
+class Update(Struct, omit_defaults=True):
+    """An update accepted and not yet closed, keyed in the state by its id; `event` is the sequence of its UpdateAccepted."""
+
+    name: str
+    event: int
+    command_id: str
+    command_sequence: int
+    accepted_at: int
+    request_id: str | None = None
+    to_run: bool = False
+
+
+class Child(Struct, omit_defaults=True):
+    """An open child call, keyed in the state by its call id; `run_id` is the newest run known of it."""
+
+    step: int
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    link_id: str
+    run_number: int = 1
+    policy: str = "abandon"
+    started_at: int = 0
+
+
+class Origin(Struct, omit_defaults=True):
+    """On a child: its parent, and the retry policy of the call (`attempt` counts its runs, continued ones excepted)."""
+
+    workflow_id: str
+    run_id: str
+    step: int
+    call_id: str
+    link_id: str
+    attempt: int = 1
+    max_attempts: int = 1
+    backoff_seconds: list[int] = []
+    non_retryable: list[str] = []
+    retry_snapshot: dict[str, Any] | None = None
+    timeout_snapshot: dict[str, Any] | None = None
+
+
 class View(Struct, omit_defaults=True):
     """The order in which workers of the 0.4 generation are shown the run's events (`actors.dialects.sdk04`)."""
 
@@ -98,6 +170,8 @@ class View(Struct, omit_defaults=True):
     fresh: list[int | list[int]] = []
     held: dict[int, int] = {}
     groups: list[list[int]] = []
+    signals: list[int] = []
+    receivers: list[int] = []
 
 
 class RunState(Struct, omit_defaults=True):
@@ -138,6 +212,16 @@ class RunState(Struct, omit_defaults=True):
 
     task: WorkflowTask | None = None
     next_context: dict[str, Any] | None = None
+    begun: bool = False
+    recheck: bool = False
+    wait: Wait | None = None
+    signals: list[Signal] = []
+    updates: dict[str, Update] = {}
+    receivers: list[int] = []
+    children: dict[str, Child] = {}
+    origin: Origin | None = None
+    archived: bool = False
+    failures: list[dict[str, Any]] = []
     activities: dict[str, Activity] = {}
     timers: dict[str, Timer] = {}
     batch: bytes = b""

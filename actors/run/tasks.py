@@ -51,9 +51,14 @@ def claim(tx: Transition, command: ClaimTask) -> RunReply:
     task.dialect = command.worker.dialect
     task.leased_at = tx.now
     task.lease_expires_at = tx.now + tx.rules.workflow_task_lease * SECOND
+    task.claimed_at_event = state.last_sequence
     task.snapshot = tx.shown.claimed(state, task.dialect)
+    task.view_length = tx.shown.view_length(state)
     task.repeatable = tx.shown.repeatable(state)
-    state.next_context = None
+    task.new_receivers = tx.shown.new_receivers(state, task.dialect)
+    if task.update_id is None:
+        state.next_context = None
+        state.recheck = False
     tx.withdraw(task.task_id)
     return grant(tx, task, command.history_page_size)
 
@@ -93,7 +98,8 @@ def make_ready(tx: Transition, task: WorkflowTask, *, delay_seconds: int = 0) ->
     task.owner = None
     task.lease_expires_at = 0
     task.available_at = tx.now + delay_seconds * SECOND
-    tx.state.next_context = None
+    if task.update_id is None:
+        tx.state.next_context = None
     tx.offer_workflow_task()
 
 
@@ -108,6 +114,11 @@ class _StartedEvent(msgspec.Struct):
 _started = msgspec.json.Decoder(_StartedEvent)
 
 
+def run_arguments(tx: Transition) -> bytes:
+    """The run's input as a serialized envelope."""
+    return bytes(_started.decode(tx.history[tx.state.input_event - 1]).payload.arguments)
+
+
 def grant(tx: Transition, task: WorkflowTask, page_size: int) -> WorkflowTaskGrant:
     """What the worker of a leased task is given."""
     state = tx.state
@@ -119,7 +130,7 @@ def grant(tx: Transition, task: WorkflowTask, page_size: int) -> WorkflowTaskGra
         workflow_task_attempt=task.attempt,
         workflow_type=state.workflow_type,
         payload_codec=state.payload_codec,
-        arguments=bytes(_started.decode(tx.history[state.input_event - 1]).payload.arguments),
+        arguments=run_arguments(tx),
         run_status=state.status,
         last_history_sequence=task.snapshot,
         history_events=events,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.run import ids
+from actors.run import ids, waits
 from actors.run.causes import cause
 from actors.run.commands import StartTimer
 from actors.run.state import Timer
@@ -47,6 +47,7 @@ def fire(tx: Transition) -> None:
 
 def cancel_all(tx: Transition) -> None:
     """The run was cancelled, terminated or timed out: pending timers end with it, in step order."""
+    waits.cancel(tx)
     for timer_id, timer in sorted(tx.state.timers.items(), key=lambda item: item[1].step):
         tx.record("TimerCancelled", {**_keys(timer_id, timer), "cancelled_at": iso(tx.now)}, step=timer.step)
     tx.state.timers = {}

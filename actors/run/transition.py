@@ -12,6 +12,7 @@ import orjson
 from msgspec import Struct
 
 from actors.run import ids
+from actors.run.commands import Mailed
 from actors.run.presentation import Chronological, Recorded
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import NEVER, RunState, WorkflowTask
@@ -40,13 +41,40 @@ class TaskReady(Struct, frozen=True):
     fairness_weight: int = 1
 
 
+class Letter(Struct, frozen=True):
+    """A message to another run, applied there exactly once (architecture, rule 4)."""
+
+    mail_id: str
+    namespace: str
+    workflow_id: str
+    run_id: str
+    command: Mailed
+
+
 class Transition:
     """Collects what one or more decisions change.
 
     `history` holds the run's serialized events, recording appends to it; `shown` keeps what workers are shown of it.
     """
 
-    __slots__ = ("changed", "created", "events", "history", "now", "ready", "rules", "shown", "state", "task_id", "unready")
+    __slots__ = (
+        "attributes_changed",
+        "changed",
+        "closed_updates",
+        "created",
+        "events",
+        "history",
+        "letters",
+        "now",
+        "ready",
+        "requests",
+        "rules",
+        "shown",
+        "state",
+        "successor",
+        "task_id",
+        "unready",
+    )
 
     def __init__(
         self,
@@ -66,7 +94,12 @@ class Transition:
         self.ready: dict[str, TaskReady] = {}
         self.unready: list[str] = []
         self.created: list[str] = []
+        self.letters: list[Letter] = []
+        self.requests: list[tuple[str, str]] = []  # (request id, update id) newly accepted
+        self.closed_updates: list[str] = []
+        self.successor: Transition | None = None
         self.task_id: str | None = None
+        self.attributes_changed = False
         self.changed = False
 
     def mint(self, kind: str) -> str:
@@ -122,14 +155,27 @@ class Transition:
             self.unready.append(task_id)
         self.changed = True
 
-    def open_workflow_task(self, context: dict[str, Any], *, delay_seconds: int = 0) -> str:
+    def open_workflow_task(
+        self,
+        context: dict[str, Any],
+        *,
+        delay_seconds: int = 0,
+        update_id: str | None = None,
+        signal_id: str | None = None,
+    ) -> str:
         """Create the run's next workflow task; the caller made sure that none is open."""
         state = self.state
         task_id = self.mint(ids.WORKFLOW_TASK)
         state.task = WorkflowTask(
-            task_id=task_id, context=context, created_at=self.now, available_at=self.now + delay_seconds * 1_000_000
+            task_id=task_id,
+            context=context,
+            created_at=self.now,
+            available_at=self.now + delay_seconds * 1_000_000,
+            update_id=update_id,
+            signal_id=signal_id,
         )
-        state.next_context = None
+        if update_id is None:
+            state.next_context = None
         self.offer_workflow_task()
         return task_id
 
@@ -151,6 +197,11 @@ class Transition:
                 fairness_weight=state.fairness_weight,
             )
         )
+
+    def send(self, workflow_id: str, run_id: str, command: Mailed) -> None:
+        """Have another run apply `command`, exactly once, after this transition is committed."""
+        self.letters.append(Letter(self.mint(ids.MAIL), self.state.namespace, workflow_id, run_id, command))
+        self.changed = True
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
@@ -174,4 +225,8 @@ def earliest_deadline(state: RunState) -> int | None:
         due = min(due, activity.deadline)
     for timer in state.timers.values():
         due = min(due, timer.fire_at)
+    wait = state.wait
+    if wait is not None and wait.timeout_at is not None and state.open_task is None:
+        # A wait times out only between tasks (engine-semantics 6.2).
+        due = min(due, wait.timeout_at)
     return None if due == NEVER else due

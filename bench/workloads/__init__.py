@@ -6,8 +6,12 @@ from typing import Any, Protocol
 
 from bench.rows import Result, Row
 from bench.stage import Stage
+from bench.workloads.child import Child
+from bench.workloads.fanout import Fanout
 from bench.workloads.idle import Idle
 from bench.workloads.latency import Latency
+from bench.workloads.longhistory import LongHistory
+from bench.workloads.signals import Signals
 from bench.workloads.standard import Standard
 
 
@@ -25,6 +29,16 @@ class Workload(Protocol):
         """The report's rows; `others` are the results of the workloads run before, by name."""
 
 
-_ALL: tuple[Workload, ...] = (Standard("standard", nodes=1), Standard("standard2", nodes=2), Latency(), Idle())
+_ALL: tuple[Workload, ...] = (
+    Standard("standard", nodes=1),
+    Standard("standard2", nodes=2),
+    Latency(),
+    Idle(),
+    Fanout(),
+    Signals(),
+    Child(),
+    LongHistory("longhistory", reads_all_pages=False),
+    LongHistory("longhistory-pages", reads_all_pages=True),
+)
 
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _ALL}

@@ -20,6 +20,8 @@ from api.namespace_cache import NamespaceCache
 from api.registry import WorkerRegistry
 from api.settings import Settings
 from store.pool import Database
+from tests.api.driver import Http
+from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
 Api = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
@@ -87,3 +89,10 @@ def api(db: Database) -> Api:
             yield client
 
     return serve
+
+
+@pytest.fixture
+async def http(server: ServerProcess) -> AsyncIterator[Http]:
+    headers = {**CONTROL, **WORKER, "Authorization": f"Bearer {server.token}"}
+    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=30) as client:
+        yield Http(client)

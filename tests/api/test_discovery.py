@@ -68,7 +68,21 @@ async def test_cluster_info(api: Api) -> None:
         assert info["auth_composition_contract"] == manifest("auth_composition_contract")
         assert info["worker_fleet"]["workers"] == []
         commands = info["worker_protocol"]["server_capabilities"]["supported_workflow_task_commands"]
-        assert commands == ["complete_workflow", "fail_workflow", "schedule_activity", "start_timer"]
+        assert commands == [
+            "complete_workflow",
+            "fail_workflow",
+            "continue_as_new",
+            "schedule_activity",
+            "start_timer",
+            "start_child_workflow",
+            "complete_update",
+            "fail_update",
+            "record_side_effect",
+            "record_version_marker",
+            "upsert_search_attributes",
+            "open_condition_wait",
+        ]
+        assert info["worker_protocol"]["server_capabilities"]["query_tasks"] is True
         assert info["capabilities"]["payload_codecs"] == ["avro"]
         assert "package_provenance" not in info
         for path, document in info["client_compatibility"]["required_protocols"]["worker_protocol"].items():

@@ -18,6 +18,7 @@ from api.payloads import (
     is_avro_blob,
     normalise_arguments,
     normalise_input,
+    normalise_message,
     normalise_value,
 )
 from api.validation import Fields
@@ -146,3 +147,57 @@ def test_bad_start_inputs(sent: Any, key: str) -> None:
     reader = Fields({"input": sent})
     normalise_input(reader)
     assert list(reader.errors) == [key]
+
+
+def message(value: Any) -> tuple[Payload | None, dict[str, list[str]]]:
+    fields = Fields({"input": value})
+    return normalise_message(fields), fields.errors
+
+
+# A Value frame of newer clients: an empty list, an empty map, a null, a truncated list.
+FRAME = bytes.fromhex("c301e2a33dff55802237")
+
+
+def framed(*data: int) -> str:
+    return base64.b64encode(FRAME + bytes(data)).decode()
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (None, None),
+        ([], None),
+        ({}, None),
+        ([1, "x"], Payload("avro", encode([1, "x"]))),
+        ({"to": "depot"}, Payload("avro", encode({"to": "depot"}))),
+        ({"codec": "avro", "blob": encode([1])}, Payload("avro", encode([1]))),
+        ({"codec": "avro", "blob": encode([])}, Payload("avro", encode([]))),
+        ({"codec": "avro", "blob": encode({"a": 1, "b": [2]})}, Payload("avro", encode([1, [2]]))),
+        ({"codec": "avro", "blob": framed(12, 0)}, Payload("avro", framed(12, 0))),
+        ({"codec": "avro", "blob": framed(14, 0)}, Payload("avro", framed(14, 0))),
+    ],
+)
+def test_signal_and_update_input(value: Any, stored: Payload | None) -> None:
+    assert message(value) == (stored, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        ("text", "input"),
+        (5, "input"),
+        (False, "input"),
+        ({"codec": "json", "blob": "[]"}, "input.codec"),
+        ({"codec": "AVRO", "blob": encode([])}, "input.codec"),
+        ({"codec": "avro", "blob": 5}, "input.blob"),
+        ({"codec": "avro", "blob": "oops"}, "input.blob"),
+        ({"codec": "avro", "blob": encode("text")}, "input.blob"),
+        ({"codec": "avro", "blob": encode(None)}, "input.blob"),
+        ({"codec": "avro", "blob": framed(0)}, "input.blob"),
+        ({"codec": "avro", "blob": framed(12)}, "input.blob"),
+        ({"codec": "avro", "external_storage": {"codec": "avro"}}, "input.external_storage"),
+        ({"codec": "avro", "external_storage": {"codec": "json"}}, "input.external_storage.codec"),
+    ],
+)
+def test_signal_and_update_input_faults(value: Any, key: str) -> None:
+    assert list(message(value)[1]) == [key]

@@ -6,67 +6,17 @@ import asyncio
 import base64
 import contextlib
 import gzip
-import itertools
 import json
 import socket
 import zlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
-import httpx
-import pytest
 
 from api.envelope import PROJECTED_FIELDS
 from api.payloads import encode
-from tests.api.conftest import CONTROL, WORKER
+from tests.api.driver import Http
 from tests.support.server import ServerProcess
-
-_numbers = itertools.count(1)
-
-
-class Http:
-    """A client of one test, with a task queue and a registered worker of its own."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self.client = client
-        self.queue = f"q-{next(_numbers)}"
-        self.worker = f"w-{self.queue}"
-
-    async def call(self, method: str, path: str, status: int, body: Any = None, **headers: str) -> dict[str, Any]:
-        response = await self.client.request(method, f"/api{path}", json=body, headers=headers or None)
-        assert response.status_code == status, f"{method} {path}: {response.status_code} {response.text}"
-        result: dict[str, Any] = response.json()
-        return result
-
-    async def post(self, path: str, status: int, **body: Any) -> dict[str, Any]:
-        return await self.call("POST", path, status, body)
-
-    async def get(self, path: str, status: int = 200) -> dict[str, Any]:
-        return await self.call("GET", path, status)
-
-    async def register(self, **fields: Any) -> None:
-        await self.post(
-            "/worker/register", 201, **{"worker_id": self.worker, "task_queue": self.queue, "runtime": "external", **fields}
-        )
-
-    async def start(self, status: int = 201, **fields: Any) -> dict[str, Any]:
-        return await self.post("/workflows", status, **{"workflow_type": "order", "task_queue": self.queue, **fields})
-
-    async def poll(self, kind: str = "workflow", **fields: Any) -> Any:
-        body = await self.post(f"/worker/{kind}-tasks/poll", 200, worker_id=self.worker, task_queue=self.queue, **fields)
-        return body["task"]
-
-    async def complete(self, task: dict[str, Any], *commands: Any, status: int = 200, **fields: Any) -> dict[str, Any]:
-        body = {"lease_owner": self.worker, "workflow_task_attempt": task["workflow_task_attempt"], "commands": list(commands)}
-        return await self.post(f"/worker/workflow-tasks/{task['task_id']}/complete", status, **{**body, **fields})
-
-
-@pytest.fixture
-async def http(server: ServerProcess) -> AsyncIterator[Http]:
-    headers = {**CONTROL, **WORKER, "Authorization": f"Bearer {server.token}"}
-    async with httpx.AsyncClient(base_url=server.url, headers=headers, timeout=30) as client:
-        yield Http(client)
 
 
 async def count(server: ServerProcess, table: str) -> int:

@@ -1,0 +1,233 @@
+"""Commands and questions of the control plane to a workflow id: found, routed, waited for (control-plane 5.7 to 5.12)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from actors import messages
+from actors.errors import Unavailable
+from actors.messages import AskCommand, AskFinishQuery, AskQuery, AskUpdate
+from actors.queries import Query, QueryAnswer, QueryOutcome
+from actors.run import ids
+from actors.run.commands import Commanded, ReadUpdate, UpdateRun
+from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
+from bus.errors import OutcomeUnknown, Unreachable
+from store import instances, runs, update_requests
+
+if TYPE_CHECKING:
+    from actors.engine import Engine
+
+_ASK_SECONDS = 10.0
+_MARGIN_SECONDS = 5.0
+_TRIES = 5
+
+# Whether a worker could answer a query of (workflow type, task queue, build marker): None, or the reason why not.
+Eligible = Callable[[str, str, str | None], Awaitable[str | None]]
+
+
+class Control:
+    """Finds the run a command is for and has it decided where that run is hosted."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    # -- finding the run -----------------------------------------------------------------------------------------------
+
+    async def _current(self, namespace: str, workflow_id: str, *, sure: bool) -> str | Refused:
+        """The current run id of a workflow id; `sure` asks the store and not the memory of this node."""
+        known = None if sure else self._engine.host.current_run(workflow_id)
+        if known is not None:
+            return known
+        instance = await instances.get(self._engine.db, workflow_id)
+        if instance is None or instance.namespace != namespace:
+            return Refused("instance_not_found")
+        return instance.current_run_id
+
+    async def _tell_current(
+        self, namespace: str, workflow_id: str, command: Commanded | UpdateRun, run_id: str | None
+    ) -> CommandAnswered | UpdateStatus | Refused:
+        sure = run_id is not None
+        for _ in range(_TRIES):
+            current = await self._current(namespace, workflow_id, sure=sure)
+            if isinstance(current, Refused):
+                return current
+            if run_id is not None and current != run_id:
+                return Refused("historical_run_command_rejected")
+            reply = await self._engine.host.tell_run(current[10:25], command, namespace)
+            if isinstance(reply, Refused):
+                return Refused("instance_not_found") if reply.reason == "task_not_found" else reply
+            assert isinstance(reply, CommandAnswered | UpdateStatus)
+            closed = isinstance(reply, CommandAnswered) and reply.rejection == "run_not_active"
+            if not closed or run_id is not None:
+                return reply
+            # It closed; perhaps another run goes on in its place.
+            newest = await self._current(namespace, workflow_id, sure=True)
+            if newest == current or isinstance(newest, Refused):
+                return reply
+            sure = True
+        raise Unavailable("the workflow goes from run to run")
+
+    def _shard(self, namespace: str, workflow_id: str) -> int:
+        return ids.shard_of(namespace, workflow_id, self._engine.shards)
+
+    # -- commands ------------------------------------------------------------------------------------------------------
+
+    async def command(self, namespace: str, workflow_id: str, command: Commanded, run_id: str | None) -> RunReply:
+        """Signal, cancel, terminate, repair, archive: `CommandAnswered`, or `Refused` (`instance_not_found`,
+        `historical_run_command_rejected`).
+        """
+        owner = self._engine.elsewhere(self._shard(namespace, workflow_id))
+        if owner is not None:
+            question = AskCommand(namespace, workflow_id, command, run_id)
+            reply = await self._engine.ask_node(owner, question, _ASK_SECONDS)
+            if reply is not None:
+                return reply
+        return await self._tell_current(namespace, workflow_id, command, run_id)
+
+    async def update(
+        self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None, wait_seconds: float | None
+    ) -> RunReply:
+        """Accept an update and, with `wait_seconds`, wait for its end: `UpdateStatus`, `CommandAnswered` for a rejection, or
+        `Refused` as for other commands.
+        """
+        owner = self._engine.elsewhere(self._shard(namespace, workflow_id))
+        if owner is not None:
+            question = AskUpdate(namespace, workflow_id, command, run_id, wait_seconds)
+            reply = await self._engine.ask_node(owner, question, (wait_seconds or 0.0) + _ASK_SECONDS)
+            if reply is not None:
+                return reply
+        return await self.update_here(namespace, workflow_id, command, run_id, wait_seconds)
+
+    async def update_here(
+        self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None, wait_seconds: float | None
+    ) -> RunReply:
+        """`update` for a workflow id of a shard hosted here."""
+        status: RunReply | None = None
+        if command.request_id is not None:
+            status = await self._repeated(namespace, workflow_id, command.request_id)
+        if status is None:
+            status = await self._tell_current(namespace, workflow_id, command, run_id)
+        if not isinstance(status, UpdateStatus) or status.status != "accepted" or not wait_seconds:
+            return status
+        watch = self._engine.host.watch_update(status.update_id)
+        try:
+            async with asyncio.timeout(wait_seconds):
+                while True:
+                    # Looked at after the watch began, so that an end in between is not missed.
+                    now = await self._read(namespace, workflow_id, status)
+                    if now.status != "accepted":
+                        return _with_times(now, status)
+                    await asyncio.wait({watch}, timeout=1.0)
+        except TimeoutError:
+            return status
+        finally:
+            watch.cancel()
+
+    async def _repeated(self, namespace: str, workflow_id: str, request_id: str) -> UpdateStatus | None:
+        """The update an earlier request with this id made, as it stands."""
+        found = await update_requests.find(self._engine.db, workflow_id, request_id)
+        if found is None:
+            return None
+        current = await self._current(namespace, workflow_id, sure=True)
+        if isinstance(current, Refused):
+            return None
+        for run_id in dict.fromkeys((found[0], current)):
+            reply = await self._engine.tell_run(run_id, ReadUpdate(found[1]), namespace)
+            if isinstance(reply, UpdateStatus):
+                return reply
+        return None
+
+    async def _read(self, namespace: str, workflow_id: str, status: UpdateStatus) -> UpdateStatus:
+        reply = await self._engine.tell_run(status.run_id, ReadUpdate(status.update_id), namespace)
+        if isinstance(reply, UpdateStatus):
+            return reply
+        # It may have gone on with a continued run.
+        current = await self._current(namespace, workflow_id, sure=True)
+        if isinstance(current, str) and current != status.run_id:
+            reply = await self._engine.tell_run(current, ReadUpdate(status.update_id), namespace)
+            if isinstance(reply, UpdateStatus):
+                return reply
+        return status
+
+    async def here(self, question: AskCommand | AskUpdate) -> RunReply:
+        """A command another node asks for, whose shard is hosted here."""
+        if isinstance(question, AskUpdate):
+            return await self.update_here(
+                question.namespace, question.workflow_id, question.command, question.run_id, question.wait_seconds
+            )
+        return await self._tell_current(question.namespace, question.workflow_id, question.command, question.run_id)
+
+    # -- queries -------------------------------------------------------------------------------------------------------
+
+    async def query(
+        self, namespace: str, workflow_id: str, query: Query, run_id: str | None, eligible: Eligible
+    ) -> QueryAnswer | Refused:
+        """Have a worker answer a question about a run, open or closed (engine-semantics 7.4)."""
+        current = await self._current(namespace, workflow_id, sure=run_id is not None)
+        if isinstance(current, Refused):
+            return current
+        if run_id is not None and run_id != current:
+            return Refused("historical_run_command_rejected")
+        stored = await runs.load(self._engine.db, current)
+        if stored is None or stored.identity.namespace != namespace:
+            return Refused("instance_not_found")
+        identity = stored.identity
+        queue = identity.task_queue or "default"
+        reason = await eligible(identity.workflow_type, queue, identity.compatibility)
+        if reason is not None:
+            return Refused(reason, {"run_id": current})
+        shard = self._engine.host.queue_shard(namespace, queue)
+        owner = self._engine.elsewhere(shard)
+        question = AskQuery(namespace, queue, current, identity.workflow_type, identity.compatibility, query)
+        if owner is None:
+            answer = await self.query_here(question)
+        else:
+            try:
+                patience = self._engine.queries.rules.timeout + _MARGIN_SECONDS
+                data = await self._engine.ask.ask(owner, messages.encode(question), patience)
+            except (Unreachable, OutcomeUnknown):
+                return Refused("query_task_queue_unavailable", {"run_id": current})
+            response = messages.decode_response(data)
+            if not isinstance(response, messages.QueryAnswered):
+                return Refused("query_task_queue_unavailable", {"run_id": current})
+            answer = (
+                response.answer if response.answer is not None else Refused(response.reason or "query_task_queue_unavailable")
+            )
+        if isinstance(answer, Refused):
+            return Refused(answer.reason, {**answer.detail, "run_id": current})
+        return msgspec.structs.replace(answer, workflow_id=workflow_id, run_id=current)
+
+    async def query_here(self, question: AskQuery) -> QueryAnswer | Refused:
+        """Ask the workers of a queue hosted here."""
+        shard = self._engine.host.queue_shard(question.namespace, question.queue)
+        return await self._engine.queries.ask(
+            (question.namespace, question.queue),
+            shard,
+            question.run_id,
+            question.workflow_type,
+            question.compatibility,
+            question.query,
+        )
+
+    async def finish_query(self, namespace: str, outcome: QueryOutcome) -> RunReply:
+        """A worker's answer to a query task: `Done` or `Refused`."""
+        run_key = ids.run_key_of(outcome.query_task_id)
+        if run_key is None or ids.shard_in(run_key) >= self._engine.shards:
+            return Refused("query_task_not_found")
+        owner = self._engine.elsewhere(ids.shard_in(run_key))
+        if owner is not None:
+            reply = await self._engine.ask_node(owner, AskFinishQuery(namespace, outcome), _ASK_SECONDS)
+            if reply is not None:
+                return reply
+        return self._engine.queries.finish(namespace, outcome)
+
+
+def _with_times(closed: UpdateStatus, accepted: UpdateStatus) -> UpdateStatus:
+    """History tells the end of an update; what its acceptance told, is kept."""
+    return msgspec.structs.replace(
+        closed, accepted_at=accepted.accepted_at, command_sequence=accepted.command_sequence, command_id=accepted.command_id
+    )

@@ -1,0 +1,88 @@
+"""Messages between runs, applied exactly once: a row of the mailbox each, announced at once, found again by a scan.
+
+The sender's commit inserts the row, the commit that applies it deletes it (architecture, rule 4). Announcing a letter twice, or
+to the wrong node, is harmless: a letter whose row is gone is not applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable
+from typing import Protocol
+
+import msgspec
+
+from actors.errors import Unavailable
+from actors.run.commands import Mailed, ParentClosed, StartChildRun
+from actors.run.replies import Refused, RunReply
+from actors.run.transition import Letter
+from actors.run_actor import InstanceTaken
+from store import instances, mailbox
+from store.pool import Database
+
+_log = logging.getLogger(__name__)
+
+_SCAN_LIMIT = 1000
+
+_decoder: msgspec.msgpack.Decoder[Mailed] = msgspec.msgpack.Decoder(Mailed)
+
+
+class Receivers(Protocol):
+    """Who applies letters: the runs hosted here."""
+
+    def tell_run(
+        self, run_key: str, command: Mailed, namespace: str | None = None, mail_id: str | None = None
+    ) -> asyncio.Future[RunReply]: ...
+
+
+class Mailman:
+    """Delivers letters to the runs of this node."""
+
+    def __init__(self, db: Database, receivers: Receivers) -> None:
+        self._db = db
+        self._receivers = receivers
+        self._under_way: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def deliver(self, letters: Iterable[Letter]) -> None:
+        """Have these letters applied by the runs hosted here; what fails is found again by the scan."""
+        for letter in letters:
+            if letter.mail_id in self._under_way:
+                continue
+            self._under_way.add(letter.mail_id)
+            task = asyncio.get_running_loop().create_task(self._deliver(letter))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def scan(self, shards: Collection[int]) -> None:
+        """Deliver what lies in the mailbox for these shards."""
+        rows = await mailbox.pending(self._db, list(shards), _SCAN_LIMIT)
+        self.deliver(
+            Letter(row.mail_id, row.namespace, row.workflow_id, row.run_id or "", _decoder.decode(row.body)) for row in rows
+        )
+
+    async def _deliver(self, letter: Letter) -> None:
+        try:
+            await self._apply(letter)
+        except Unavailable:
+            pass
+        except Exception:
+            _log.exception("letter %s could not be delivered", letter.mail_id)
+        finally:
+            self._under_way.discard(letter.mail_id)
+
+    async def _apply(self, letter: Letter) -> None:
+        run_id = letter.run_id
+        if isinstance(letter.command, ParentClosed):
+            # The child may have gone on as another run, of which its parent had not heard.
+            instance = await instances.get(self._db, letter.workflow_id)
+            run_id = run_id if instance is None else instance.current_run_id
+        try:
+            reply = await self._receivers.tell_run(run_id[10:25], letter.command, None, letter.mail_id)
+        except InstanceTaken:
+            reply = Refused("instance_taken")
+        # A child that an earlier delivery began, or a receiver that is gone.
+        begun = isinstance(letter.command, StartChildRun)
+        if isinstance(reply, Refused) and (begun or reply.reason == "task_not_found"):
+            await mailbox.discard(self._db, [letter.mail_id])

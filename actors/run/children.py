@@ -1,0 +1,208 @@
+"""Child workflows, the parent's side: calls, their restarts and ends, what closing does to them (engine-semantics 8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.run import ids
+from actors.run.activity_parts import result_keys
+from actors.run.causes import cause
+from actors.run.commands import (
+    ChildClosed,
+    ChildOrigin,
+    ChildRestarted,
+    ParentClosed,
+    Payload,
+    StartChild,
+    StartChildRun,
+    StartRun,
+)
+from actors.run.replies import Done, RunReply
+from actors.run.state import Child
+from actors.run.times import SECOND, iso, iso_seconds
+from actors.run.transition import Transition
+
+_ENDINGS = {"completed": "ChildRunCompleted", "cancelled": "ChildRunCancelled", "terminated": "ChildRunTerminated"}
+NO_ARGUMENTS = Payload("avro", "AARbXQI=")  # the empty list
+
+
+def start(tx: Transition, command: StartChild, step: int) -> None:
+    """Record the call; its first run is created by the message this sends, exactly once."""
+    state = tx.state
+    workflow_id = tx.mint(ids.CHILD)
+    call_id = tx.mint(ids.CHILD)
+    link_id = tx.mint(ids.CHILD)
+    # Derived from ids of this run, so that the same transition always names the same child.
+    shard = ids.shard_of(state.namespace, workflow_id, tx.rules.shards)
+    run_id = ids.mint(tx.now // 1000, ids.derived_run_key(shard, workflow_id), ids.RUN)
+    retry, timeouts = _snapshots(command)
+    child = Child(
+        step=step,
+        workflow_id=workflow_id,
+        run_id=run_id,
+        workflow_type=command.workflow_type,
+        link_id=link_id,
+        policy=command.parent_close_policy,
+        started_at=tx.now,
+    )
+    keys = {**_keys(call_id, child), "parent_close_policy": command.parent_close_policy}
+    options = {"retry_policy": retry, "timeout_policy": timeouts}
+    tx.record("ChildWorkflowScheduled", {**keys, **options}, step=step)
+    tx.record(
+        "ChildRunStarted",
+        {
+            **keys,
+            **options,
+            "child_status": "pending",
+            "execution_timeout_seconds": command.execution_timeout_seconds,
+            "run_timeout_seconds": command.run_timeout_seconds,
+            "execution_deadline_at": _deadline(tx.now, command.execution_timeout_seconds),
+            "run_deadline_at": _deadline(tx.now, command.run_timeout_seconds),
+        },
+        step=step,
+    )
+    state.children[call_id] = child
+    arguments = command.arguments or NO_ARGUMENTS
+    begin = StartRun(
+        namespace=state.namespace,
+        workflow_id=workflow_id,
+        run_id=run_id,
+        workflow_type=command.workflow_type,
+        task_queue=command.queue or state.task_queue,
+        arguments=arguments,
+        payload_codec=arguments.codec,
+        memo=state.memo,
+        search_attributes=state.search_attributes,
+        execution_timeout_seconds=command.execution_timeout_seconds,
+        run_timeout_seconds=command.run_timeout_seconds,
+        priority=state.priority,
+        fairness_key=state.fairness_key,
+        fairness_weight=state.fairness_weight,
+        compatibility=state.compatibility,
+    )
+    origin = ChildOrigin(state.workflow_id, state.run_id, step, call_id, link_id)
+    tx.send(workflow_id, run_id, StartChildRun(begin, origin, command.retry_policy, retry, timeouts))
+
+
+def _snapshots(command: StartChild) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    policy = command.retry_policy
+    retry = None
+    if policy is not None:
+        retry = {
+            "snapshot_version": 1,
+            "max_attempts": policy.max_attempts,
+            "backoff_seconds": policy.backoff_seconds,
+            "non_retryable_error_types": policy.non_retryable_error_types,
+        }
+    timeouts = None
+    if command.execution_timeout_seconds is not None or command.run_timeout_seconds is not None:
+        timeouts = {
+            "snapshot_version": 1,
+            "execution_timeout_seconds": command.execution_timeout_seconds,
+            "run_timeout_seconds": command.run_timeout_seconds,
+        }
+    return retry, timeouts
+
+
+def _deadline(now: int, seconds: int | None) -> str | None:
+    return None if seconds is None else iso_seconds(now + seconds * SECOND)
+
+
+def _keys(call_id: str, child: Child) -> dict[str, Any]:
+    return {
+        "workflow_link_id": child.link_id,
+        "child_call_id": call_id,
+        "child_workflow_instance_id": child.workflow_id,
+        "child_workflow_run_id": child.run_id,
+        "child_workflow_class": child.workflow_type,
+        "child_workflow_type": child.workflow_type,
+        "child_run_number": child.run_number,
+    }
+
+
+# -- news from the child -----------------------------------------------------------------------------------------------
+
+
+def restarted(tx: Transition, news: ChildRestarted) -> RunReply:
+    """Another run of the call began: recorded, nobody is woken."""
+    child = tx.state.children.get(news.child_call_id)
+    if child is None or news.run_number <= child.run_number or not tx.state.is_open:
+        return Done()
+    child.run_id = news.run_id
+    child.run_number = news.run_number
+    child.workflow_type = news.workflow_type
+    child.link_id = news.workflow_link_id
+    tx.record(
+        "ChildRunStarted",
+        {
+            **_keys(news.child_call_id, child),
+            "child_status": "pending",
+            "parent_close_policy": child.policy,
+            "execution_deadline_at": None if news.execution_deadline_at is None else iso_seconds(news.execution_deadline_at),
+            "run_deadline_at": None if news.run_deadline_at is None else iso_seconds(news.run_deadline_at),
+            "retry_attempt": news.retry_attempt,
+            "retry_of_child_workflow_run_id": news.retry_of_run_id,
+            "retry_backoff_seconds": news.retry_backoff_seconds,
+        },
+        step=child.step,
+    )
+    return Done()
+
+
+def closed(tx: Transition, news: ChildClosed) -> RunReply:
+    """The call has its end: recorded once, with a task that shows it."""
+    state = tx.state
+    if not state.is_open:
+        return Done()
+    child = state.children.pop(news.child_call_id, None)
+    if child is None:
+        return Done()
+    child.run_id = news.run_id
+    child.run_number = news.run_number
+    child.workflow_type = news.workflow_type
+    event_type = _ENDINGS.get(news.status, "ChildRunFailed")
+    payload = {
+        **_keys(news.child_call_id, child),
+        "child_status": news.status,
+        "closed_reason": news.closed_reason,
+        "closed_at": iso(news.closed_at),
+        **news.failure,
+    }
+    if event_type == "ChildRunCompleted":
+        result = result_keys(news.result, news.payload_codec, state.payload_codec)
+        payload |= {**result, "output": result.get("result")}
+    tx.record(event_type, payload, step=child.step)
+    context = {
+        "workflow_wait_kind": "child",
+        "open_wait_id": f"child:{news.child_call_id}",
+        "resume_source_kind": "child_workflow_run",
+        "resume_source_id": news.run_id,
+        "child_call_id": news.child_call_id,
+        "child_workflow_run_id": news.run_id,
+        "workflow_sequence": child.step,
+        "workflow_event_type": event_type,
+    }
+    cause(tx, context, child.step)
+    return Done()
+
+
+# -- the parent closes -------------------------------------------------------------------------------------------------
+
+
+def apply_close_policies(tx: Transition, reason: str) -> None:
+    """The run closed (not: continued as new): each open child follows its policy, lowest step first (engine-semantics 8.5)."""
+    for child in sorted(tx.state.children.values(), key=lambda child: child.step):
+        if child.policy == "abandon":
+            continue
+        text = f"Parent workflow closed ({reason}); parent-close policy: {child.policy}."
+        tx.record(
+            "ParentClosePolicyApplied",
+            {
+                "child_instance_id": child.workflow_id,
+                "child_run_id": child.run_id,
+                "policy": child.policy,
+                "reason": text,
+            },
+        )
+        tx.send(child.workflow_id, child.run_id, ParentClosed(child.policy, text))
+    tx.state.children = {}

@@ -1,0 +1,110 @@
+"""Cancel, terminate, repair and archive (contract engine-semantics 9.1, 9.2, 9.4, 9.5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.run import closing, external, ids, tasks
+from actors.run.causes import follow_up
+from actors.run.commands import ArchiveRun, CancelRun, ParentClosed, RepairRun, TerminateRun
+from actors.run.replies import Done, RunReply
+from actors.run.transition import Transition
+
+_WORDS = {
+    "cancel": ("CancelRequested", "WorkflowCancelled", "cancelled", "WorkflowCancelledException"),
+    "terminate": ("TerminateRequested", "WorkflowTerminated", "terminated", "WorkflowTerminatedException"),
+}
+
+
+def stop(tx: Transition, command: CancelRun | TerminateRun) -> RunReply:
+    """Close the run at once; workers learn of it from their next call."""
+    if not tx.state.is_open:
+        return external.not_active(tx)
+    kind = "cancel" if isinstance(command, CancelRun) else "terminate"
+    numbered = external.number(tx)
+    _stop(tx, kind, numbered[0], command.reason)
+    return external.accepted(tx, numbered, _WORDS[kind][2], command.reason)
+
+
+def parent_closed(tx: Transition, command: ParentClosed) -> RunReply:
+    """The parent's close policy: as the command would, without a caller."""
+    if tx.state.is_open:
+        command_id, _ = external.number(tx)
+        _stop(tx, "cancel" if command.policy == "request_cancel" else "terminate", command_id, command.reason)
+    return Done()
+
+
+def _stop(tx: Transition, kind: str, command_id: str, reason: str | None) -> None:
+    requested, ended, status, class_ = _WORDS[kind]
+    keys = external.command_keys(tx, command_id)
+    tx.record(requested, {**keys, "command_type": kind, "reason": reason}, command_id=command_id)
+    closing.cancel_steps(tx)
+    message = f"Workflow {status}: {reason}" if reason else f"Workflow {status}."
+    failure: dict[str, Any] = {
+        "failure_id": tx.mint(ids.FAILURE),
+        "failure_category": status,
+        "exception_class": class_,
+        "message": message,
+    }
+    tx.record(ended, {**keys, **failure, "closed_reason": status, "reason": reason}, command_id=command_id)
+    closing.close(tx, status, status, failure=failure)
+
+
+def repair(tx: Transition, command: RepairRun) -> RunReply:
+    """Get a stuck run going again; never touches a valid lease or a result."""
+    state = tx.state
+    if not state.is_open:
+        return external.not_active(tx)
+    numbered = external.number(tx)
+    task = state.open_task
+    dispatched = False
+    if task is None:
+        dispatched = follow_up(tx) is not None
+    elif task.status == "leased":
+        if task.lease_expires_at <= tx.now:
+            tasks.make_ready(tx, task)
+            task.repairs += 1
+            dispatched = True
+    elif task.available_at > tx.now:
+        task.available_at = tx.now
+        tx.withdraw(task.task_id)
+        tx.offer_workflow_task()
+        dispatched = True
+    outcome = "repair_dispatched" if dispatched else "repair_not_needed"
+    open_task = state.open_task
+    tx.record(
+        "RepairRequested",
+        {
+            **external.command_keys(tx, numbered[0]),
+            "command_type": "repair",
+            "outcome": outcome,
+            "liveness_state": "repair_needed" if dispatched else None,
+            "task_id": None if open_task is None else open_task.task_id,
+            "task_type": None if open_task is None else "workflow",
+        },
+        command_id=numbered[0],
+    )
+    return external.accepted(tx, numbered, outcome)
+
+
+def archive(tx: Transition, command: ArchiveRun) -> RunReply:
+    """Mark a closed run as archived; deletes nothing."""
+    state = tx.state
+    if state.is_open:
+        return external.rejected(tx, "run_not_closed", "rejected_run_not_closed")
+    numbered = external.number(tx)
+    keys = external.command_keys(tx, numbered[0])
+    outcome = "archive_not_needed" if state.archived else "archived"
+    tx.record(
+        "ArchiveRequested",
+        {**keys, "command_type": "archive", "outcome": outcome, "reason": command.reason},
+        command_id=numbered[0],
+    )
+    if not state.archived:
+        state.archived = True
+        tx.record(
+            "WorkflowArchived",
+            {**keys, "archive_command_id": numbered[0], "reason": command.reason},
+            command_id=numbered[0],
+        )
+    return external.accepted(tx, numbered, outcome, command.reason)

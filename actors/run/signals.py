@@ -1,0 +1,87 @@
+"""Signals: recorded at once, applied when a workflow task has seen them (contract engine-semantics 7.2)."""
+
+from __future__ import annotations
+
+from actors.run import external, ids
+from actors.run.causes import signal_task
+from actors.run.commands import Payload, SignalRun
+from actors.run.events import arguments_of, envelope_or_none
+from actors.run.replies import RunReply
+from actors.run.state import Signal, WorkflowTask
+from actors.run.transition import Transition
+
+
+def receive(tx: Transition, command: SignalRun) -> RunReply:
+    """Accept a signal. It creates a task only where the run is parked on a condition wait."""
+    state = tx.state
+    if not state.is_open:
+        return external.not_active(tx)
+    limit = tx.rules.max_pending_signals
+    if limit and len(state.signals) >= limit:
+        return external.rejected(tx, "structural_limit_exceeded", None)
+    numbered = external.number(tx)
+    signal = Signal(
+        signal_id=tx.mint(ids.SIGNAL),
+        name=command.name,
+        wait_id=tx.mint(ids.WAIT),
+        event=0,
+        command_id=numbered[0],
+        command_sequence=numbered[1],
+        to_run=command.to_run,
+    )
+    record(tx, signal, command.arguments)
+    if state.wait is not None and state.open_task is None:
+        signal_task(tx, signal)
+    return external.accepted(tx, numbered, "signal_received")
+
+
+def record(tx: Transition, signal: Signal, arguments: Payload | None) -> None:
+    """Write the signal into history and into the run's inbox."""
+    state = tx.state
+    signal.event = tx.record(
+        "SignalReceived",
+        {
+            **external.command_keys(tx, signal.command_id),
+            "signal_id": signal.signal_id,
+            "signal_name": signal.name,
+            "signal_wait_id": signal.wait_id,
+            "arguments": envelope_or_none(arguments),
+            "payload_codec": state.payload_codec if arguments is None else arguments.codec,
+        },
+        command_id=signal.command_id,
+    )
+    state.signals.append(signal)
+    state.receivers.append(signal.event)
+
+
+def apply_seen(tx: Transition, task: WorkflowTask, waited: bool) -> None:
+    """A normal task was completed: the signals its snapshot held are applied.
+
+    `waited`: a condition wait was open at its claim; workers without a view then apply one signal per task.
+    """
+    state = tx.state
+    hidden = tx.shown.hidden_signals(state, task.dialect)
+    one_by_one = waited and not tx.shown.paces_signals(task.dialect)
+    state.signals = [
+        signal
+        for signal in state.signals
+        if signal.event > task.claimed_at_event or signal.event in hidden or (one_by_one and signal.signal_id != task.signal_id)
+    ]
+
+
+def hand_over(tx: Transition, old: Transition) -> None:
+    """Continue-as-new: signals addressed to the instance and not applied go on in the new run, in order."""
+    for signal in old.state.signals:
+        if signal.to_run:
+            continue
+        state = tx.state
+        state.command_sequence += 1
+        moved = Signal(
+            signal_id=signal.signal_id,
+            name=signal.name,
+            wait_id=tx.mint(ids.WAIT),
+            event=0,
+            command_id=signal.command_id,
+            command_sequence=state.command_sequence,
+        )
+        record(tx, moved, arguments_of(old.history[signal.event - 1]))

@@ -1,0 +1,115 @@
+"""What the debug snapshot tells of a run's history: its last event, its recent failures.
+
+Contract: control-plane 5.6, engine-semantics 10.2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from api.events import StoredEvent, stored_event
+from store import history as stored_history
+from store.pool import Database
+
+_PREVIEW_BYTES = 4096
+_MOST_KEYS = 20
+_MOST_FAILURES = 10
+
+# Failures are looked for in this many last events, so that a snapshot of a long run stays cheap.
+_TAIL = 1000
+
+_decode = msgspec.json.Decoder().decode
+
+# event type -> kind of the source, payload key of its id, how the failure spread
+_FAILURES = {
+    "WorkflowFailed": ("workflow_run", "workflow_run_id", "terminal"),
+    "WorkflowTimedOut": ("workflow_run", "workflow_run_id", "timeout"),
+    "WorkflowCancelled": ("workflow_run", "workflow_run_id", "cancelled"),
+    "WorkflowTerminated": ("workflow_run", "workflow_run_id", "terminated"),
+    "ActivityFailed": ("activity_execution", "activity_execution_id", "activity"),
+    "ActivityTimedOut": ("activity_execution", "activity_execution_id", "timeout"),
+    "ChildRunFailed": ("child_workflow_run", "child_workflow_run_id", "child"),
+    "ChildRunCancelled": ("child_workflow_run", "child_workflow_run_id", "child"),
+    "ChildRunTerminated": ("child_workflow_run", "child_workflow_run_id", "child"),
+    "UpdateCompleted": ("workflow_update", "update_id", "update"),
+}
+
+
+async def tail(db: Database, run_id: str, last_sequence: int) -> list[bytes]:
+    """The last events of a run, serialized."""
+    return await stored_history.load(db, run_id, max(0, last_sequence - _TAIL), last_sequence)
+
+
+def last_event(lines: list[bytes], sequence: int, with_payload: bool) -> dict[str, Any] | None:
+    """`execution.last_event`: what the event is and the shape of its payload; on request the beginning of the payload."""
+    if not lines:
+        return None
+    event = stored_event(lines[-1])
+    text = bytes(event.payload)
+    value = _decode(text)
+    keys = list(value) if isinstance(value, dict) else []
+    shown: dict[str, Any] = {
+        "sequence": sequence,
+        "event_type": event.event_type,
+        "timestamp": event.recorded_at,
+        "payload_summary": {
+            "included": with_payload,
+            "encoding": "json",
+            "size_bytes": len(text),
+            "top_level_type": "list" if isinstance(value, list) else "object",
+            "top_level_key_count": len(value),
+            "top_level_keys": keys[:_MOST_KEYS],
+            "top_level_keys_truncated": len(keys) > _MOST_KEYS,
+            "preview_max_bytes": _PREVIEW_BYTES,
+        },
+    }
+    if with_payload:
+        shown["payload_preview"] = {
+            "encoding": "json",
+            "size_bytes": len(text),
+            "max_bytes": _PREVIEW_BYTES,
+            "truncated": len(text) > _PREVIEW_BYTES,
+            "data": text[:_PREVIEW_BYTES].decode("utf-8", "ignore"),
+        }
+    return shown
+
+
+def recent_failures(lines: list[bytes], run_id: str) -> list[dict[str, Any]]:
+    """The failure records among these events, newest first."""
+    found: dict[str, dict[str, Any]] = {}
+    for line in reversed(lines):
+        if b'"failure_id"' not in line:
+            continue
+        event = stored_event(line)
+        record = _failure(event, run_id)
+        if record is None:
+            continue
+        # A timed-out run tells of one failure in two events.
+        found.setdefault(record["failure_id"], record)
+        if len(found) == _MOST_FAILURES:
+            break
+    return list(found.values())
+
+
+def _failure(event: StoredEvent, run_id: str) -> dict[str, Any] | None:
+    place = _FAILURES.get(event.event_type)
+    payload = _decode(event.payload)
+    if place is None or not payload.get("failure_id"):
+        return None
+    source_kind, id_key, propagation = place
+    category = payload.get("failure_category")
+    own = source_kind == "workflow_run"
+    return {
+        "failure_id": payload["failure_id"],
+        "source_kind": source_kind,
+        "source_id": run_id if own else payload.get(id_key),
+        "propagation_kind": "timeout" if own and category == "timeout" else propagation,
+        "failure_category": category,
+        "exception_class": payload.get("exception_class"),
+        "message": payload.get("message"),
+        "non_retryable": bool(payload.get("non_retryable")),
+        "handled": False,
+        "created_at": event.recorded_at,
+    }

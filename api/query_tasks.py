@@ -1,0 +1,141 @@
+"""Query tasks on the worker plane: poll, complete, fail (worker-protocol 8)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from actors.errors import Unavailable
+from actors.queries import QueryOutcome, QueryTaskGrant
+from actors.queue.poll import QUERY
+from actors.run.replies import Refused
+from api.call import Answer, Call
+from api.envelope import encode
+from api.payloads import EMPTY_LIST, decoded_or_none, is_envelope
+from api.polls import poll, read_query_poll
+from api.times import ts
+from api.validation import Fields
+
+_MAX_ATTEMPT = 2_147_483_647
+_LONGEST_CODEC = 64
+
+_TEXTS = {
+    "query_task_not_found": "No such query task.",
+    "query_task_not_leased": "The query task is not leased.",
+    "lease_owner_mismatch": "The query task is leased by another worker.",
+    "query_task_attempt_mismatch": "The query task is leased with another attempt.",
+    "lease_expired": "The lease of the query task has expired.",
+}
+
+
+def task_object(grant: QueryTaskGrant) -> dict[str, Any]:
+    """The task of a poll answer (worker-protocol 8.1)."""
+    view, query = grant.view, grant.query
+    return {
+        "query_task_id": grant.query_task_id,
+        "query_task_attempt": grant.query_task_attempt,
+        "workflow_id": view.workflow_id,
+        "run_id": view.run_id,
+        "workflow_type": view.workflow_type,
+        "query_name": query.name,
+        "payload_codec": view.payload_codec,
+        "workflow_arguments": msgspec.Raw(view.arguments) if view.arguments else None,
+        "query_arguments": (query.arguments or EMPTY_LIST).envelope(),
+        "run_status": view.run_status,
+        "last_history_sequence": view.last_history_sequence,
+        "history_events": msgspec.Raw(view.history_events),
+        "task_queue": view.task_queue,
+        "lease_owner": grant.lease_owner,
+        "lease_expires_at": ts(grant.lease_expires_at),
+    }
+
+
+async def poll_task(call: Call) -> Answer:
+    """POST /api/worker/query-tasks/poll."""
+    request = read_query_poll(call)
+    try:
+        grant = await poll(call, request, QUERY)
+    except Unavailable:
+        text = "Queries cannot be handed to workers just now."
+        return Answer(
+            503,
+            {
+                "task": None,
+                "reason": "query_task_queue_unavailable",
+                "error": text,
+                "message": text,
+                "namespace": call.namespace,
+                "task_queue": request.task_queue,
+            },
+        )
+    if isinstance(grant, bytes):
+        return Answer(200, grant)
+    return Answer(200, encode({"task": task_object(grant)}))
+
+
+def _guard(fields: Fields) -> tuple[str, int]:
+    """`lease_owner` and `query_task_attempt`, which both answers carry."""
+    owner = fields.required_text("lease_owner")
+    attempt = fields.integer("query_task_attempt", low=1, high=_MAX_ATTEMPT, required=True)
+    return owner, attempt or 0
+
+
+def _result_envelope(fields: Fields) -> dict[str, Any] | None:
+    """`result_envelope` as sent, None when absent; faults are noted."""
+    name = "result_envelope"
+    envelope = fields.object(name)
+    if envelope is None:
+        return None
+    if not is_envelope(envelope) or "external_storage" in envelope:
+        # No storage driver is usable yet (worker-protocol 9.4).
+        where = f"{name}.external_storage" if is_envelope(envelope) else name
+        fields.fault(where, "The result envelope field must be an object of codec and blob.")
+        return None
+    reader = Fields(envelope, f"{name}.", fields.errors)
+    reader.required_text("codec", longest=_LONGEST_CODEC)
+    reader.free_text("blob", required=True)
+    return envelope
+
+
+async def complete(call: Call) -> Answer:
+    """POST /api/worker/query-tasks/{query_task_id}/complete: the caller gets the result and its envelope as given."""
+    task_id = call.path["query_task_id"]
+    fields = Fields(call.body)
+    owner, attempt = _guard(fields)
+    fields.portable("result")
+    envelope = _result_envelope(fields)
+    fields.check()
+    # A worker that sends the envelope alone leaves the decoding to the server (control-plane 5.8).
+    result = call.body["result"] if "result" in call.body else decoded_or_none(envelope)
+    outcome = QueryOutcome(task_id, owner, attempt, result=result, result_envelope=envelope)
+    return await _finish(call, outcome, {"outcome": "completed"})
+
+
+async def fail(call: Call) -> Answer:
+    """POST /api/worker/query-tasks/{query_task_id}/fail: the caller gets the reason and the message."""
+    task_id = call.path["query_task_id"]
+    fields = Fields(call.body)
+    owner, attempt = _guard(fields)
+    sent = fields.object("failure")
+    if sent is None and "failure" not in fields.errors:
+        fields.missing("failure")
+    failure = Fields(sent or {}, "failure.", fields.errors)
+    message = failure.free_text("message", required=sent is not None) or ""
+    reason = failure.text("reason") or "query_rejected"
+    failure.free_text("type")
+    failure.free_text("stack_trace")
+    fields.check()
+    outcome = QueryOutcome(task_id, owner, attempt, failed=True, reason=reason, message=message)
+    return await _finish(call, outcome, {"outcome": "failed", "reason": reason})
+
+
+async def _finish(call: Call, outcome: QueryOutcome, told: dict[str, Any]) -> Answer:
+    reply = await call.services.engine.finish_query(call.namespace, outcome)
+    body: dict[str, Any] = {"query_task_id": outcome.query_task_id}
+    if isinstance(reply, Refused):
+        status = 404 if reply.reason == "query_task_not_found" else 409
+        text = _TEXTS.get(reply.reason, f"Refused: {reply.reason}.")
+        told = {"outcome": "rejected", **reply.detail, "reason": reply.reason, "error": text}
+        return Answer(status, {**body, **told, "status": status})
+    return Answer(200, {**body, "query_task_attempt": outcome.attempt, **told, "status": 200})

@@ -1,0 +1,76 @@
+"""The change of search attributes a workflow asks for, checked and normalised (worker-protocol 5.8)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from api.validation import Fields
+
+_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
+_LONGEST = 255
+_INT8 = range(-(1 << 63), 1 << 63)
+
+TYPES = ("string", "keyword", "keyword_list", "int", "float", "bool", "datetime")
+
+
+class _Unfit(Exception):
+    """A value no attribute can have; the text says why."""
+
+
+def read_attributes(fields: Fields) -> dict[str, Any]:
+    """`attributes` of an upsert: strings trimmed, blank ones None, None deletes the key. Faults go to `attributes`."""
+    name = "attributes"
+    sent = fields.object(name)
+    if not sent:
+        if fields.prefix + name not in fields.errors:
+            fields.missing(name)
+        return {}
+    found: dict[str, Any] = {}
+    for key, value in sent.items():
+        if not _KEY.match(key):
+            fields.fault(name, f"The search attribute key [{key[:80]}] must match [A-Za-z0-9_.:-]{{1,64}}.")
+            continue
+        try:
+            found[key] = _value(value)
+        except _Unfit as unfit:
+            fields.fault(name, f"The search attribute [{key}] {unfit}")
+    return found
+
+
+def _value(value: Any) -> Any:
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        if value not in _INT8:
+            raise _Unfit("must not be an integer of more than 64 bits.")
+        return value
+    if isinstance(value, str):
+        return _text(value) or None
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return [text for item in value if (text := _text(item))]
+    raise _Unfit("must be a scalar, null or a list of strings.")
+
+
+def _text(value: str) -> str:
+    text = value.strip()
+    if len(text) > _LONGEST:
+        raise _Unfit(f"must not be longer than {_LONGEST} characters.")
+    if "\x00" in text:
+        raise _Unfit("must not contain NUL characters.")
+    return text
+
+
+def read_attribute_types(fields: Fields) -> dict[str, str]:
+    """`attribute_types` of an upsert, key to type. Faults go to `attribute_types`."""
+    name = "attribute_types"
+    sent = fields.object(name)
+    found: dict[str, str] = {}
+    for key, word in (sent or {}).items():
+        if not _KEY.match(key):
+            fields.fault(name, f"The search attribute key [{key[:80]}] must match [A-Za-z0-9_.:-]{{1,64}}.")
+        elif not isinstance(word, str) or word.strip() not in TYPES:
+            fields.fault(name, f"The type of the search attribute [{key}] must be one of {', '.join(TYPES)}.")
+        else:
+            found[key] = word.strip()
+    return found

@@ -1,0 +1,107 @@
+"""POST .../update/{update_name}: accepted at once, waited for when asked (control-plane 5.9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.run.commands import UpdateRun
+from actors.run.replies import CommandAnswered, Refused, UpdateStatus
+from api.call import Answer, Call
+from api.commands import command_fields, result_fields
+from api.payloads import decoded_or_none, normalise_message
+from api.targets import check_body, operation_name, run_id_of, target_refused
+from api.times import now_micros, ts, ts_or_none
+from api.validation import LONGEST_SECONDS, Fields
+
+# How the SDK words a validator's refusal; nothing else marks one (worker-protocol 5.10).
+_REFUSED_BY_VALIDATOR = "update validator failed: "
+
+
+async def update(call: Call) -> Answer:
+    """POST .../update/{update_name}."""
+    name = operation_name(call, "update_name")
+    fields = Fields(call.body)
+    arguments = normalise_message(fields)
+    request_id = _request_id(call, fields)
+    wait_for = fields.choice("wait_for", ("accepted", "completed"), default="accepted")
+    timeout = fields.integer(
+        "wait_timeout_seconds", low=1, high=LONGEST_SECONDS, default=call.services.settings.update_wait_seconds
+    )
+    if "wait_policy" in call.body:
+        fields.fault("wait_policy", "The wait_policy field is no longer supported. Use wait_for.")
+    await check_body(call, fields)
+    seconds = timeout if wait_for == "completed" else None
+    run_id = run_id_of(call)
+    command = UpdateRun(request_id=request_id, to_run=run_id is not None, name=name, arguments=arguments)
+    reply = await call.services.engine.update(
+        call.namespace, call.path["workflow_id"], command, run_id, None if seconds is None else float(seconds)
+    )
+    if isinstance(reply, Refused):
+        raise target_refused(call, reply)
+    waited = {"wait_for": wait_for, "wait_timed_out": False, "wait_timeout_seconds": seconds}
+    if isinstance(reply, CommandAnswered):
+        return Answer(409, {**_rejected(call, reply), **waited, "update_name": name})
+    assert isinstance(reply, UpdateStatus)
+    waited["wait_timed_out"] = seconds is not None and reply.status == "accepted"
+    return _answer({**_status(call, reply), **waited, "update_name": name}, reply)
+
+
+def _request_id(call: Call, fields: Fields) -> str | None:
+    """The id that makes a repeated update the same one: the body's, else the header's."""
+    request_id = fields.text("request_id")
+    header = call.headers.get(b"x-request-id")
+    if request_id is not None or header is None or "request_id" in fields.errors:
+        return request_id
+    return Fields({"request_id": header.decode("latin-1")}, fields.prefix, fields.errors).text("request_id")
+
+
+def _rejected(call: Call, reply: CommandAnswered) -> dict[str, Any]:
+    at = ts(now_micros())
+    return {
+        **command_fields(call, reply),
+        "update_id": reply.update_id,
+        "update_status": "rejected",
+        "workflow_sequence": None,
+        "result": None,
+        "result_envelope": None,
+        "failure_id": None,
+        "failure_message": None,
+        "accepted_at": None,
+        "applied_at": None,
+        "rejected_at": at,
+        "closed_at": at,
+    }
+
+
+def _status(call: Call, reply: UpdateStatus) -> dict[str, Any]:
+    """The result of an accepted update as it stands now."""
+    envelope = None if reply.result is None else reply.result.envelope()
+    closed_at = ts_or_none(reply.closed_at or None)
+    return {
+        **result_fields(call, reply),
+        "update_id": reply.update_id,
+        "update_status": reply.status,
+        "workflow_sequence": reply.step,
+        "result": decoded_or_none(envelope),
+        "result_envelope": envelope,
+        "failure_id": reply.failure_id,
+        "failure_message": reply.failure_message,
+        "accepted_at": ts_or_none(reply.accepted_at or None),
+        "applied_at": closed_at if reply.status == "completed" else None,
+        "rejected_at": None,
+        "closed_at": closed_at,
+    }
+
+
+def _answer(body: dict[str, Any], reply: UpdateStatus) -> Answer:
+    if reply.status == "completed":
+        body["outcome"] = "update_completed"
+        return Answer(200, body)
+    if reply.status != "failed":
+        return Answer(202, body)
+    message = reply.failure_message or "The update failed."
+    refused = message.startswith(_REFUSED_BY_VALIDATOR)
+    body["outcome"] = "update_failed"
+    body["reason"] = "update_rejected" if refused else "update_handler_failed"
+    body["message"] = message
+    return Answer(409 if refused else 422, body)
