@@ -139,7 +139,7 @@ async def test_fences(http: Http) -> None:
     await http.waiting("query-fence")
     caller = asking(http, "query-fence/query/q", 200)
     task = await http.poll("query")
-    answers = {"complete": {"result": 1}, "fail": {"failure": {"message": "m"}}}
+    answers: dict[str, dict[str, Any]] = {"complete": {"result": 1}, "fail": {"failure": {"message": "m"}}}
     unknown = "01kp2q0000000000000000000r"
     for kind, content in answers.items():
         path = f"/worker/query-tasks/{task['query_task_id']}/{kind}"

@@ -29,7 +29,7 @@ async def test_accepted(http: Http) -> None:
     await http.register()
     run_id = await http.waiting("update-1")
     body = await http.post("/workflows/update-1/update/set_priority", 202, input=["high"])
-    expected = {
+    expected: dict[str, Any] = {
         "outcome": None,
         "workflow_id": "update-1",
         "run_id": run_id,

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from node.assembly import Assembly
 from node.http import HttpServer, base_url, bind
-from node.server import Assembly, Node
+from node.server import Node
 from store.errors import StoreUnavailable
 
 

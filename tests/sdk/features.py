@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
@@ -78,7 +79,7 @@ class Watch(PassthroughWorkerInterceptor):
     def of_run(self, run_id: str) -> list[dict[str, Any]]:
         """The tasks of one run, each history an extension of the one before (engine-semantics 2.6)."""
         tasks = [task for task in self.tasks if task["run_id"] == run_id]
-        for earlier, later in zip(tasks, tasks[1:], strict=False):
+        for earlier, later in itertools.pairwise(tasks):
             shown = [event["id"] for event in later["history_events"]]
             before = [event["id"] for event in earlier["history_events"]]
             assert shown[: len(before)] == before, "a later view of history does not extend the earlier one"

@@ -94,7 +94,11 @@ async def test_an_upsert_is_visible(ready: Scene) -> None:
 
 
 async def test_upserts_merge_with_the_start(ready: Scene) -> None:
-    changes = [{"Tier": "silver", "Region": "north"}, {"Count": 2.5, "Vip": True, "Tags": ["a", "b"]}, {"Region": None, "Note": ""}]
+    changes = [
+        {"Tier": "silver", "Region": "north"},
+        {"Count": 2.5, "Vip": True, "Tags": ["a", "b"]},
+        {"Region": None, "Note": ""},
+    ]
     handle = await ready.start("tagged", changes, search_attributes={"CustomerId": "cust-42", "Tier": "gold"})
     await recorded(handle, "ConditionWaitOpened")
     expected = {"CustomerId": "cust-42", "Tier": "silver", "Count": 2.5, "Vip": True, "Tags": ["a", "b"]}

@@ -128,7 +128,14 @@ async def test_side_effects_are_captured_once(ready: Scene) -> None:
     assert result["second"]["nested"] == [None, 1.5]
     assert result["third"] is None
     events = await completes_with(SideEffects, handle, result)
-    assert types(events) == ["SideEffectRecorded", *WORKED, "SideEffectRecorded", "SideEffectRecorded", *TIMED, "WorkflowCompleted"]
+    assert types(events) == [
+        "SideEffectRecorded",
+        *WORKED,
+        "SideEffectRecorded",
+        "SideEffectRecorded",
+        *TIMED,
+        "WorkflowCompleted",
+    ]
     values = [decoded(payload, "result") for payload in of_type(events, "SideEffectRecorded")]
     assert values == [result["first"], result["second"], None]
     steps = [payload["sequence"] for payload in of_type(events, "SideEffectRecorded")]

@@ -145,7 +145,9 @@ async def test_a_wait_that_times_out(ready: Scene) -> None:
     same_wait(opened, scheduled, fired, timed_out)
     assert scheduled["timer_kind"] == fired["timer_kind"] == "condition_timeout"
     assert timed_out["timer_id"] == scheduled["timer_id"]
-    assert datetime.fromisoformat(events[4]["timestamp"]) - datetime.fromisoformat(events[2]["timestamp"]) >= timedelta(seconds=1)
+    assert datetime.fromisoformat(events[4]["timestamp"]) - datetime.fromisoformat(events[2]["timestamp"]) >= timedelta(
+        seconds=1
+    )
 
 
 async def test_the_task_of_a_timeout_names_the_wait(scene: Scene) -> None:

@@ -39,7 +39,7 @@ async def eventually_commits(commits: GroupCommit, seconds: float = 10.0) -> Run
 async def until_true(db: Database, sql: str) -> None:
     """Ask the database until it says yes."""
     async with asyncio.timeout(10):
-        while not await db.fetchval(sql):  # noqa: ASYNC110 - only the database knows
+        while not await db.fetchval(sql):
             await asyncio.sleep(0.01)
 
 
