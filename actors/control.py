@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from actors import messages
 from actors.errors import Unavailable
+from actors.host import Host
 from actors.messages import AskCommand, AskFinishQuery, AskQuery, AskUpdate
 from actors.queries import Query, QueryAnswer, QueryOutcome
-from actors.run import ids
+from actors.queue.queries import QueryBroker
+from actors.router import ASK_SECONDS, Router
 from actors.run.commands import Commanded, ReadUpdate, UpdateRun
 from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
+from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
 from store import instances, runs, update_requests
+from store.pool import Database
 
-if TYPE_CHECKING:
-    from actors.engine import Engine
-
-_ASK_SECONDS = 10.0
 _MARGIN_SECONDS = 5.0
 _TRIES = 5
 
@@ -32,17 +31,21 @@ Eligible = Callable[[str, str, str | None], Awaitable[str | None]]
 class Control:
     """Finds the run a command is for and has it decided where that run is hosted."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, db: Database, host: Host, queries: QueryBroker, router: Router, ask: Ask) -> None:
+        self._db = db
+        self._host = host
+        self._queries = queries
+        self._router = router
+        self._ask = ask
 
     # -- finding the run -----------------------------------------------------------------------------------------------
 
     async def _current(self, namespace: str, workflow_id: str, *, sure: bool) -> str | Refused:
         """The current run id of a workflow id; `sure` asks the store and not the memory of this node."""
-        known = None if sure else self._engine.host.current_run(workflow_id)
+        known = None if sure else self._host.current_run(workflow_id)
         if known is not None:
             return known
-        instance = await instances.get(self._engine.db, workflow_id)
+        instance = await instances.get(self._db, workflow_id)
         if instance is None or instance.namespace != namespace:
             return Refused("instance_not_found")
         return instance.current_run_id
@@ -57,7 +60,7 @@ class Control:
                 return current
             if run_id is not None and current != run_id:
                 return Refused("historical_run_command_rejected")
-            reply = await self._engine.host.tell_run(current[10:25], command, namespace)
+            reply = await self._host.tell_run(current[10:25], command, namespace)
             if isinstance(reply, Refused):
                 return Refused("instance_not_found") if reply.reason == "task_not_found" else reply
             assert isinstance(reply, CommandAnswered | UpdateStatus)
@@ -71,19 +74,16 @@ class Control:
             sure = True
         raise Unavailable("the workflow goes from run to run")
 
-    def _shard(self, namespace: str, workflow_id: str) -> int:
-        return ids.shard_of(namespace, workflow_id, self._engine.shards)
-
     # -- commands ------------------------------------------------------------------------------------------------------
 
     async def command(self, namespace: str, workflow_id: str, command: Commanded, run_id: str | None) -> RunReply:
         """Signal, cancel, terminate, repair, archive: `CommandAnswered`, or `Refused` (`instance_not_found`,
         `historical_run_command_rejected`).
         """
-        owner = self._engine.elsewhere(self._shard(namespace, workflow_id))
+        owner = self._router.elsewhere(self._router.shard_of_workflow(namespace, workflow_id))
         if owner is not None:
             question = AskCommand(namespace, workflow_id, command, run_id)
-            reply = await self._engine.ask_node(owner, question, _ASK_SECONDS)
+            reply = await self._router.ask_node(owner, question)
             if reply is not None:
                 return reply
         return await self._tell_current(namespace, workflow_id, command, run_id)
@@ -94,10 +94,10 @@ class Control:
         """Accept an update and, with `wait_seconds`, wait for its end: `UpdateStatus`, `CommandAnswered` for a rejection, or
         `Refused` as for other commands.
         """
-        owner = self._engine.elsewhere(self._shard(namespace, workflow_id))
+        owner = self._router.elsewhere(self._router.shard_of_workflow(namespace, workflow_id))
         if owner is not None:
             question = AskUpdate(namespace, workflow_id, command, run_id, wait_seconds)
-            reply = await self._engine.ask_node(owner, question, (wait_seconds or 0.0) + _ASK_SECONDS)
+            reply = await self._router.ask_node(owner, question, (wait_seconds or 0.0) + ASK_SECONDS)
             if reply is not None:
                 return reply
         return await self.update_here(namespace, workflow_id, command, run_id, wait_seconds)
@@ -113,7 +113,7 @@ class Control:
             status = await self._tell_current(namespace, workflow_id, command, run_id)
         if not isinstance(status, UpdateStatus) or status.status != "accepted" or not wait_seconds:
             return status
-        watch = self._engine.host.watch_update(status.update_id)
+        watch = self._host.watch_update(status.update_id)
         try:
             async with asyncio.timeout(wait_seconds):
                 while True:
@@ -129,26 +129,26 @@ class Control:
 
     async def _repeated(self, namespace: str, workflow_id: str, request_id: str) -> UpdateStatus | None:
         """The update an earlier request with this id made, as it stands."""
-        found = await update_requests.find(self._engine.db, workflow_id, request_id)
+        found = await update_requests.find(self._db, workflow_id, request_id)
         if found is None:
             return None
         current = await self._current(namespace, workflow_id, sure=True)
         if isinstance(current, Refused):
             return None
         for run_id in dict.fromkeys((found[0], current)):
-            reply = await self._engine.tell_run(run_id, ReadUpdate(found[1]), namespace)
+            reply = await self._router.tell_run(run_id, ReadUpdate(found[1]), namespace)
             if isinstance(reply, UpdateStatus):
                 return reply
         return None
 
     async def _read(self, namespace: str, workflow_id: str, status: UpdateStatus) -> UpdateStatus:
-        reply = await self._engine.tell_run(status.run_id, ReadUpdate(status.update_id), namespace)
+        reply = await self._router.tell_run(status.run_id, ReadUpdate(status.update_id), namespace)
         if isinstance(reply, UpdateStatus):
             return reply
         # It may have gone on with a continued run.
         current = await self._current(namespace, workflow_id, sure=True)
         if isinstance(current, str) and current != status.run_id:
-            reply = await self._engine.tell_run(current, ReadUpdate(status.update_id), namespace)
+            reply = await self._router.tell_run(current, ReadUpdate(status.update_id), namespace)
             if isinstance(reply, UpdateStatus):
                 return reply
         return status
@@ -172,7 +172,7 @@ class Control:
             return current
         if run_id is not None and run_id != current:
             return Refused("historical_run_command_rejected")
-        stored = await runs.load(self._engine.db, current)
+        stored = await runs.load(self._db, current)
         if stored is None or stored.identity.namespace != namespace:
             return Refused("instance_not_found")
         identity = stored.identity
@@ -180,15 +180,15 @@ class Control:
         reason = await eligible(identity.workflow_type, queue, identity.compatibility)
         if reason is not None:
             return Refused(reason, {"run_id": current})
-        shard = self._engine.host.queue_shard(namespace, queue)
-        owner = self._engine.elsewhere(shard)
+        shard = self._host.queue_shard(namespace, queue)
+        owner = self._router.elsewhere(shard)
         question = AskQuery(namespace, queue, current, identity.workflow_type, identity.compatibility, query)
         if owner is None:
             answer = await self.query_here(question)
         else:
             try:
-                patience = self._engine.queries.rules.timeout + _MARGIN_SECONDS
-                data = await self._engine.ask.ask(owner, messages.encode(question), patience)
+                patience = self._queries.rules.timeout + _MARGIN_SECONDS
+                data = await self._ask.ask(owner, messages.encode(question), patience)
             except (Unreachable, OutcomeUnknown):
                 return Refused("query_task_queue_unavailable", {"run_id": current})
             response = messages.decode_response(data)
@@ -203,8 +203,8 @@ class Control:
 
     async def query_here(self, question: AskQuery) -> QueryAnswer | Refused:
         """Ask the workers of a queue hosted here."""
-        shard = self._engine.host.queue_shard(question.namespace, question.queue)
-        return await self._engine.queries.ask(
+        shard = self._host.queue_shard(question.namespace, question.queue)
+        return await self._queries.ask(
             (question.namespace, question.queue),
             shard,
             question.run_id,
@@ -215,15 +215,15 @@ class Control:
 
     async def finish_query(self, namespace: str, outcome: QueryOutcome) -> RunReply:
         """A worker's answer to a query task: `Done` or `Refused`."""
-        run_key = ids.run_key_of(outcome.query_task_id)
-        if run_key is None or ids.shard_in(run_key) >= self._engine.shards:
+        shard = self._router.shard_of_id(outcome.query_task_id)
+        if shard is None:
             return Refused("query_task_not_found")
-        owner = self._engine.elsewhere(ids.shard_in(run_key))
+        owner = self._router.elsewhere(shard)
         if owner is not None:
-            reply = await self._engine.ask_node(owner, AskFinishQuery(namespace, outcome), _ASK_SECONDS)
+            reply = await self._router.ask_node(owner, AskFinishQuery(namespace, outcome))
             if reply is not None:
                 return reply
-        return self._engine.queries.finish(namespace, outcome)
+        return self._queries.finish(namespace, outcome)
 
 
 def _with_times(closed: UpdateStatus, accepted: UpdateStatus) -> UpdateStatus:

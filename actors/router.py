@@ -1,0 +1,166 @@
+"""The way to a run: asked directly when its shard is hosted here, by NATS when another node hosts it.
+
+An owner that cannot be reached is no obstacle: the transition is executed here then, and the store's version check keeps it
+right (architecture, rules 1 and 7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Protocol
+
+from actors import messages
+from actors.errors import Unavailable
+from actors.messages import Answer, AskRun, Failed
+from actors.run import ids
+from actors.run.commands import RunCommand
+from actors.run.replies import Refused, RunReply
+from bus.ask import Ask
+from bus.errors import OutcomeUnknown, Unreachable
+
+ASK_SECONDS = 10.0
+
+
+class Owners(Protocol):
+    """Which node hosts which shard (`actors.placement`)."""
+
+    def owner(self, shard: int) -> str | None: ...
+
+    def owns(self, shard: int) -> bool: ...
+
+
+class Runs(Protocol):
+    """The runs hosted here (`actors.host`)."""
+
+    def tell_run(self, run_key: str, command: RunCommand, namespace: str | None = None) -> asyncio.Future[RunReply]: ...
+
+
+class Router:
+    """Finds the node of a shard and puts questions to it."""
+
+    def __init__(self, node_id: str, owners: Owners, ask: Ask) -> None:
+        self.node_id = node_id
+        self.shards = 0
+        self._owners = owners
+        self._ask = ask
+        self._runs: Runs | None = None
+
+    def attach(self, runs: Runs, shards: int) -> None:
+        """The runs of this node and how many shards there are: from here on runs can be told."""
+        self._runs = runs
+        self.shards = shards
+
+    @property
+    def attached(self) -> bool:
+        """Whether `attach` has happened."""
+        return self._runs is not None
+
+    # -- which node ----------------------------------------------------------------------------------------------------
+
+    def owns(self, shard: int) -> bool:
+        """Whether this node hosts the shard."""
+        return self._owners.owns(shard)
+
+    def elsewhere(self, shard: int) -> str | None:
+        """The other live node that hosts the shard, None when it is this one or nobody."""
+        if self._owners.owns(shard):
+            return None
+        owner = self._owners.owner(shard)
+        return None if owner == self.node_id else owner
+
+    def shard_of_workflow(self, namespace: str, workflow_id: str) -> int:
+        """The shard of a workflow id, which all of its runs share."""
+        return ids.shard_of(namespace, workflow_id, self.shards)
+
+    def new_run_id(self, namespace: str, workflow_id: str) -> str:
+        """A fresh run id in the shard of this workflow id."""
+        run_key = ids.new_run_key(self.shard_of_workflow(namespace, workflow_id))
+        return ids.mint(time.time_ns() // 1_000_000, run_key, ids.RUN)
+
+    def shard_of_id(self, any_id: str) -> int | None:
+        """The shard of any id of ours; None for an id that none of these shards minted."""
+        run_key = ids.run_key_of(any_id)
+        if run_key is None:
+            return None
+        shard = ids.shard_in(run_key)
+        return shard if shard < self.shards else None
+
+    # -- telling runs --------------------------------------------------------------------------------------------------
+
+    async def ask_task(self, namespace: str, task_id: str, command: RunCommand) -> RunReply:
+        """Have the run of a task decide a command. An id that is none of ours is `Refused("task_not_found")`.
+
+        Raises `Unavailable` when the outcome is unknown.
+        """
+        if self._runs is None:
+            raise Unavailable("the node is starting")
+        if self.shard_of_id(task_id) is None:
+            return Refused("task_not_found")
+        return await self.tell_run(task_id, command, namespace)
+
+    def tell_run(self, any_id: str, command: RunCommand, namespace: str | None = None) -> asyncio.Future[RunReply]:
+        """Have the run that minted `any_id` decide a command, here or on the node that hosts it."""
+        assert self._runs is not None
+        runs = self._runs
+        run_key = any_id[10:25]
+        owner = self.elsewhere(ids.shard_in(run_key))
+        if owner is None:
+            return runs.tell_run(run_key, command, namespace)
+        payload = messages.encode(AskRun(run_key, command, namespace))
+        try:
+            asked = self._ask.start_ask(owner, payload, ASK_SECONDS)
+        except Unreachable:
+            return runs.tell_run(run_key, command, namespace)
+        future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
+
+        def answered(done: asyncio.Future[bytes]) -> None:
+            error = done.exception()
+            if isinstance(error, Unreachable):
+                _follow(runs.tell_run(run_key, command, namespace), future)
+                return
+            if future.done():
+                return
+            try:
+                if error is not None:
+                    raise Unavailable(str(error)) from error
+                future.set_result(_reply(done.result()))
+            except Exception as failure:
+                future.set_exception(failure)
+
+        asked.add_done_callback(answered)
+        return future
+
+    async def ask_node(
+        self, node_id: str, question: messages.Question, timeout_seconds: float = ASK_SECONDS
+    ) -> RunReply | None:
+        """Put a question to another node, for at most `timeout` seconds.
+
+        None when it certainly did not get it; raises `Unavailable` when that is unknown.
+        """
+        try:
+            return _reply(await self._ask.ask(node_id, messages.encode(question), timeout))
+        except Unreachable:
+            return None
+        except OutcomeUnknown as error:
+            raise Unavailable(str(error)) from error
+
+
+def _reply(answer: bytes) -> RunReply:
+    response = messages.decode_response(answer)
+    if isinstance(response, Answer):
+        return response.reply
+    raise Unavailable(response.message if isinstance(response, Failed) else "not hosted there any more")
+
+
+def _follow(source: asyncio.Future[RunReply], target: asyncio.Future[RunReply]) -> None:
+    def done(source: asyncio.Future[RunReply]) -> None:
+        if target.done():
+            return
+        error = source.exception()
+        if error is not None:
+            target.set_exception(error)
+        else:
+            target.set_result(source.result())
+
+    source.add_done_callback(done)
