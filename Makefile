@@ -5,6 +5,8 @@ PORT ?= 8080
 DATA_DIR ?= .dw-data
 BENCH_ARGS ?=
 TEST_ARGS ?=
+# Test modules run side by side: most of their time is waiting for leases, timers and outages.
+TEST_PROCESSES ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,7 +27,7 @@ dev: install
 	@$(BIN)/dw-server dev --port $(PORT) --data-dir $(DATA_DIR)
 
 test: install
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
 
 bench: install
 	$(BIN)/python -m bench $(BENCH_ARGS)

@@ -1,4 +1,4 @@
-"""Polls, wherever their queue is hosted: parked here, waiting at another node, moved with their shard, handed back when lost."""
+"""Polls, wherever their queue is hosted: parked here, waiting at another node, moved with a shard, handed back when lost."""
 
 from __future__ import annotations
 

@@ -134,12 +134,12 @@ class Router:
     async def ask_node(
         self, node_id: str, question: messages.Question, timeout_seconds: float = ASK_SECONDS
     ) -> RunReply | None:
-        """Put a question to another node, for at most `timeout` seconds.
+        """Put a question to another node, for at most `timeout_seconds`.
 
         None when it certainly did not get it; raises `Unavailable` when that is unknown.
         """
         try:
-            return _reply(await self._ask.ask(node_id, messages.encode(question), timeout))
+            return _reply(await self._ask.ask(node_id, messages.encode(question), timeout_seconds))
         except Unreachable:
             return None
         except OutcomeUnknown as error:

@@ -19,6 +19,8 @@ log = logging.getLogger("node.supervisor")
 RESTART_SECONDS = (0.2, 5.0)
 HEALTHY_SECONDS = 10.0
 LOOK_SECONDS = 0.1
+# a node stopped while its interpreter was still starting had nothing to put in order
+CLEAN_EXITS = (0, -signal.SIGTERM)
 
 
 class Supervisor:
@@ -75,7 +77,7 @@ class Supervisor:
         clean = True
         for child in running:
             try:
-                clean &= child.wait(max(0.1, deadline - time.monotonic())) == 0
+                clean &= child.wait(max(0.1, deadline - time.monotonic())) in CLEAN_EXITS
             except subprocess.TimeoutExpired:
                 log.error("node process %d does not end, killed", child.pid)
                 child.kill()

@@ -227,12 +227,13 @@ class QueueActor:
 
     def offer(self, task: QueuedTask) -> None:
         """A task became claimable (or may have)."""
-        if task.task_id in self._claiming or task.task_id in self._tasks.tasks:
+        if task.task_id in self._claiming or self._tasks.knows(task):
             return
         now = time.time_ns() // 1000
         if task.available_at <= now:
             found = self._waits.take(task.type_name, task.compatibility)
             if found is not None:
+                self._tasks.discard(task.task_id)
                 self._claim(task, found[0])
                 return
         if len(self._tasks) >= MAX_TASKS_IN_MEMORY:

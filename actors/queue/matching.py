@@ -57,14 +57,19 @@ class TaskLine:
         return len(self.tasks)
 
     def add(self, task: QueuedTask, now: int) -> None:
-        """Take a task in; `now` in microseconds decides whether it is ready or delayed."""
-        if task.task_id in self.tasks:
+        """Take a task in; `now` in microseconds decides whether it is ready or delayed. Of two times the earlier counts."""
+        if self.knows(task):
             return
         self.tasks[task.task_id] = task
         if task.available_at > now:
             heapq.heappush(self._delayed, (task.available_at, task.task_id))
         else:
             self._push(task)
+
+    def knows(self, task: QueuedTask) -> bool:
+        """Whether the task is here already and goes out no later than this."""
+        known = self.tasks.get(task.task_id)
+        return known is not None and known.available_at <= task.available_at
 
     def _push(self, task: QueuedTask) -> None:
         heapq.heappush(self._heaps.setdefault((task.type_name, task.compatibility), []), task.order)
@@ -73,9 +78,9 @@ class TaskLine:
         """Move delayed tasks whose time has come."""
         delayed = self._delayed
         while delayed and delayed[0][0] <= now:
-            _, task_id = heapq.heappop(delayed)
+            due, task_id = heapq.heappop(delayed)
             task = self.tasks.get(task_id)
-            if task is not None and task.available_at <= now:
+            if task is not None and task.available_at == due:
                 self._push(task)
 
     def _prune(self, kind: _Kind) -> list[_Order]:

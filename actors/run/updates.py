@@ -61,6 +61,7 @@ def record(tx: Transition, update_id: str, update: Update, arguments: Payload | 
             **external.command_keys(tx, update.command_id),
             "update_id": update_id,
             "update_name": update.name,
+            "command_sequence": update.command_sequence,
             "arguments": envelope_or_none(arguments),
             "payload_codec": state.payload_codec if arguments is None else arguments.codec,
             "ordering_state": "ready" if behind is None else "queued",
@@ -204,6 +205,7 @@ def hand_over(tx: Transition, old: Transition) -> None:
 class _Closed(msgspec.Struct):
     update_id: str | None = None
     update_name: str = ""
+    command_sequence: int = 0
     sequence: int | None = None
     result: str | dict[str, object] | None = None
     payload_codec: str = "avro"
@@ -247,7 +249,7 @@ def read(tx: Transition, command: ReadUpdate) -> RunReply:
             run_id=state.run_id,
             workflow_type=state.workflow_type,
             command_id=event.workflow_command_id or "",
-            command_sequence=0,
+            command_sequence=0 if accepted is None else accepted.payload.command_sequence,
             accepted_at=0 if accepted is None else _micros(accepted.recorded_at),
             step=closed.sequence,
             result=result,

@@ -19,25 +19,40 @@ from actors.run.commands import (
     CompleteActivity,
     CompleteWorkflow,
     CompleteWorkflowTask,
+    ContinueAsNew,
     FailActivity,
     Failure,
+    OpenConditionWait,
     Payload,
+    ReadForQuery,
     ReadHistoryPage,
     RetryPolicy,
     RunCommand,
     ScheduleActivity,
+    SignalRun,
+    StartChild,
+    StartChildRun,
     StartRun,
     Steps,
+    UpdateRun,
     WakeUp,
     WorkerIdentity,
 )
-from actors.run.decide import READS_HISTORY, decide
+from actors.run.decide import decide, needs_history
 from actors.run.presentation import Chronological
-from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskCompleted, WorkflowTaskGrant
+from actors.run.replies import (
+    ActivityTaskGrant,
+    CommandAnswered,
+    QueryView,
+    RunReply,
+    UpdateStatus,
+    WorkflowTaskCompleted,
+    WorkflowTaskGrant,
+)
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import RunState, decode, encode
 from actors.run.times import SECOND
-from actors.run.transition import TaskReady, Transition
+from actors.run.transition import Letter, TaskReady, Transition
 
 R = TypeVar("R", bound=RunReply)
 Event = dict[str, Any]
@@ -83,22 +98,65 @@ def start_command(**changes: Any) -> StartRun:
     return StartRun(**{**fields, **changes})
 
 
-class Run:
-    """One run in its stored form, and the clock it lives by."""
+class Clock:
+    """The time several runs live by, in microseconds."""
 
-    def __init__(self, rules: Rules = DEFAULT_RULES, shown: Chronological | None = None, **start: Any) -> None:
+    def __init__(self, now: int = START) -> None:
+        self.now = now
+
+
+class Run:
+    """One run in its stored form, and the clock it lives by.
+
+    `new`, `letters` and `successor` are what the last command recorded, sent and began.
+    """
+
+    def __init__(
+        self, rules: Rules = DEFAULT_RULES, shown: Chronological | None = None, clock: Clock | None = None, **start: Any
+    ) -> None:
+        self._empty(rules, shown or Sdk04(), clock or Clock())
+        tx = starting.create(start_command(**start), self.now, rules, self.shown)
+        self.started = decide(tx, start_command(**start))
+        self._keep(tx)
+
+    def _empty(self, rules: Rules, shown: Chronological, clock: Clock) -> None:
         self.rules = rules
-        self.shown = Sdk04() if shown is None else shown
-        self.now = START
+        self.shown = shown
+        self.clock = clock
         self.history: list[bytes] = []
         self.rows: dict[str, TaskReady] = {}
         self.wake_at: int | None = None
         self.new: list[Event] = []
+        self.letters: list[Letter] = []
+        self.successor: Run | None = None
         self.changed = False
-        tx = starting.create(start_command(**start), self.now, rules, self.shown)
-        self.started = decide(tx, start_command(**start))
         self.data = b""
-        self._keep(tx)
+
+    @classmethod
+    def child(cls, command: StartChildRun, parent: Run) -> Run:
+        """The first run of a child, begun by its parent's letter."""
+        run = cls.__new__(cls)
+        run._empty(parent.rules, parent.shown, parent.clock)
+        tx = starting.create_child(command, run.now, run.rules, run.shown)
+        run.started = decide(tx, command)
+        run._keep(tx)
+        return run
+
+    def _adopt(self, tx: Transition) -> Run:
+        """The run that a transition of this one began."""
+        run = type(self).__new__(type(self))
+        run._empty(self.rules, self.shown, self.clock)
+        run._keep(tx)
+        return run
+
+    @property
+    def now(self) -> int:
+        """Microseconds since the Unix epoch."""
+        return self.clock.now
+
+    @now.setter
+    def now(self, now: int) -> None:
+        self.clock.now = now
 
     # -- telling -------------------------------------------------------------------------------------------------------
 
@@ -109,14 +167,19 @@ class Run:
         """
         replies: list[RunReply] = []
         outcomes: list[tuple[Any, ...]] = []
-        for history in (self.history, self.history if isinstance(command, READS_HISTORY) else ()):
+        reads = needs_history(command) or self.state.origin is not None
+        for history in (self.history, self.history if reads else ()):
             tx = Transition(decode(self.data), list(history), self.now, self.rules, self.shown)
             replies.append(decide(tx, command))
-            outcomes.append((encode(tx.state), tx.events, tx.ready, tx.unready, tx.changed))
+            next_ = tx.successor
+            begun = None if next_ is None else (encode(next_.state), next_.events, next_.ready)
+            outcomes.append(
+                (encode(tx.state), tx.events, tx.ready, tx.unready, tx.changed, tx.letters, tx.requests, tx.closed_updates, begun)
+            )
         assert replies[0] == replies[1] and outcomes[0] == outcomes[1], f"{command} is not decided by state and time alone"
         if not tx.changed:
             assert encode(tx.state) == self.data, f"{command} changed the state behind the store's back"
-            assert not tx.events and not tx.ready and not tx.unready
+            assert not (tx.events or tx.ready or tx.unready or tx.letters or tx.successor)
         self._keep(tx)
         return replies[1]
 
@@ -133,6 +196,8 @@ class Run:
         assert encode(decode(self.data)) == self.data
         self.history += tx.events
         self.new = [orjson.loads(line) for line in tx.events]
+        self.letters = tx.letters
+        self.successor = None if tx.successor is None else self._adopt(tx.successor)
         self.wake_at = tx.wake_at()
 
     def expect(self, kind: type[R], command: RunCommand) -> R:
@@ -187,6 +252,22 @@ class Run:
         """Report an attempt's failure."""
         return self.tell(failure_of(grant, **failure))
 
+    def signal(self, name: str = "go", **fields: Any) -> CommandAnswered:
+        """Send a signal."""
+        return self.expect(CommandAnswered, SignalRun(**{"name": name, "arguments": blob("ARGS"), **fields}))
+
+    def update(self, name: str = "set", **fields: Any) -> UpdateStatus:
+        """Send an update that is accepted."""
+        return self.expect(UpdateStatus, UpdateRun(**{"name": name, "arguments": blob("ARGS"), **fields}))
+
+    def query(self, worker: WorkerIdentity = PYTHON) -> list[Event]:
+        """The events a query sees; nothing may change by it."""
+        view = self.expect(QueryView, ReadForQuery(worker.dialect))
+        assert not self.changed
+        events: list[Event] = orjson.loads(view.history_events)
+        assert [event["sequence"] for event in events] == list(range(1, view.last_history_sequence + 1))
+        return events
+
     def pass_time(self, seconds: float) -> None:
         """Let the clock run."""
         self.now += round(seconds * SECOND)
@@ -229,6 +310,21 @@ def activity(name: str = "charge", **fields: Any) -> ScheduleActivity:
 def retrying(attempts: int, *backoff: int, types: tuple[str, ...] = ()) -> RetryPolicy:
     """A retry policy."""
     return RetryPolicy(max_attempts=attempts, backoff_seconds=list(backoff), non_retryable_error_types=list(types))
+
+
+def wait(key: str | None = "ready", timeout: int | None = None) -> OpenConditionWait:
+    """A command that opens a condition wait."""
+    return OpenConditionWait(key, None if key is None else f"print-{key}", timeout)
+
+
+def child(type_: str = "part", **fields: Any) -> StartChild:
+    """A command that starts a child."""
+    return StartChild(type_, **{"arguments": blob("CHILD-ARGS"), **fields})
+
+
+def onward(value: str | None = "NEXT", **fields: Any) -> ContinueAsNew:
+    """The command that continues as new."""
+    return ContinueAsNew(arguments=None if value is None else blob(value), **fields)
 
 
 def finish(value: str | None = "OUT") -> CompleteWorkflow:
