@@ -19,6 +19,7 @@ from actors.run.replies import Refused, RunReply
 from actors.run.transition import Letter
 from actors.run_actor import InstanceTaken
 from store import instances, mailbox
+from store.errors import StoreError
 from store.pool import Database
 
 _log = logging.getLogger(__name__)
@@ -64,8 +65,11 @@ class Mailman:
 
     async def _deliver(self, letter: Letter) -> None:
         try:
-            await self._apply(letter)
-        except Unavailable:
+            if isinstance(letter.command, ParentClosed):
+                await self._close_child(letter, letter.command)
+            else:
+                await self._apply(letter)
+        except (Unavailable, StoreError):
             pass
         except Exception:
             _log.exception("letter %s could not be delivered", letter.mail_id)
@@ -73,16 +77,27 @@ class Mailman:
             self._under_way.discard(letter.mail_id)
 
     async def _apply(self, letter: Letter) -> None:
-        run_id = letter.run_id
-        if isinstance(letter.command, ParentClosed):
-            # The child may have gone on as another run, of which its parent had not heard.
-            instance = await instances.get(self._db, letter.workflow_id)
-            run_id = run_id if instance is None else instance.current_run_id
+        begins = isinstance(letter.command, StartChildRun)
         try:
-            reply = await self._receivers.tell_run(run_id[10:25], letter.command, None, letter.mail_id)
-        except InstanceTaken:
-            reply = Refused("instance_taken")
-        # A child that an earlier delivery began, or a receiver that is gone.
-        begun = isinstance(letter.command, StartChildRun)
-        if isinstance(reply, Refused) and (begun or reply.reason == "task_not_found"):
+            reply = await self._receivers.tell_run(letter.run_id[10:25], letter.command, None, letter.mail_id)
+        except InstanceTaken:  # an earlier delivery began the child
             await mailbox.discard(self._db, [letter.mail_id])
+            return
+        # A receiver that is gone. A child that is not there has yet to begin: its letter stays.
+        if isinstance(reply, Refused) and not begins:
+            await mailbox.discard(self._db, [letter.mail_id])
+
+    async def _close_child(self, letter: Letter, command: ParentClosed) -> None:
+        """Tell the child's last run: it may have gone on, now or earlier, as another one of which its parent had not heard."""
+        told = ""
+        while True:
+            instance = await instances.get(self._db, letter.workflow_id)
+            if instance is None:
+                return  # the letter that begins it lies in the mailbox as well: the scan brings both again
+            if instance.current_run_id == told:
+                await mailbox.discard(self._db, [letter.mail_id])  # closed for good
+                return
+            told = instance.current_run_id
+            reply = await self._receivers.tell_run(told[10:25], command, None, letter.mail_id)
+            if not isinstance(reply, Refused):
+                return

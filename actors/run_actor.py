@@ -198,7 +198,11 @@ class RunActor:
                     reply = decide(tx, message.command)
                 refused = refused or isinstance(reply, Refused)
                 replies.append(reply)
-            received = [message.mail_id for message in batch if message.mail_id is not None]
+            received = [
+                message.mail_id
+                for message, reply in zip(batch, replies, strict=True)
+                if message.mail_id is not None and not isinstance(reply, Refused)
+            ]
             if not tx.changed and not received:
                 if refused and not certain:
                     # A stale cache must not refuse what the store would grant: look before saying no.
@@ -275,7 +279,8 @@ class RunActor:
             if error is not None:
                 self._failed(batch, error)
             elif self.version == 0:
-                self._failed(batch, InstanceTaken())
+                self.mailbox[:0] = batch[1:]  # those are for the run that is there
+                self._failed(batch[:1], InstanceTaken())
             else:
                 self._again(batch)
             return

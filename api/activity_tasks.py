@@ -11,6 +11,7 @@ from actors.run.commands import CompleteActivity, FailActivity, Failure, Heartbe
 from actors.run.replies import ActivityProgress, ActivityRecorded, ActivityTaskGrant, Refused
 from api.call import Answer, Call
 from api.envelope import encode
+from api.leased import read_failure
 from api.payloads import AVRO, JSON, check_envelope, is_envelope, normalise_value
 from api.polls import poll, read_poll
 from api.refusals import activity_refused
@@ -111,10 +112,7 @@ async def fail(call: Call) -> Answer:
 
 
 def _failure(fields: Fields) -> Failure:
-    sent = fields.object("failure")
-    if sent is None and "failure" not in fields.errors:
-        fields.missing("failure")
-    reader = Fields(sent or {}, "failure.", fields.errors)
+    reader, message = read_failure(fields)
     kind = reader.choice("kind", _KINDS)
     if kind is None:
         kind = (
@@ -138,7 +136,7 @@ def _failure(fields: Fields) -> Failure:
     else:
         reader.storable("details")
     return Failure(
-        message=reader.free_text("message", required=sent is not None) or "",
+        message=message,
         type=reader.free_text("type"),
         class_=reader.free_text("class"),
         code=code,

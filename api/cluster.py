@@ -13,7 +13,7 @@ from api.fleet import worker_fleet
 from api.manifests import manifest
 from api.settings import Settings
 from api.times import now_seconds_z
-from store import migrate, namespaces, workers
+from store import migrate, namespaces
 from store.errors import StoreError
 
 _PROBE_SECONDS = 2.0
@@ -256,7 +256,7 @@ class ClusterInfo:
         if cached is None:
             cached = self._prefixes[id(settings)] = (settings, envelope.spliceable(_static_info(settings)))
         live: dict[str, Any] = {
-            "worker_fleet": worker_fleet(call.namespace, await workers.listing(call.services.db, call.namespace), settings),
+            "worker_fleet": worker_fleet(call.namespace, await call.services.workers.listing(call.namespace), settings),
             "task_repair": {"policy": asdict(settings.repair_policy), "candidates": _candidates(settings)},
         }
         principal = call.principal

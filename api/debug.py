@@ -19,7 +19,6 @@ from api.run_view import is_terminal, status_bucket
 from api.times import now_micros, ts, ts_or_none
 from api.validation import Fields
 from api.workflows import current_run, named_run
-from store import workers
 from store.runs import StoredRun
 from store.workers import Worker
 
@@ -51,10 +50,7 @@ async def _snapshot(call: Call, run: StoredRun, with_payload: bool) -> Answer:
     now = now_micros()
     state = run_state.decode(run.row.state)
     lines = await debug_events.tail(services.db, run.run_id, run.row.last_sequence)
-    fleet = await workers.listing(services.db, call.namespace)
-    for worker in fleet:
-        contact = services.workers.last_contact(worker.namespace, worker.worker_id)
-        worker.last_heartbeat_at = max(worker.last_heartbeat_at, contact)
+    fleet = await services.workers.listing(call.namespace)
     on_queue = [worker for worker in fleet if worker.task_queue == state.task_queue]
     compatibility = Compatibility(
         state.compatibility,

@@ -142,7 +142,8 @@ class Pipeline:
             for pair in query.split(b"&"):
                 name, _, value = pair.partition(b"=")
                 if name == b"namespace":
-                    return unquote(value.replace(b"+", b" ").decode("latin-1")).strip().lower()
+                    # A blank query parameter counts as absent (9.2), an empty header does not.
+                    return unquote(value.replace(b"+", b" ").decode("latin-1")).strip().lower() or self._default_namespace
         return self._default_namespace
 
     def _check_version(self, plane: str, headers: dict[bytes, bytes]) -> str:

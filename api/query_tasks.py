@@ -12,12 +12,13 @@ from actors.queue.poll import QUERY
 from actors.run.replies import Refused
 from api.call import Answer, Call
 from api.envelope import encode
+from api.leased import guard, read_failure
 from api.payloads import EMPTY_LIST, decoded_or_none, is_envelope
 from api.polls import poll, read_query_poll
 from api.times import ts
 from api.validation import Fields
 
-_MAX_ATTEMPT = 2_147_483_647
+_ATTEMPT = "query_task_attempt"
 _LONGEST_CODEC = 64
 
 _TEXTS = {
@@ -74,13 +75,6 @@ async def poll_task(call: Call) -> Answer:
     return Answer(200, encode({"task": task_object(grant)}))
 
 
-def _guard(fields: Fields) -> tuple[str, int]:
-    """`lease_owner` and `query_task_attempt`, which both answers carry."""
-    owner = fields.required_text("lease_owner")
-    attempt = fields.integer("query_task_attempt", low=1, high=_MAX_ATTEMPT, required=True)
-    return owner, attempt or 0
-
-
 def _result_envelope(fields: Fields) -> dict[str, Any] | None:
     """`result_envelope` as sent, None when absent; faults are noted."""
     name = "result_envelope"
@@ -102,7 +96,7 @@ async def complete(call: Call) -> Answer:
     """POST /api/worker/query-tasks/{query_task_id}/complete: the caller gets the result and its envelope as given."""
     task_id = call.path["query_task_id"]
     fields = Fields(call.body)
-    owner, attempt = _guard(fields)
+    owner, attempt = guard(fields, _ATTEMPT)
     fields.portable("result")
     envelope = _result_envelope(fields)
     fields.check()
@@ -116,12 +110,8 @@ async def fail(call: Call) -> Answer:
     """POST /api/worker/query-tasks/{query_task_id}/fail: the caller gets the reason and the message."""
     task_id = call.path["query_task_id"]
     fields = Fields(call.body)
-    owner, attempt = _guard(fields)
-    sent = fields.object("failure")
-    if sent is None and "failure" not in fields.errors:
-        fields.missing("failure")
-    failure = Fields(sent or {}, "failure.", fields.errors)
-    message = failure.free_text("message", required=sent is not None) or ""
+    owner, attempt = guard(fields, _ATTEMPT)
+    failure, message = read_failure(fields)
     reason = failure.text("reason") or "query_rejected"
     failure.free_text("type")
     failure.free_text("stack_trace")

@@ -135,9 +135,17 @@ class WorkerRegistry:
             if len(self._queues) >= _MAX_REMEMBERED:
                 self._queues.clear()
         for registration in entry[0]:
-            worker = registration.worker
-            worker.last_heartbeat_at = max(worker.last_heartbeat_at, self.last_contact(namespace, worker.worker_id))
+            self.touched(registration.worker)
         return entry[0]
+
+    async def listing(self, namespace: str, task_queue: str | None = None) -> list[Worker]:
+        """The workers of a namespace as stored now, all or those of a queue, with the contacts noted on this node."""
+        return [self.touched(worker) for worker in await workers.listing(self._db, namespace, task_queue)]
+
+    def touched(self, worker: Worker) -> Worker:
+        """The worker, its last contact brought up to what was noted here and is not yet written back."""
+        worker.last_heartbeat_at = max(worker.last_heartbeat_at, self.last_contact(worker.namespace, worker.worker_id))
+        return worker
 
     def contact(self, namespace: str, worker_id: str) -> None:
         """Notes that the worker was in contact just now."""

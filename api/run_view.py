@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 
+from actors.run.limits import history_budget
+from actors.run.rules import Rules
 from actors.run.state import RunState
 from actors.run.waiting import waiting
 from api.payloads import decoded_or_none
@@ -76,9 +78,19 @@ def envelope_of(event: bytes | None, key: str) -> dict[str, Any] | None:
 
 
 def description(
-    run: StoredRun, state: RunState, *, is_current: bool, run_count: int, started: bytes | None, closed: bytes | None
+    run: StoredRun,
+    state: RunState,
+    rules: Rules,
+    *,
+    is_current: bool,
+    run_count: int,
+    started: bytes | None,
+    closed: bytes | None,
 ) -> dict[str, Any]:
-    """The body of a describe. `started` is the serialized WorkflowStarted event, `closed` the last event of a completed run."""
+    """The body of a describe, with the history budget hints (engine-semantics 11.2).
+
+    `started` is the serialized WorkflowStarted event, `closed` the WorkflowCompleted event.
+    """
     identity, row = run.identity, run.row
     terminal = is_terminal(row.status)
     active = is_current and not terminal
@@ -114,6 +126,8 @@ def description(
         "last_progress_at": ts0(row.last_progress_at),
         "wait_kind": wait.kind,
         "wait_reason": wait.reason,
+        "total_history_events": row.last_sequence,
+        **history_budget(state, rules),
         "memo": msgspec.Raw(identity.memo),
         "search_attributes": msgspec.Raw(identity.search_attributes),
         "actions": {

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from actors.run.rules import DEFAULT_RULES, Rules
+
 ROLES = ("worker", "operator", "admin")
 
 
@@ -67,7 +69,7 @@ class RepairPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the API reads from configuration."""
+    """Everything the API reads from configuration. `rules` are those of the runs, for what a run's state is measured with."""
 
     server_id: str = "durable-workflow"
     version: str = "2.0.0"
@@ -76,6 +78,7 @@ class Settings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     structural_limits: StructuralLimits = field(default_factory=StructuralLimits)
     repair_policy: RepairPolicy = field(default_factory=RepairPolicy)
+    rules: Rules = DEFAULT_RULES
     worker_protocol_version: str = "1.1"
     poll_timeout_seconds: int = 30
     worker_stale_after_seconds: int = 60

@@ -93,7 +93,8 @@ def _memo(fields: Fields, settings: Settings) -> dict[str, Any]:
     for key in memo:
         if not _MEMO_KEY.match(key):
             fields.fault("memo", f"The memo key [{key[:80]}] must match [A-Za-z0-9_.:-]{{1,64}}.")
-    limit = settings.limits.max_memo_bytes
+    limits = (settings.limits.max_memo_bytes, settings.structural_limits.memo_size_bytes)
+    limit = min(filter(None, limits), default=0)
     if limit and len(compact(memo).encode()) > limit:
         fields.fault("memo", f"The memo must not be greater than {limit} bytes.")
     else:

@@ -124,6 +124,8 @@ async def heartbeat(call: Call) -> Answer:
     if not await workers.touch(services.db, [contact]):
         services.workers.changed(call.namespace, worker_id)
         raise _not_registered(404, worker_id)
+    if wish is not None:
+        worker.heartbeat_interval_seconds = wish
     return Answer(
         200,
         {
@@ -131,9 +133,7 @@ async def heartbeat(call: Call) -> Answer:
             "acknowledged": True,
             "retention": _NO_RETENTION,
             "status": worker.status,
-            "heartbeat_interval_seconds": wish
-            or worker.heartbeat_interval_seconds
-            or services.settings.heartbeat_interval_seconds,
+            "heartbeat_interval_seconds": worker.heartbeat_interval_seconds or services.settings.heartbeat_interval_seconds,
             "stale_after_seconds": services.settings.worker_stale_after_seconds,
         },
     )
@@ -237,10 +237,8 @@ def _item(worker: Worker, status: str) -> dict[str, Any]:
 
 
 def _shown(call: Call, worker: Worker) -> dict[str, Any]:
-    """A list item with the effective status; contacts not yet written back count."""
-    services = call.services
-    worker.last_heartbeat_at = max(worker.last_heartbeat_at, services.workers.last_contact(worker.namespace, worker.worker_id))
-    stale = is_stale(worker, now_micros(), services.settings.worker_stale_after_seconds)
+    """A list item with the effective status."""
+    stale = is_stale(worker, now_micros(), call.services.settings.worker_stale_after_seconds)
     return _item(worker, "stale" if stale else worker.status)
 
 
@@ -254,7 +252,7 @@ async def index(call: Call) -> Answer:
     query = call.query()
     task_queue = query.get("task_queue", "").strip()
     status = query.get("status", "").strip()
-    items = [_shown(call, worker) for worker in await workers.listing(call.services.db, call.namespace, task_queue or None)]
+    items = [_shown(call, worker) for worker in await call.services.workers.listing(call.namespace, task_queue or None)]
     items.sort(key=lambda item: (item["last_heartbeat_at"], item["worker_id"]), reverse=True)
     shown = [item for item in items if not status or item["status"] == status]
     stale_after = call.services.settings.worker_stale_after_seconds
@@ -266,7 +264,7 @@ async def show(call: Call) -> Answer:
     worker = await workers.get(call.services.db, call.namespace, call.path["worker_id"])
     if worker is None:
         raise _not_found(call)
-    return Answer(200, _shown(call, worker))
+    return Answer(200, _shown(call, call.services.workers.touched(worker)))
 
 
 async def destroy(call: Call) -> Answer:

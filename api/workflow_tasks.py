@@ -22,6 +22,7 @@ from api.call import Answer, Call
 from api.compression import compress
 from api.envelope import encode
 from api.errors import ValidationFailed
+from api.leased import guard, read_failure
 from api.polls import page_size, poll, read_poll
 from api.refusals import workflow_task_refused
 from api.steps import read_steps, scope_errors
@@ -30,7 +31,7 @@ from api.validation import Fields
 
 COMPRESSION_THRESHOLD_EVENTS = 50
 
-_MAX_ATTEMPT = 2_147_483_647
+_ATTEMPT = "workflow_task_attempt"
 
 # The 20 resume fields, all null for a first task (worker-protocol 4.4).
 _RESUME: dict[str, Any] = dict.fromkeys(
@@ -112,19 +113,12 @@ async def poll_task(call: Call) -> Answer:
     return Answer(200, encode({"task": task_object(grant, request.accept_history_encoding)}))
 
 
-def _guard(fields: Fields) -> tuple[str, int]:
-    """`lease_owner` and `workflow_task_attempt`, which every call on a leased task carries."""
-    owner = fields.required_text("lease_owner")
-    attempt = fields.integer("workflow_task_attempt", low=1, high=_MAX_ATTEMPT, required=True)
-    return owner, attempt or 0
-
-
 async def history_page(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/{task_id}/history."""
     settings = call.services.settings
     task_id = call.path["task_id"]
     fields = Fields(call.body)
-    owner, attempt = _guard(fields)
+    owner, attempt = guard(fields, _ATTEMPT)
     token = fields.required_text("next_history_page_token", longest=None)
     size = page_size(fields, settings.history_page_size_default, settings.history_page_size_max)
     accepted = fields.text("accept_history_encoding", longest=64) or ""
@@ -155,7 +149,7 @@ async def heartbeat(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/{task_id}/heartbeat: extends the lease."""
     task_id = call.path["task_id"]
     fields = Fields(call.body)
-    owner, attempt = _guard(fields)
+    owner, attempt = guard(fields, _ATTEMPT)
     fields.check()
     reply = await call.services.engine.ask_task(call.namespace, task_id, HeartbeatWorkflowTask(task_id, owner, attempt))
     if isinstance(reply, Refused):
@@ -180,7 +174,7 @@ async def complete(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/{task_id}/complete: all commands are applied, or none."""
     task_id = call.path["task_id"]
     fields = Fields(call.body)
-    owner, attempt = _guard(fields)
+    owner, attempt = guard(fields, _ATTEMPT)
     commands = scope_errors(call.body.get("commands"), fields.errors)
     fields.check()
     engine = call.services.engine
@@ -215,12 +209,8 @@ async def fail(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/{task_id}/fail: this attempt failed, not the workflow."""
     task_id = call.path["task_id"]
     fields = Fields(call.body)
-    owner, attempt = _guard(fields)
-    sent = fields.object("failure")
-    if sent is None and "failure" not in fields.errors:
-        fields.missing("failure")
-    failure = Fields(sent or {}, "failure.", fields.errors)
-    message = failure.free_text("message", required=sent is not None) or ""
+    owner, attempt = guard(fields, _ATTEMPT)
+    failure, message = read_failure(fields)
     kind = failure.free_text("type")
     trace = failure.free_text("stack_trace")
     fields.check()

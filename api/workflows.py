@@ -106,6 +106,7 @@ async def _described(call: Call, run: StoredRun, instance: Instance) -> Answer:
     body = description(
         run,
         state,
+        call.services.settings.rules,
         is_current=is_current,
         run_count=instance.run_count,
         started=started[0] if started else None,

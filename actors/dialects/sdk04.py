@@ -20,7 +20,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from actors.run.commands import ScheduleActivity, Steps
+from actors.run.commands import ScheduleActivity, StartChild, Steps
 from actors.run.presentation import Chronological, Recorded, number
 from actors.run.state import RunState, View, WorkflowTask
 
@@ -194,6 +194,8 @@ def _digest(state: RunState, steps: Sequence[Steps]) -> bytes:
     for step in steps:
         if isinstance(step, ScheduleActivity):
             same: Steps = ScheduleActivity(step.activity_type, step.arguments, step.queue or state.task_queue)
+        elif isinstance(step, StartChild):
+            same = StartChild(step.workflow_type, step.arguments, step.queue or state.task_queue)
         else:
             same = step
         hasher.update(_encode(same))

@@ -7,7 +7,7 @@ from typing import Any
 from actors.run import closing, external, ids, tasks
 from actors.run.causes import follow_up
 from actors.run.commands import ArchiveRun, CancelRun, ParentClosed, RepairRun, TerminateRun
-from actors.run.replies import Done, RunReply
+from actors.run.replies import Done, Refused, RunReply
 from actors.run.transition import Transition
 
 _WORDS = {
@@ -27,10 +27,11 @@ def stop(tx: Transition, command: CancelRun | TerminateRun) -> RunReply:
 
 
 def parent_closed(tx: Transition, command: ParentClosed) -> RunReply:
-    """The parent's close policy: as the command would, without a caller."""
-    if tx.state.is_open:
-        command_id, _ = external.number(tx)
-        _stop(tx, "cancel" if command.policy == "request_cancel" else "terminate", command_id, command.reason)
+    """The parent's close policy: as the command would, without a caller. Refused by a closed run: another may go on for it."""
+    if not tx.state.is_open:
+        return Refused("run_not_active")
+    command_id, _ = external.number(tx)
+    _stop(tx, "cancel" if command.policy == "request_cancel" else "terminate", command_id, command.reason)
     return Done()
 
 

@@ -50,12 +50,19 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
                 return _limit("search_attribute_size", bytes_, rules.max_search_attribute_bytes)
         if 0 < rules.max_payload_bytes < (bytes_ := size_of(_payload(step))):
             return _limit("payload_size", bytes_, rules.max_payload_bytes)
-    if rules.max_transaction_events and size > rules.max_transaction_events:
-        return _limit("history_transaction_size", size, rules.max_transaction_events)
+    events = sum(map(_events, steps))
+    if rules.max_transaction_events and events > rules.max_transaction_events:
+        return _limit("history_transaction_size", events, rules.max_transaction_events)
     ends = any(isinstance(step, TERMINAL_STEPS) for step in steps)
-    if rules.max_history_events and not ends and state.last_sequence + size > rules.max_history_events:
-        return _limit("history_event_count", state.last_sequence + size, rules.max_history_events)
+    if rules.max_history_events and not ends and state.last_sequence + events > rules.max_history_events:
+        return _limit("history_event_count", state.last_sequence + events, rules.max_history_events)
     return None
+
+
+def _events(step: Steps) -> int:
+    """How many events a step itself writes."""
+    two = isinstance(step, StartChild | CompleteUpdate) or (isinstance(step, OpenConditionWait) and bool(step.timeout_seconds))
+    return 2 if two else 1
 
 
 def _counted(step: Steps) -> str | None:

@@ -119,7 +119,7 @@ async def test_the_published_worker_starts_against_this_server(api: Api, db: Dat
         assert listed[0]["sdk_version"].startswith("durable-workflow-python/0.4")
         stored = await db.fetchrow("SELECT supported_activity_types, capabilities FROM workers")
         assert stored is not None
-        assert tuple(stored) == ([], [])
+        assert tuple(stored) == ([], ["query_tasks"])
 
 
 @pytest.mark.parametrize("name", ["external_task_input_contract", "external_task_result_contract"])

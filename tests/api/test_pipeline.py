@@ -217,12 +217,16 @@ async def test_namespace_resolution(api: Api) -> None:
             ({"X-Namespace": "LAB"}, "", "lab"),
             ({}, "?namespace=Lab", "lab"),
             ({}, "?a=1&namespace=la%62", "lab"),
+            ({}, "?namespace=&a=1", "default"),
+            ({}, "?namespace=+", "default"),
             ({"X-Namespace": "default"}, "?namespace=lab", "default"),
         ]
         for headers, query, expected in cases:
             response = await client.get(f"/api/echo/x{query}", headers=headers)
             assert response.json()["namespace"] == expected
         assert (await client.get("/api/echo/x?namespace=a%00b")).status_code == 404
+        response = await client.get("/api/echo/x?namespace=lab", headers={"X-Namespace": ""})
+        assert (response.status_code, response.json()["namespace"]) == (404, "")
 
 
 async def test_path_parameters_are_decoded_once(api: Api) -> None:

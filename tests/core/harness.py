@@ -173,9 +173,8 @@ class Run:
             replies.append(decide(tx, command))
             next_ = tx.successor
             begun = None if next_ is None else (encode(next_.state), next_.events, next_.ready)
-            outcomes.append(
-                (encode(tx.state), tx.events, tx.ready, tx.unready, tx.changed, tx.letters, tx.requests, tx.closed_updates, begun)
-            )
+            rows = (tx.ready, tx.unready, tx.requests, tx.closed_updates)
+            outcomes.append((encode(tx.state), tx.events, rows, tx.changed, tx.letters, begun))
         assert replies[0] == replies[1] and outcomes[0] == outcomes[1], f"{command} is not decided by state and time alone"
         if not tx.changed:
             assert encode(tx.state) == self.data, f"{command} changed the state behind the store's back"

@@ -6,42 +6,31 @@ knows the contract, not the code: nothing here asks the core how it decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
 
 import orjson
 
 from actors.run.replies import WorkflowTaskGrant
 from actors.run.state import NEVER, RunState
 from tests.core.harness import Event, Run, shown_events
+from tests.core.input_book import InputBook
+from tests.core.step_book import RESOLUTIONS, WAIT, StepBook, StepRecord, micros
+from tests.core.view_book import ViewBook
 
-RESOLUTIONS = ("ActivityCompleted", "ActivityFailed", "ActivityTimedOut", "TimerFired")
-OPENINGS = ("ActivityScheduled", "TimerScheduled")
-ENDINGS = ("WorkflowCompleted", "WorkflowFailed", "WorkflowTimedOut")
-AFTER_THE_END = ("StartRejected",)
+__all__ = ["RESOLUTIONS", "Lease", "Watch", "micros"]
 
-
-def micros(text: str) -> int:
-    """A time of an event or payload, in microseconds."""
-    return round(datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1_000_000)
-
-
-@dataclass
-class StepRecord:
-    """What history says about one step."""
-
-    kind: str
-    opened: int
-    payload: dict[str, Any]
-    task: str | None
-    started: list[dict[str, Any]] = field(default_factory=list)
-    retried: dict[str, int] = field(default_factory=dict)
-    retries: int = 0
-    resolved: str | None = None
-    resolution_id: str | None = None
-    running: str | None = None
-    not_before: int = 0
+ENDINGS = {
+    "completed": ["WorkflowCompleted"],
+    "continued": ["WorkflowContinuedAsNew"],
+    "failed": ["WorkflowFailed"],
+    "timed_out": ["WorkflowFailed", "WorkflowTimedOut"],
+    "cancelled": ["WorkflowCancelled"],
+    "terminated": ["WorkflowTerminated"],
+}
+TERMINAL = {kind for kinds in ENDINGS.values() for kind in kinds}
+AFTER_THE_END = {"UpdateCompleted", "ParentClosePolicyApplied", "ArchiveRequested", "WorkflowArchived", "StartRejected"}
+STATUSES = {"completed": "completed", "continued": "completed", "failed": "failed", "timed_out": "failed"}
+BY_FORCE = ("cancelled", "terminated", "timed_out")
 
 
 @dataclass
@@ -51,6 +40,12 @@ class Lease:
     grant: WorkflowTaskGrant
     ends: int
     shown: set[str]
+    order: list[str]
+    dialect: str
+    waiting: bool
+    update_id: str | None
+    signal_id: str | None
+    news: bool
 
 
 class Watch:
@@ -59,16 +54,27 @@ class Watch:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.lines: list[bytes] = []
+        self.events: list[Event] = []
         self.ids: set[str] = set()
         self.last_time = 0
         self.last_id = ""
-        self.steps: dict[int, StepRecord] = {}
+        self.book = StepBook()
+        self.inputs = InputBook()
+        self.view = ViewBook()
         self.endings: list[Event] = []
-        self.views: dict[str, list[str]] = {"": [], "0.4": []}
+        self.ended_at: int | None = None
         self.attempts: dict[str, int] = {}
         self.lease: Lease | None = None
-        self.seen: set[str] = set()
-        self.batches: list[list[int]] = []
+
+    @property
+    def steps(self) -> dict[int, StepRecord]:
+        """The steps by number."""
+        return self.book.steps
+
+    @property
+    def batches(self) -> list[list[int]]:
+        """The blocking steps of each completion that made any."""
+        return self.book.batches
 
     # -- history -------------------------------------------------------------------------------------------------------
 
@@ -76,79 +82,39 @@ class Watch:
         """Take in what the last command recorded."""
         history = self.run.history
         assert history[: len(self.lines)] == self.lines, "1: history was rewritten"
-        batch: dict[str | None, list[int]] = {}
-        for line in history[len(self.lines) :]:
-            event = orjson.loads(line)
-            self._read(event, len(self.lines) + 1)
-            self.lines.append(line)
-            if event["event_type"] in OPENINGS:
-                batch.setdefault(event["workflow_task_id"], []).append(event["payload"]["sequence"])
-        assert len(batch) <= 1
-        self.batches += batch.values()
+        new: list[Event] = [orjson.loads(line) for line in history[len(self.lines) :]]
+        own = {event["workflow_task_id"] for event in new} - {None}
+        assert len(own) <= 1
+        for event in new:
+            self._read(event, len(self.events) + 1)
+            self.events.append(event)
+        self.lines = list(history)
+        self.book.transition(new)
 
     def _read(self, event: Event, at: int) -> None:
-        kind, payload = event["event_type"], event["payload"]
+        kind = event["event_type"]
         assert event["id"] not in self.ids and event["id"] > self.last_id, "1: ids are unique and rise"
         self.ids.add(event["id"])
         self.last_id = event["id"]
         time = micros(event["recorded_at"])
         assert time >= self.last_time, "2"
         self.last_time = time
-        assert (kind == "StartAccepted") >= (at == 1) and (kind == "WorkflowStarted") == (at == 2), "3"
+        if at == 1:
+            assert kind in ("StartAccepted", "WorkflowStarted"), "3"
+        else:
+            assert (kind == "WorkflowStarted") == (at == 2 and self.events[0]["event_type"] == "StartAccepted"), "3"
         if self.endings:
             pair = [self.endings[0]["event_type"], kind]
             timeout = len(self.endings) == 1 and pair == ["WorkflowFailed", "WorkflowTimedOut"]
             assert kind in AFTER_THE_END or timeout, f"5: {kind} after the end"
-        if kind in ENDINGS:
+        updating = self.lease is not None and self.lease.update_id is not None
+        self.inputs.read(event, bool(self.endings), updating)
+        if kind in TERMINAL:
             self.endings.append(event)
-        if kind in OPENINGS:
-            number = payload["sequence"]
-            assert number == len(self.steps) + 1, "9: steps are numbered in the order of the commands"
-            self.steps[number] = StepRecord(kind, at, payload, event["workflow_task_id"])
-        elif "sequence" in payload:
-            self._step(self.steps[payload["sequence"]], event, time)
+            self.ended_at = at
+        self.book.read(event, at, time)
 
-    def _step(self, step: StepRecord, event: Event, time: int) -> None:
-        kind, payload = event["event_type"], event["payload"]
-        assert step.resolved is None, f"10, 11: {kind} after {step.resolved}"
-        same = "timer_id" if step.kind == "TimerScheduled" else "activity_execution_id"
-        assert payload[same] == step.payload[same]
-        if kind in ("TimerFired", "TimerCancelled"):
-            assert step.kind == "TimerScheduled"
-            if kind == "TimerFired":
-                assert time >= micros(step.payload["fire_at"]), "14"
-        else:
-            assert step.kind == "ActivityScheduled"
-            self._attempt(step, event, time)
-        if kind in RESOLUTIONS or kind in ("ActivityCancelled", "TimerCancelled"):
-            step.resolved = kind
-            step.resolution_id = event["id"]
-
-    def _attempt(self, step: StepRecord, event: Event, time: int) -> None:
-        kind, payload = event["event_type"], event["payload"]
-        attempt = payload.get("activity_attempt_id")
-        if kind == "ActivityStarted":
-            number = payload["attempt_number"]
-            assert not step.started or number > step.started[-1]["attempt_number"], "11"
-            assert time >= step.not_before, "12: before its backoff ended"
-            assert attempt not in {each["activity_attempt_id"] for each in step.started}
-            step.started.append(payload)
-            step.running = attempt
-        elif kind == "ActivityRetryScheduled":
-            assert attempt == step.running, "11: a retry after another attempt than the last"
-            step.retries += 1
-            assert step.retries < payload["max_attempts"], "11"
-            if attempt is not None:
-                assert attempt not in step.retried, "12"
-                step.retried[attempt] = 1
-            step.running = None
-            step.not_before = micros(payload["retry_available_at"])
-        elif attempt is not None:
-            assert step.running == attempt, f"11: {kind} of an attempt that does not run"
-            assert attempt not in step.retried, "12"
-            assert payload["attempt_number"] == step.started[-1]["attempt_number"]
-
-    # -- leases and snapshots --------------------------------------------------------------------------------------------
+    # -- leases and snapshots ------------------------------------------------------------------------------------------
 
     def granted(self, grant: WorkflowTaskGrant, dialect: str) -> None:
         """A workflow task was leased."""
@@ -158,42 +124,28 @@ class Watch:
         assert grant.workflow_task_attempt == last + 1, "7"
         self.attempts[grant.task_id] = last + 1
         shown = shown_events(grant)
-        assert [event["sequence"] for event in shown] == list(range(1, len(shown) + 1)), "1"
         assert grant.last_history_sequence == grant.history_count == len(shown)
-        ids = [event["id"] for event in shown]
-        assert len(set(ids)) == len(ids) and set(ids) <= self.ids, "8"
-        # Every snapshot of a kind is a prefix of every later one.
-        assert ids[: len(self.views[dialect])] == self.views[dialect], "8"
-        self.views[dialect] = ids
-        if dialect == "":
-            assert ids == [orjson.loads(line)["id"] for line in self.lines], "8: plain workers see the plain history"
-        else:
-            self._view(shown)
-        self.lease = Lease(grant, grant.lease_expires_at, set(ids))
-
-    def _view(self, shown: list[Event]) -> None:
-        order = [event["payload"]["sequence"] for event in shown if event["event_type"] in RESOLUTIONS]
-        place = {number: at for at, number in enumerate(order)}
-        missing = self.ids - {event["id"] for event in shown}
-        for batch in self.batches:
-            places = [place.get(number) for number in batch]
-            resolved = [each for each in places if each is not None]
-            assert places[: len(resolved)] == sorted(resolved), "19: results out of step order"
-        held = {step.resolution_id for number, step in self.steps.items() if step.resolution_id and not self._showable(number)}
-        assert missing == held, "8: the view holds back more or less than V3 says"
-
-    def _showable(self, number: int) -> bool:
-        batch = next(each for each in self.batches if number in each)
-        return all(self.steps[earlier].resolved for earlier in batch[: batch.index(number)])
+        update_id, signal_id = grant.resume.get("workflow_update_id"), grant.resume.get("workflow_signal_id")
+        self.view.shown(shown, dialect, self.events, self.book, update_id is not None)
+        order = [event["id"] for event in shown]
+        news = bool(set(self.inputs.receivers) & set(order) - self.view.seen)
+        waiting = self.book.wait is not None
+        if update_id is not None:
+            assert update_id == self.inputs.open_updates()[0], "4.1: the oldest update first"
+        self.lease = Lease(grant, grant.lease_expires_at, set(order), order, dialect, waiting, update_id, signal_id, news)
 
     def lease_ended(self, *, completed: bool = False) -> None:
         """The lease was completed, failed, released or lost."""
-        assert self.lease is not None
+        lease = self.lease
+        assert lease is not None
         if completed:
-            self.seen = self.lease.shown
+            own = [event["id"] for event in self.run.new if event["workflow_task_id"] == lease.grant.task_id]
+            self.view.completed(lease.order, own, lease.dialect, lease.update_id is not None)
+            if lease.update_id is None:
+                self.inputs.task_completed(lease.shown, lease.signal_id, lease.waiting and lease.dialect == "")
         self.lease = None
 
-    # -- state -----------------------------------------------------------------------------------------------------------
+    # -- state ---------------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Everything that must hold now."""
@@ -203,24 +155,21 @@ class Watch:
         self._ends(state)
         self._rows(state)
         self._open_work(state)
+        self._inputs(state)
         self._deadlines(state)
         rules = run.rules
         assert len(state.activities) <= rules.max_pending_activities or not state.is_open, "29"
-        assert len(state.timers) <= rules.max_pending_timers, "29"
+        timeouts = state.wait is not None and state.wait.timer_id is not None
+        assert len(state.timers) + timeouts <= rules.max_pending_timers, "29"
+        assert len(state.children) <= rules.max_pending_children and len(state.updates) <= rules.max_pending_updates, "29"
 
     def _ends(self, state: RunState) -> None:
         kinds = [event["event_type"] for event in self.endings]
-        expected = {
-            None: [],
-            "completed": ["WorkflowCompleted"],
-            "failed": ["WorkflowFailed"],
-            "timed_out": ["WorkflowFailed", "WorkflowTimedOut"],
-        }
-        assert kinds == expected[state.closed_reason], "4"
         if state.is_open:
-            assert state.status in ("pending", "waiting"), "4"
+            assert kinds == [] and state.status in ("pending", "waiting"), "4"
         else:
-            assert state.status == ("completed" if state.closed_reason == "completed" else "failed"), "4"
+            reason = state.closed_reason or ""
+            assert kinds == ENDINGS[reason] and state.status == STATUSES.get(reason, reason), "4"
 
     def _rows(self, state: RunState) -> None:
         """6 and 24: the claimable rows are those of the state, no more and no fewer, each once."""
@@ -238,27 +187,45 @@ class Watch:
         assert rows == expected, "6, 24"
 
     def _open_work(self, state: RunState) -> None:
-        unresolved = {number: step for number, step in self.steps.items() if step.resolved is None}
+        open_ = {kind: self.book.unresolved(kind) for kind in ("ActivityScheduled", "TimerScheduled", "ChildWorkflowScheduled")}
         if state.is_open:
-            activities = {number for number, step in unresolved.items() if step.kind == "ActivityScheduled"}
-            assert {each.step for each in state.activities.values()} == activities
-            assert {each.step for each in state.timers.values()} == unresolved.keys() - activities
-            assert state.open_task is not None or state.activities or state.timers, "20"
+            assert {each.step for each in state.activities.values()} == open_["ActivityScheduled"]
+            assert {each.step for each in state.timers.values()} == open_["TimerScheduled"]
+            assert {each.step for each in state.children.values()} == open_["ChildWorkflowScheduled"]
+            assert (None if state.wait is None else state.wait.step) == self.book.wait, "15"
+            waits = state.activities or state.timers or state.children or state.wait
+            assert state.open_task is not None or waits, "20"
             if state.open_task is None:
                 for number, step in self.steps.items():
-                    if step.resolution_id is not None and self._showable(number):
-                        assert step.resolution_id in self.seen, f"19: nobody is told of step {number}"
+                    if step.resolution_id is not None and self.book.showable(number):
+                        assert step.resolution_id in self.view.seen, f"19: nobody is told of step {number}"
             running = [each.attempt_id for each in state.activities.values() if each.status == "running"]
             assert len(set(running)) == len(running)
             for each in state.activities.values():
                 if each.status == "running":
                     assert self.steps[each.step].running == each.attempt_id, "11"
-        else:
-            assert not state.timers, "24"
-            assert all(each.status in ("withdrawn", "cancelled", "completed") for each in state.activities.values()), "24"
-            if state.closed_reason == "timed_out":
-                assert all(each.status == "cancelled" for each in state.activities.values()), "24"
-                assert not unresolved, "24: steps without an end"
+            return
+        assert not state.timers and state.wait is None and not state.children, "24"
+        assert all(each.status in ("withdrawn", "cancelled", "completed") for each in state.activities.values()), "24"
+        if state.closed_reason in BY_FORCE:
+            assert all(each.status == "cancelled" for each in state.activities.values()), "24"
+            assert not open_["ActivityScheduled"] and not open_["TimerScheduled"], "24: steps without an end"
+            timeouts = [step for step in self.steps.values() if step.kind == WAIT and not step.resolved and step.timer]
+            assert not timeouts, "24: a timer without an end"
+
+    def _inputs(self, state: RunState) -> None:
+        if not state.is_open:
+            assert not state.updates, "17"
+            continued = state.closed_reason == "continued"
+            assert continued or not self.inputs.open_updates(), "17: an update outlived its run"
+            return
+        assert [signal.signal_id for signal in state.signals] == self.inputs.unapplied, "16"
+        assert list(state.updates) == self.inputs.open_updates(), "17"
+        if state.open_task is None:
+            assert state.wait is None or not state.signals, "19: an open wait faces an unapplied signal"
+            assert not state.updates or not self.view.begun, "4.1: an update waits for its task"
+            applied = self.inputs.by_update_task
+            assert state.wait is None or applied is None or applied in self.view.seen, "4.1: no follow-up after an update"
 
     def _deadlines(self, state: RunState) -> None:
         """The run asks to be woken for the earliest thing that can come due, and for nothing else."""
@@ -266,9 +233,12 @@ class Watch:
         if state.is_open:
             due += [at for at in (state.run_deadline_at, state.execution_deadline_at) if at is not None]
             due += [timer.fire_at for timer in state.timers.values()]
-            task = state.task
+            task = state.open_task
             if task is not None and task.status == "leased":
                 due.append(task.lease_expires_at)
+            wait = state.wait
+            if wait is not None and wait.timeout_at is not None and task is None:
+                due.append(wait.timeout_at)
             for each in state.activities.values():
                 limits = [each.schedule_to_close_at]
                 limits += [each.schedule_to_start_at] if each.status == "ready" else [each.start_to_close_at, each.heartbeat_at]

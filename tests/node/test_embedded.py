@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -38,8 +39,9 @@ time.sleep(60)
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("embedded")
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="dw-test-", ignore_cleanup_errors=True) as made:
+        yield Path(made)
 
 
 @pytest.fixture

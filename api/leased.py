@@ -1,0 +1,26 @@
+"""What a worker's calls about a leased task share: who holds it with which attempt, and how the work failed.
+
+Contract: worker-protocol 4.7, 4.10, 7.4, 8.2, 8.3.
+"""
+
+from __future__ import annotations
+
+from api.validation import Fields
+
+_MAX_ATTEMPT = 2_147_483_647
+
+
+def guard(fields: Fields, attempt_field: str) -> tuple[str, int]:
+    """`lease_owner` and the attempt, the fence of workflow and query tasks; faults are noted."""
+    owner = fields.required_text("lease_owner")
+    attempt = fields.integer(attempt_field, low=1, high=_MAX_ATTEMPT, required=True)
+    return owner, attempt or 0
+
+
+def read_failure(fields: Fields) -> tuple[Fields, str]:
+    """A reader of the required object `failure`, and its required message; faults are noted."""
+    sent = fields.object("failure")
+    if sent is None and "failure" not in fields.errors:
+        fields.missing("failure")
+    failure = Fields(sent or {}, "failure.", fields.errors)
+    return failure, failure.free_text("message", required=sent is not None) or ""

@@ -1,0 +1,233 @@
+"""A batch of scripted workflows on two nodes, one of them killed in the middle, and what must hold of every run afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import secrets
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from bench.payloads import decode_stored
+from tests.cluster.events import EventWatch
+from tests.cluster.scripted import RESOLUTIONS, Crew, Event, Script, envelope, is_wait_timer, kinds
+from tests.support.server import Cluster
+
+COUNT = 100
+LEASES = {"DW_WORKFLOW_TASK_TIMEOUT": "3", "DW_ACTIVITY_TASK_TIMEOUT": "3", "DW_QUERY_TASK_TIMEOUT": "5"}
+DEADLINE_SECONDS = 60.0
+LONGEST_OUTAGE_SECONDS = 4.0  # on both sides of the lease of a node, which is 3 s
+ENDINGS = ("WorkflowCompleted", "WorkflowContinuedAsNew", "WorkflowCancelled", "WorkflowTerminated", "WorkflowFailed")
+OPENINGS = ("ActivityScheduled", "TimerScheduled", "ChildWorkflowScheduled", "ConditionWaitOpened")
+
+
+class Run(NamedTuple):
+    """A run after the end: its item in the list, and its history."""
+
+    item: dict[str, Any]
+    events: list[Event]
+
+    @property
+    def workflow_id(self) -> str:
+        found: str = self.item["workflow_id"]
+        return found
+
+    @property
+    def status(self) -> str:
+        found: str = self.item["status"]
+        return found
+
+    @property
+    def kinds(self) -> list[str]:
+        """The types of its events."""
+        return kinds(self.events)
+
+    def payloads(self, *types: str) -> list[dict[str, Any]]:
+        """Payloads of the events of these types."""
+        return [event["payload"] for event in self.events if event["event_type"] in types]
+
+    @property
+    def result(self) -> Any:
+        """What a completed run returned."""
+        (payload,) = self.payloads("WorkflowCompleted")
+        return decode_stored(payload["output"])
+
+    @property
+    def signals(self) -> list[Any]:
+        """The first argument of every signal it received."""
+        return [decode_stored(payload["arguments"])[0] for payload in self.payloads("SignalReceived")]
+
+
+class Arena:
+    """Starts the workflows of a script, kills and restarts a node meanwhile, and collects the runs, inside `async with`."""
+
+    def __init__(self, made: Cluster, script: Script, count: int = COUNT) -> None:
+        self.made = made
+        self.crew = Crew(made.nodes, script)
+        self.watch = EventWatch(made.place)
+        self.count = count
+        seed = os.environ.get("DW_TEST_SEED") or secrets.token_hex(4)
+        self.random = random.Random(seed)
+        print(f"DW_TEST_SEED={seed}")
+
+    async def __aenter__(self) -> Arena:
+        await self.watch.__aenter__()
+        await self.crew.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.watch.__aexit__()
+        await self.crew.__aexit__()
+
+    def workflow_id(self, number: int) -> str:
+        """The id of the workflow of this number."""
+        return f"{self.crew.queue}.{number}"
+
+    async def fight(self, reports: int) -> None:
+        """Start all workflows and see each through, while a node is killed and started again.
+
+        `reports`: how many outcomes a workflow has at least; the moment of the kill is chosen among them.
+        """
+        first = self.crew.script.workflow_types[0]
+        gate = asyncio.Semaphore(16)
+
+        async def one(number: int) -> None:
+            body = {
+                "workflow_id": self.workflow_id(number),
+                "workflow_type": first,
+                "task_queue": self.crew.queue,
+                "duplicate_policy": "use-existing",
+                "input": envelope([number]),
+            }
+            async with gate:
+                reply = await self.crew.persist("/api/workflows", body)
+                assert reply.status in (200, 201), reply
+            await self.accompany(number)
+
+        moment = int(self.random.uniform(0.1, 0.8) * self.count * reports)
+        async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as group:
+            group.create_task(self._strike(moment))
+            for number in range(self.count):
+                group.create_task(one(number))
+
+    async def accompany(self, number: int) -> None:
+        """What is done to a workflow from outside after its start."""
+
+    async def _strike(self, moment: int) -> None:
+        while self.crew.reports < moment:
+            await asyncio.sleep(0.002)
+        victim = self.random.choice(self.made.nodes)
+        victim.kill()
+        await asyncio.sleep(self.random.uniform(0.0, LONGEST_OUTAGE_SECONDS))
+        victim.start(wait=False)
+        await victim.ready()
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    async def finish(self) -> dict[str, list[Run]]:
+        """Wait for the end of every run and check what holds of any; workflow id -> its runs, oldest first."""
+        crew = self.crew
+        await self._all_closed()
+        await crew.idle()
+        assert not crew.refused, crew.refused[:5]
+        items = await self._list("")
+        gate = asyncio.Semaphore(16)
+
+        async def load(item: dict[str, Any]) -> Run:
+            async with gate:
+                reply = await crew.client.get(f"/api/workflows/{item['workflow_id']}/runs/{item['run_id']}/history")
+            assert reply.status == 200, reply
+            return Run(item, reply.body["events"])
+
+        runs = await asyncio.gather(*(load(item) for item in items))
+        for run in runs:
+            check_history(run)
+            check_recorded(run, crew.recorded.get(run.item["run_id"], set()))
+        lengths = {run.item["run_id"]: len(run.events) for run in runs}
+        await self.watch.wait_for(lengths)
+        self.watch.check_order(lengths)
+        found: dict[str, list[Run]] = {}
+        for run in reversed(runs):  # the list has the newest first
+            found.setdefault(run.workflow_id, []).append(run)
+        for chain in found.values():
+            check_chain(chain)
+        return found
+
+    async def _all_closed(self) -> None:
+        """No open run and no letter on its way, in one look: a letter may begin another run."""
+        connection = await asyncpg.connect(self.made.place.dsn)
+        sql = "SELECT (SELECT count(*) FROM runs WHERE closed_at IS NULL), (SELECT count(*) FROM mailbox)"
+        left: tuple[int, ...] = ()
+        try:
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                while any(left := tuple(await connection.fetchrow(sql))):
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            stuck = (await self._list("&status=running") or [{"workflow_id": "-", "run_id": "-"}])[0]
+            reply = await self.crew.client.get(f"/api/workflows/{stuck['workflow_id']}/runs/{stuck['run_id']}/history")
+            shown = kinds(reply.body.get("events", []))
+            text = f"after {DEADLINE_SECONDS} s there are {left} open runs and letters, such as {stuck}: {shown}"
+            raise AssertionError(f"{text}; {self.crew.answers}") from None
+        finally:
+            await connection.close()
+
+    async def _list(self, query: str) -> list[dict[str, Any]]:
+        items: list[dict[str, Any]] = []
+        token = ""
+        while True:
+            reply = await self.crew.client.get(f"/api/workflows?page_size=200{query}{token}")
+            assert reply.status == 200, reply
+            items += reply.body["workflows"]
+            if not reply.body["next_page_token"]:
+                return items
+            token = f"&next_page_token={reply.body['next_page_token']}"
+
+
+def check_history(run: Run) -> None:
+    """The invariants of a closed run (engine-semantics 14): no gap, one beginning, one end, one resolution a step."""
+    events, types = run.events, run.kinds
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1)), types
+    assert len({event["id"] for event in events}) == len(events), types
+    times = [event["recorded_at"] for event in events]
+    assert times == sorted(times), times
+    assert types.count("WorkflowStarted") == 1 and "WorkflowStarted" in types[:2], types
+    assert sum(types.count(ending) for ending in ENDINGS) == 1, types
+    opened: list[int] = []
+    resolved: Counter[int] = Counter()
+    attempts: dict[int, int] = {}
+    for event in events:
+        kind, payload = event["event_type"], event["payload"]
+        step = payload.get("sequence", 0)
+        if kind in OPENINGS and not (kind == "TimerScheduled" and is_wait_timer(event)):
+            opened.append(step)
+        elif kind in RESOLUTIONS and not is_wait_timer(event):
+            assert step in opened, (step, types)
+            resolved[step] += 1
+        elif kind == "ActivityStarted":
+            assert payload["attempt_number"] > attempts.get(step, 0) and not resolved[step], types
+            attempts[step] = payload["attempt_number"]
+    assert opened == sorted(set(opened)), (opened, types)
+    assert not resolved or max(resolved.values()) == 1, (resolved, types)
+    accepted = Counter(payload["update_id"] for payload in run.payloads("UpdateAccepted"))
+    ended = Counter(payload["update_id"] for payload in run.payloads("UpdateCompleted"))
+    assert set(accepted.values()) <= {1} and (accepted == ended or "WorkflowContinuedAsNew" in types), types
+
+
+def check_recorded(run: Run, attempts: Iterable[str]) -> None:
+    """An outcome that was answered as recorded stands in history."""
+    outcomes = run.payloads("ActivityCompleted", "ActivityFailed", "ActivityRetryScheduled")
+    known = {payload.get(key) for payload in outcomes for key in ("activity_attempt_id", "retry_after_attempt_id")}
+    assert set(attempts) <= known, (run.workflow_id, run.kinds)
+
+
+def check_chain(chain: list[Run]) -> None:
+    """Runs of one workflow id follow each other by name."""
+    for old, new in itertools.pairwise(chain):
+        assert old.status in ("completed", "failed"), chain
+        for payload in old.payloads("WorkflowContinuedAsNew"):
+            assert payload["continued_to_run_id"] == new.item["run_id"], (old.item, new.item)

@@ -1,0 +1,230 @@
+"""Several runs in one world: a clock, a post that delivers letters between them, and a watch over each of them.
+
+A letter lies in the mailbox from the transition that sent it until the one that applies it. Letters of one sender arrive in
+order, however late; letters of different senders in any order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.run import ids
+from actors.run.commands import Mailed, ParentClosed, RunCommand, StartChildRun, Steps
+from actors.run.presentation import Chronological
+from actors.run.replies import (
+    ActivityTaskGrant,
+    CommandAnswered,
+    RunReply,
+    UpdateStatus,
+    WorkflowTaskCompleted,
+    WorkflowTaskGrant,
+)
+from actors.run.rules import DEFAULT_RULES, Rules
+from actors.run.transition import Letter
+from tests.core.harness import START, Clock, Event, Run
+from tests.core.invariants import Watch
+
+FORWARDED = "ParentClosed"
+
+
+class Member:
+    """A run of the world, what is known of it, and what its workers hold."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.watch = Watch(run)
+        self.watch.read()
+        self.workflow_id = run.state.workflow_id
+        self.run_id = run.state.run_id
+        self.tasks: list[WorkflowTaskGrant] = []
+        self.attempts: list[ActivityTaskGrant] = []
+        self.batch: list[Steps] = []
+        # Open children with a policy when this run closed, in step order.
+        self.bound: list[tuple[str, str]] = []
+
+    @property
+    def is_open(self) -> bool:
+        return self.run.state.is_open
+
+    def due(self, kind: str) -> list[str]:
+        """Tasks of a kind that can be claimed right now, oldest first."""
+        rows = self.run.rows.values()
+        return sorted(row.task_id for row in rows if row.kind == kind and row.available_at <= self.run.now)
+
+
+class World:
+    """All runs by their id, the chains of runs by workflow id, the post."""
+
+    def __init__(self, rules: Rules = DEFAULT_RULES, shown: Chronological | None = None) -> None:
+        self.rules = rules
+        self.shown = shown
+        self.clock = Clock()
+        self.members: dict[str, Member] = {}
+        self.chains: dict[str, list[Member]] = {}
+        self.mail: list[tuple[str, Letter]] = []
+        self.applied: set[str] = set()
+
+    # -- runs ----------------------------------------------------------------------------------------------------------
+
+    def begin(self, workflow_id: str, **start: Any) -> Member:
+        """Start the first run of a workflow id."""
+        run_id = ids.mint(START // 1000, ids.derived_run_key(7, workflow_id), ids.RUN)
+        return self._join(Run(self.rules, self.shown, self.clock, workflow_id=workflow_id, run_id=run_id, **start))
+
+    def _join(self, run: Run) -> Member:
+        member = Member(run)
+        assert member.run_id not in self.members
+        self.members[member.run_id] = member
+        self.chains.setdefault(member.workflow_id, []).append(member)
+        return member
+
+    def tell(self, member: Member, command: RunCommand) -> RunReply:
+        """Have a run decide a command; judge what can be judged of any command."""
+        run, watch = member.run, member.watch
+        before = run.state
+        children = [(child.run_id, child.policy) for child in sorted(before.children.values(), key=lambda each: each.step)]
+        reply = run.tell(command)
+        watch.read()
+        after = run.state
+        if watch.lease is not None and (after.task is None or after.task.status != "leased"):
+            watch.lease_ended(completed=isinstance(reply, WorkflowTaskCompleted))
+        self._numbered(before.command_sequence, after.command_sequence, command, reply, run)
+        if before.is_open and not after.is_open:
+            self._closed(member, children)
+        for letter in run.letters:
+            assert letter.mail_id not in self.applied
+            self.mail.append((member.run_id, letter))
+        if run.successor is not None:
+            self._continued(member, self._join(run.successor))
+        return reply
+
+    @staticmethod
+    def _numbered(before: int, after: int, command: RunCommand, reply: RunReply, run: Run) -> None:
+        """18: the numbers of commands have no gaps."""
+        if isinstance(reply, CommandAnswered):
+            assert reply.command_sequence == after == before + 1, "18"
+            assert reply.rejection is None or not run.new, "16: a rejected command left an event"
+        elif isinstance(reply, UpdateStatus) and run.changed:
+            assert reply.command_sequence == after == before + 1, "18"
+        elif not isinstance(command, ParentClosed) and type(command).__name__ != "NoteDuplicateStart":
+            assert after == before, "18"
+
+    # -- ends ----------------------------------------------------------------------------------------------------------
+
+    def _closed(self, member: Member, children: list[tuple[str, str]]) -> None:
+        """2.5, 8.5: what happens to the children; those the closing transition itself began are in its events."""
+        run = member.run
+        types = run.new_types
+        if run.state.closed_reason == "continued":
+            assert "ParentClosePolicyApplied" not in types
+            return
+        begun = [event["payload"] for event in run.new if event["event_type"] == "ChildWorkflowScheduled"]
+        children += [(each["child_workflow_run_id"], each["parent_close_policy"]) for each in begun]
+        # A wake-up may resolve nothing of a child, so they are all still there.
+        applied = [event["payload"] for event in run.new if event["event_type"] == "ParentClosePolicyApplied"]
+        wanted = [(run_id, policy) for run_id, policy in children if policy != "abandon"]
+        assert [(each["child_run_id"], each["policy"]) for each in applied] == wanted, "8.5"
+        reason = run.state.closed_reason
+        for each in applied:
+            assert each["reason"] == f"Parent workflow closed ({reason}); parent-close policy: {each['policy']}."
+        member.bound = [(each["child_instance_id"], each["policy"]) for each in applied]
+
+    def _continued(self, old: Member, new: Member) -> None:
+        """21: one chain; and what the new run takes over."""
+        before, after = old.run.state, new.run.state
+        assert not before.is_open and after.is_open and after.run_number == before.run_number + 1, "21"
+        for same in (
+            "workflow_id",
+            "namespace",
+            "memo",
+            "search_attributes",
+            "business_key",
+            "priority",
+            "execution_deadline_at",
+        ):
+            assert getattr(before, same) == getattr(after, same), f"8.4: {same}"
+        started = new.watch.events[0]
+        assert started["event_type"] == "WorkflowStarted", "3"
+        if before.closed_reason == "continued":
+            end = old.watch.endings[0]["payload"]
+            assert end["continued_to_run_id"] == new.run_id and end["continued_to_run_number"] == after.run_number, "21"
+            assert started["payload"]["continued_from_run_id"] == old.run_id, "21"
+            left = [event for event in old.watch.inputs.unapplied if event not in new.watch.inputs.signals]
+            assert all(self._addressed_to_run(old, signal_id) for signal_id in left), "16: a signal was lost"
+            assert [each for each in old.watch.inputs.unapplied if each not in left] == new.watch.inputs.unapplied, "31"
+            assert old.watch.inputs.open_updates() == list(new.watch.inputs.updates), "17"
+        else:
+            assert before.origin is not None and before.status == "failed", "8.3"
+            assert started["payload"]["retry_of_child_workflow_run_id"] == old.run_id
+
+    def _addressed_to_run(self, member: Member, signal_id: str) -> bool:
+        return signal_id in self.run_scoped
+
+    run_scoped: set[str] = set()
+
+    # -- the post ------------------------------------------------------------------------------------------------------
+
+    def arriving(self) -> list[Letter]:
+        """The next letter of each sender."""
+        first: dict[str, Letter] = {}
+        for sender, letter in self.mail:
+            first.setdefault(sender, letter)
+        return list(first.values())
+
+    def deliver(self, letter: Letter, stale: int = 0) -> None:
+        """Apply a letter. `stale`: how many runs behind the newest its address is, if it may go to any run of a chain."""
+        command: Mailed = letter.command
+        assert letter.mail_id not in self.applied
+        if isinstance(command, StartChildRun):
+            parent = self.members[command.origin.run_id]
+            child = self._join(Run.child(command, parent.run))
+            assert child.run_id == letter.run_id and child.run.letters == []
+        elif isinstance(command, ParentClosed):
+            chain = self.chains[letter.workflow_id]
+            self.tell(chain[max(len(chain) - 1 - stale, 0)], command)
+        else:
+            self.tell(self.members[letter.run_id], command)
+        self.applied.add(letter.mail_id)
+        self.mail = [(sender, each) for sender, each in self.mail if each.mail_id != letter.mail_id]
+
+    def deliver_all(self) -> None:
+        """Until nothing is under way."""
+        while self.mail:
+            self.deliver(self.arriving()[0])
+
+    # -- what must hold ------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """The invariants of each run and those between runs."""
+        for member in self.members.values():
+            member.watch.check()
+        for chain in self.chains.values():
+            assert [member.run.state.run_number for member in chain] == list(range(1, len(chain) + 1)), "21"
+            assert not any(member.is_open for member in chain[:-1]), "21"
+        if not self.mail:
+            for member in self.members.values():
+                self._families(member)
+
+    def _families(self, parent: Member) -> None:
+        """22 and 23, once everything sent has arrived."""
+        for step in parent.watch.steps.values():
+            if step.kind != "ChildWorkflowScheduled":
+                continue
+            assert step.started, "22"
+            last = self.chains[step.payload["child_workflow_instance_id"]][-1]
+            if parent.is_open:
+                assert (step.resolved is None) == last.is_open, "22: the parent and the child disagree"
+            if step.resolved is not None:
+                end = next(event for event in parent.watch.events if event["id"] == step.resolution_id)
+                self._told(end, last)
+        for workflow_id, policy in parent.bound:
+            last = self.chains[workflow_id][-1]
+            assert not last.is_open, f"23: a child outlived its parent ({policy})"
+
+    @staticmethod
+    def _told(end: Event, last: Member) -> None:
+        state, payload = last.run.state, end["payload"]
+        assert payload["child_workflow_run_id"] == last.run_id, "22: the end of another run"
+        assert payload["closed_reason"] == state.closed_reason and payload["child_status"] == state.status, "22"
+        suffix = {"completed": "Completed", "cancelled": "Cancelled", "terminated": "Terminated"}.get(state.status, "Failed")
+        assert end["event_type"] == "ChildRun" + suffix, "22"

@@ -1,0 +1,148 @@
+"""How the answers of the core look over HTTP: the status and those fields of the body that must be there as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from actors.run.replies import (
+    ActivityProgress,
+    ActivityRecorded,
+    ActivityTaskGrant,
+    CommandAnswered,
+    HistoryPage,
+    QueryView,
+    Refused,
+    RunReply,
+    Started,
+    UpdateStatus,
+    WorkflowTaskCompleted,
+    WorkflowTaskFailed,
+    WorkflowTaskGrant,
+    WorkflowTaskRenewed,
+)
+from actors.run.times import iso, iso_or_none
+from api import activity_tasks, page_tokens, workflow_tasks
+from api.refusals import activity_refused, workflow_task_refused
+from tests.cluster.client import Reply
+
+Shown = tuple[int, dict[str, Any]]
+
+_STARTED = {"started_new": 201, "returned_existing_active": 200, "rejected_duplicate": 409}
+_FAILED_STARTS = {"workflow_type_mismatch": 422, "workflow_id_reserved_in_namespace": 409}
+_TARGETS = {"instance_not_found": 404, "historical_run_command_rejected": 409}
+
+
+def same(answer: Reply, shown: Shown) -> bool:
+    """Whether an answer has the status and all the fields."""
+    status, fields = shown
+    return answer.status == status and all(name in answer.body and answer.body[name] == value for name, value in fields.items())
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A body as it arrives."""
+    decoded: dict[str, Any] = orjson.loads(msgspec.json.encode(value))
+    return decoded
+
+
+def start(reply: RunReply) -> Shown:
+    """Control-plane 5.1."""
+    if isinstance(reply, Refused):
+        return _FAILED_STARTS[reply.reason], {}
+    assert isinstance(reply, Started)
+    names = ("workflow_id", "run_id", "workflow_type", "namespace", "status", "business_key", "payload_codec", "outcome")
+    return _STARTED[reply.outcome], {name: getattr(reply, name) for name in names}
+
+
+def polled(reply: RunReply) -> Shown:
+    """Worker-protocol 4.4 and 7.1: the whole task."""
+    if isinstance(reply, WorkflowTaskGrant):
+        return 200, {"task": plain(workflow_tasks.task_object(reply, ""))}
+    if isinstance(reply, ActivityTaskGrant):
+        return 200, {"task": plain(activity_tasks.task_object(reply))}
+    return 0, {}
+
+
+def workflow_call(reply: RunReply, task_id: str, attempt: int, outcome: str | None) -> Shown:
+    """Worker-protocol 4.6 to 4.9. `outcome`: what the call reports."""
+    if isinstance(reply, Refused):
+        refused = workflow_task_refused(reply, task_id, attempt, outcome)
+        return refused.status, plain(refused.body)
+    fields: dict[str, Any] = {"task_id": task_id, "workflow_task_attempt": attempt}
+    match reply:
+        case WorkflowTaskCompleted():
+            names = ("run_id", "run_status", "created_task_ids")
+            fields |= {"outcome": "completed", "recorded": True, **{name: getattr(reply, name) for name in names}}
+        case WorkflowTaskFailed():
+            fields |= {"outcome": "failed", "recorded": True}
+        case WorkflowTaskRenewed():
+            fields |= {"renewed": True, "lease_expires_at": iso(reply.lease_expires_at), "run_status": reply.run_status}
+        case HistoryPage():
+            fields |= {"history_events": orjson.loads(reply.events), "total_history_events": reply.total}
+            fields["next_history_page_token"] = None if reply.next_after is None else page_tokens.encode(reply.next_after)
+        case _:
+            raise AssertionError(reply)
+    return 200, fields
+
+
+def activity_call(reply: RunReply, task_id: str, attempt_id: str, outcome: str | None) -> Shown:
+    """Worker-protocol 7.3 to 7.5."""
+    if isinstance(reply, Refused):
+        refused = activity_refused(reply, task_id, attempt_id, outcome)
+        return refused.status, plain(refused.body)
+    fields: dict[str, Any] = {"task_id": task_id, "activity_attempt_id": attempt_id}
+    if isinstance(reply, ActivityRecorded):
+        return 200, {**fields, "outcome": outcome, "recorded": True, "next_task_id": reply.next_task_id}
+    assert isinstance(reply, ActivityProgress)
+    names = ("cancel_requested", "can_continue", "reason", "run_closed_reason", "heartbeat_recorded")
+    times = ("run_closed_at", "lease_expires_at", "last_heartbeat_at")
+    fields |= {name: getattr(reply, name) for name in names}
+    return 200, {**fields, **{name: iso_or_none(getattr(reply, name)) for name in times}}
+
+
+def command(reply: RunReply, accepted: int) -> Shown:
+    """Control-plane 5.7 to 5.12. `accepted`: the status of success."""
+    if isinstance(reply, Refused):
+        return _TARGETS[reply.reason], {"reason": reply.reason}
+    if isinstance(reply, UpdateStatus):
+        return update(reply)
+    assert isinstance(reply, CommandAnswered)
+    names = ("workflow_id", "run_id", "workflow_type", "command_id", "command_sequence", "outcome")
+    fields = {name: getattr(reply, name) for name in names}
+    if reply.rejection is None:
+        return accepted, {**fields, "command_status": "accepted", "reason": reply.reason}
+    return 409, {**fields, "command_status": "rejected", "rejection_reason": reply.rejection}
+
+
+def update(reply: UpdateStatus) -> Shown:
+    """Control-plane 5.9: an update as it stands."""
+    fields: dict[str, Any] = {
+        "update_id": reply.update_id,
+        "update_status": reply.status,
+        "run_id": reply.run_id,
+        "workflow_sequence": reply.step,
+        "result_envelope": None if reply.result is None else reply.result.envelope(),
+        "failure_message": reply.failure_message,
+        "failure_id": reply.failure_id,
+    }
+    if reply.status == "accepted":
+        return 202, {**fields, "command_id": reply.command_id, "command_sequence": reply.command_sequence}
+    return (200 if reply.status == "completed" else 422), fields
+
+
+def query_task(reply: RunReply) -> dict[str, Any]:
+    """Worker-protocol 8.1: what the core says about the run."""
+    assert isinstance(reply, QueryView)
+    return {
+        "workflow_id": reply.workflow_id,
+        "run_id": reply.run_id,
+        "workflow_type": reply.workflow_type,
+        "payload_codec": reply.payload_codec,
+        "workflow_arguments": orjson.loads(reply.arguments),
+        "run_status": reply.run_status,
+        "task_queue": reply.task_queue,
+        "last_history_sequence": reply.last_history_sequence,
+        "history_events": orjson.loads(reply.history_events),
+    }

@@ -1,0 +1,139 @@
+"""The reference model: several runs of the pure core in one world, the letters between them still under way.
+
+A world is never changed: deciding a command gives a new one. So a search can try an explanation of what the server did and drop
+it again. Nothing here reads a clock; every decision is given its time in microseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from actors.dialects.sdk04 import Sdk04
+from actors.run import ids, starting
+from actors.run.commands import NoteDuplicateStart, ParentClosed, RunCommand, StartChildRun, StartRun
+from actors.run.decide import decide
+from actors.run.replies import Refused, RunReply
+from actors.run.rules import Rules
+from actors.run.state import RunState, decode, encode
+from actors.run.transition import Letter, TaskReady, Transition, earliest_deadline
+
+SHOWN = Sdk04()
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """A run in its stored form, with its ready rows."""
+
+    run_id: str
+    workflow_id: str
+    data: bytes
+    history: tuple[bytes, ...]
+    rows: dict[str, TaskReady]
+    deadline: int | None
+
+    @property
+    def state(self) -> RunState:
+        """A copy of the state."""
+        return decode(self.data)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What one command came to: the world after it, the answer, the events by run (the run told, and its successor)."""
+
+    world: World
+    reply: RunReply
+    events: dict[str, tuple[bytes, ...]]
+    changed: bool
+
+
+@dataclass(frozen=True)
+class World:
+    """All runs by run key, workflow ids with their runs in order, letters not yet delivered, request ids of updates."""
+
+    rules: Rules
+    runs: dict[str, ModelRun] = field(default_factory=dict)
+    instances: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    letters: tuple[Letter, ...] = ()
+    requests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
+    closed_updates: frozenset[str] = frozenset()
+
+    def run_of(self, any_id: str) -> ModelRun | None:
+        """The run that handed out an id."""
+        return self.runs.get(any_id[10:25])
+
+    def current(self, workflow_id: str) -> ModelRun | None:
+        """The newest run of a workflow id."""
+        chain = self.instances.get(workflow_id)
+        return None if chain is None else self.runs[chain[-1][10:25]]
+
+    def ready(self, kind: str, queue: str, now: int) -> list[TaskReady]:
+        """The tasks of a queue that may be claimed now."""
+        rows = [row for run in self.runs.values() for row in run.rows.values()]
+        return [row for row in rows if row.kind == kind and row.queue == queue and row.available_at <= now]
+
+    # -- deciding ------------------------------------------------------------------------------------------------------
+
+    def start(self, command: StartRun, now: int) -> Decided:
+        """Start a workflow, or note the duplicate on its current run."""
+        current = self.current(command.workflow_id)
+        if current is not None:
+            return self.tell(current.run_id, NoteDuplicateStart(command), now)
+        tx = starting.create(command, now, self.rules, SHOWN)
+        return self._keep(tx, decide(tx, command), {})
+
+    def tell(self, run_id: str, command: RunCommand, now: int) -> Decided:
+        """Have a run decide a command."""
+        run = self.runs[run_id[10:25]]
+        tx = Transition(run.state, list(run.history), now, self.rules, SHOWN)
+        return self._keep(tx, decide(tx, command), run.rows)
+
+    def deliver(self, letter: Letter, now: int) -> Decided:
+        """Take a letter out of the mailbox and have its receiver apply it."""
+        rest = replace(self, letters=tuple(other for other in self.letters if other.mail_id != letter.mail_id))
+        run_id = rest.receiver(letter)
+        if rest.run_of(run_id) is not None:
+            return rest.tell(run_id, letter.command, now)
+        command = letter.command
+        if not isinstance(command, StartChildRun):
+            return Decided(rest, Refused("task_not_found"), {}, False)
+        tx = starting.create_child(command, now, self.rules, SHOWN)
+        return rest._keep(tx, decide(tx, command), {})
+
+    def receiver(self, letter: Letter) -> str:
+        """The id of the run a letter goes to: a close policy follows a child to its newest run."""
+        current = self.current(letter.workflow_id)
+        return current.run_id if isinstance(letter.command, ParentClosed) and current is not None else letter.run_id
+
+    def _keep(self, tx: Transition, reply: RunReply, rows: dict[str, TaskReady]) -> Decided:
+        world = replace(self, runs=dict(self.runs), instances=dict(self.instances), requests=dict(self.requests))
+        events: dict[str, tuple[bytes, ...]] = {}
+        done: Transition | None = tx
+        while done is not None:
+            world = world._store(done, rows, events)
+            done, rows = done.successor, {}
+        changed = tx.changed or tx.state.run_id not in [run.run_id for run in self.runs.values()]
+        return Decided(world, reply, events, changed)
+
+    def _store(self, tx: Transition, rows: dict[str, TaskReady], events: dict[str, tuple[bytes, ...]]) -> World:
+        state = tx.state
+        rows = {task_id: row for task_id, row in rows.items() if task_id not in tx.unready} | tx.ready
+        run_id, workflow_id = state.run_id, state.workflow_id
+        run = ModelRun(run_id, workflow_id, encode(state), tuple(tx.history), rows, earliest_deadline(state))
+        self.runs[state.run_key] = run
+        chain = self.instances.get(workflow_id, ())
+        if run_id not in chain:
+            self.instances[workflow_id] = (*chain, run_id)
+        for request_id, update_id in tx.requests:
+            self.requests[workflow_id, request_id] = (update_id, run_id)
+        # A letter crosses the wire in between.
+        letters = tuple(msgspec.msgpack.decode(msgspec.msgpack.encode(letter), type=Letter) for letter in tx.letters)
+        events[run_id] = tuple(tx.events)
+        return replace(self, letters=self.letters + letters, closed_updates=self.closed_updates.union(tx.closed_updates))
+
+
+def id_time(any_id: str) -> int:
+    """The time an id was minted at, in microseconds, to the millisecond."""
+    return ids.minted_at(any_id) * 1000
