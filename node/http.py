@@ -9,10 +9,11 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
+from node.joined import JoinedTransport
 from node.watched import WatchedHttp
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -38,6 +39,15 @@ class BoundedHttp(WatchedHttp):
     _head_open = False
     _head_bytes = 0
     _refusal = 0
+    _joined: JoinedTransport
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._joined = JoinedTransport(transport)
+        super().connection_made(cast(asyncio.Transport, self._joined))
+
+    def on_response_complete(self) -> None:
+        self._joined.flush()
+        super().on_response_complete()
 
     def on_message_begin(self) -> None:
         self._head_open = True

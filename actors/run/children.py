@@ -17,6 +17,7 @@ from actors.run.commands import (
     StartChildRun,
     StartRun,
 )
+from actors.run.failures import neutral_exception
 from actors.run.replies import Done, RunReply
 from actors.run.state import Child
 from actors.run.times import SECOND, iso, iso_seconds
@@ -168,6 +169,9 @@ def closed(tx: Transition, news: ChildClosed) -> RunReply:
         "closed_at": iso(news.closed_at),
         **news.failure,
     }
+    if event_type == "ChildRunFailed":
+        payload["failure_category"] = _category_of_failure(news)
+        payload["exception"] = neutral_exception(news.failure.get("exception"))
     if event_type == "ChildRunCompleted":
         result = result_keys(news.result, news.payload_codec, state.payload_codec)
         payload |= {**result, "output": result.get("result")}
@@ -184,6 +188,13 @@ def closed(tx: Transition, news: ChildClosed) -> RunReply:
     }
     cause(tx, context, child.step)
     return Done()
+
+
+def _category_of_failure(news: ChildClosed) -> str:
+    """What a child's failure is to its parent (engine-semantics 8.2)."""
+    if news.closed_reason == "timed_out":
+        return "timeout"
+    return "structural_limit" if news.failure.get("failure_category") == "structural_limit" else "child_workflow"
 
 
 # -- the parent closes -------------------------------------------------------------------------------------------------

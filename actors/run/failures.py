@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 _TIMEOUT_TEXTS = ("timed out", "timeout exceeded", "execution deadline", "run deadline")
+_OF_THE_CODE = frozenset({"class", "file", "line", "trace", "properties"})
 
 
 def failure_category(message: str) -> str:
@@ -32,3 +33,8 @@ def workflow_exception(
         **(given or {}),
     }
     return {key: value for key, value in exception.items() if value is not None}
+
+
+def neutral_exception(exception: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The `exception` object as another run may see it: without where in the code it was raised."""
+    return None if exception is None else {key: value for key, value in exception.items() if key not in _OF_THE_CODE}

@@ -221,7 +221,6 @@ class RunState(Struct, omit_defaults=True):
     children: dict[str, Child] = {}
     origin: Origin | None = None
     archived: bool = False
-    successor_run_id: str | None = None
     failures: list[dict[str, Any]] = []
     activities: dict[str, Activity] = {}
     timers: dict[str, Timer] = {}

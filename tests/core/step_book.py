@@ -171,7 +171,7 @@ class StepBook:
         elif kind == "ConditionWaitSatisfied":
             assert open_ and step.timer == (payload.get("timer_id") and step.timer), "15"
             self.wait = None
-            step.resolved, step.resolution_id = kind, event["id"]
+            step.resolved = kind
         else:
             assert kind == "TimerCancelled" and step.timer is not None, kind
             assert step.resolved in (None, "ConditionWaitSatisfied"), "14: a timer has one end"

@@ -55,7 +55,16 @@ class Batches:
             pairs.append(self.end_update(update_id))
         elif open_updates and random.random() < 0.3:
             pairs.append(self.end_update(random.choice(open_updates)))
-        makers = (self.activity, self.activity, self.timer, self.child, self.wait, self.side_effect, self.marker, self.attributes)
+        makers = (
+            self.activity,
+            self.activity,
+            self.timer,
+            self.child,
+            self.wait,
+            self.side_effect,
+            self.marker,
+            self.attributes,
+        )
         if update_id is None or random.random() < 0.2:
             most = 1 if random.random() < 0.4 else 4
             pairs += [random.choice(makers)() for _ in range(random.randint(0, most))]

@@ -2,8 +2,8 @@
 
 A server is free in when it enforces a deadline, when it delivers a letter between runs, and in whether a call whose answer was
 lost had been applied. The model is asked what could have happened, with the times the server recorded; the histories it gave
-decide. What nothing explains is a difference. Events are compared whole, ids and times included: the core mints ids from the run
-id and the time, so equal decisions at equal times give equal ids.
+decide. What nothing explains is a difference. Events are compared whole, ids and times included: the core mints ids from the
+run id and the time, so equal decisions at equal times give equal ids.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import pytest
 
 from node.assembly import Assembly
 from node.http import HttpServer, base_url, bind
+from node.joined import JoinedTransport
 from node.server import Node
 from store.errors import StoreUnavailable
 
@@ -209,6 +210,37 @@ async def test_a_long_body_is_no_long_head(served: tuple[str, int]) -> None:
 async def test_pipelined_requests_are_answered_in_order(served: tuple[str, int]) -> None:
     answer = await raw(served, request("/slow") + request("/two") + request("/three"))
     assert [part.split('"')[3] for part in answer.decode().split("\r\n\r\n")[1:]] == ["/slow", "/two", "/three"]
+
+
+async def test_answers_without_a_body_are_sent(served: tuple[str, int]) -> None:
+    head = await raw(served, b"HEAD /a HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200") and head.endswith(b"\r\n\r\n")
+    closing = await raw(served, b"HEAD /a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    assert closing.startswith(b"HTTP/1.1 200") and closing.endswith(b"\r\n\r\n")
+
+
+async def test_a_client_that_asks_before_it_sends_its_body(served: tuple[str, int]) -> None:
+    reader, writer = await asyncio.open_connection(*served)
+    writer.write(b"POST /b HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\nexpect: 100-continue\r\n\r\n")
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(b"abc")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).startswith(b"HTTP/1.1 200")
+    writer.close()
+
+
+async def test_head_and_body_are_one_write() -> None:
+    written: list[bytes] = []
+
+    class Transport(asyncio.Transport):
+        def write(self, data: Any) -> None:
+            written.append(bytes(data))
+
+    transport = JoinedTransport(Transport())
+    transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    transport.write(b"body")
+    transport.flush()
+    assert written == [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nbody"]
 
 
 async def test_no_headers_that_name_the_server(served: tuple[str, int]) -> None:

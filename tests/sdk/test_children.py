@@ -1,4 +1,4 @@
-"""Children through the SDK: results, failures, retries, timeouts, other queues, continued children, and how a parent's end reaches them.
+"""Children through the SDK: results, failures, retries, timeouts, other queues, continued children, and their parent's end.
 
 Contract: engine-semantics 2.5, 8.1 to 8.5, 9.
 """
@@ -10,11 +10,11 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from durable_workflow import ChildWorkflowRetryPolicy, WorkflowHandle, activity, workflow
+from durable_workflow import ChildWorkflowRetryPolicy, ServerError, WorkflowHandle, WorkflowNotFound, activity, workflow
 from durable_workflow.errors import ChildWorkflowFailed, WorkflowCancelled, WorkflowFailed, WorkflowTerminated
 from durable_workflow.workflow import ContinueAsNew
 
-from tests.sdk.features import Watch, completes_with, decoded, described, handle_of_run, run_handles, work
+from tests.sdk.features import Watch, completes_with, decoded, described, handle_of_run, run_handles, until, work
 from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of, types
 
 pytestmark = pytest.mark.sdk
@@ -76,8 +76,8 @@ class FailingChild:
     def run(self, ctx: Any, message: str, late: bool) -> Any:
         if late:
             yield ctx.start_timer(0)
+        yield from ()
         raise LookupError(message)
-        yield
 
 
 @workflow.defn(name="waiting-child")
@@ -148,10 +148,21 @@ async def ready(scene: Scene) -> Scene:
 
 
 async def child_of(scene: Scene, parent: WorkflowHandle, number: int = 0) -> WorkflowHandle:
-    """The child's run that the parent started as its number-th."""
+    """The child's run that the parent started as its number-th; the parent's event may be there a moment earlier than the run."""
     events = await recorded(parent, "ChildRunStarted", number + 1)
     started = of_type(events, "ChildRunStarted")[number]
-    return handle_of_run(scene, started["child_workflow_instance_id"], started["child_workflow_run_id"])
+    child = handle_of_run(scene, started["child_workflow_instance_id"], started["child_workflow_run_id"])
+
+    async def exists() -> bool:
+        try:
+            await child.describe_run()
+        except (WorkflowNotFound, ServerError) as missing:
+            assert isinstance(missing, WorkflowNotFound) or missing.status == 404
+            return False
+        return True
+
+    await until(exists, "the child's run")
+    return child
 
 
 def names_of(events: list[dict[str, Any]]) -> list[str]:
@@ -174,7 +185,7 @@ async def test_a_child_gives_its_result(scene: Scene) -> None:
     assert len({tuple(payload[name] for name in same) for payload in (scheduled, started, completed)}) == 1
     assert (started["child_workflow_type"], completed["child_status"]) == ("double", "completed")
     assert decoded(completed, "result") == decoded(completed, "output") == 42
-    assert started["retry_policy"] is started["timeout_policy"] is None
+    assert started.get("retry_policy") is started.get("timeout_policy") is None
 
     child = await child_of(scene, handle)
     own = await events_of(child)
@@ -316,6 +327,7 @@ def attempts(failures: int) -> type:
     @workflow.defn(name="trying-child")
     class Trying:
         def run(self, ctx: Any, value: str) -> Any:
+            yield from ()
             made.append(1)
             if len(made) <= failures:
                 raise ValueError(f"attempt {len(made)}")
