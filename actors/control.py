@@ -113,7 +113,7 @@ class Control:
             status = await self._tell_current(namespace, workflow_id, command, run_id)
         if not isinstance(status, UpdateStatus) or status.status != "accepted" or not wait_seconds:
             return status
-        watch = self._host.watch_update(status.update_id)
+        watch = self._host.watchers.watch(status.update_id)
         try:
             async with asyncio.timeout(wait_seconds):
                 while True:

@@ -155,6 +155,12 @@ class Engine:
         self._check_attached()
         return await self._control.finish_query(namespace, outcome)
 
+    def watch_run(self, run_id: str) -> asyncio.Future[None] | None:
+        """A future that ends when the run gets new events, None when it is hosted elsewhere. Cancel it after use."""
+        self._check_attached()
+        shard = self._router.shard_of_id(run_id)
+        return None if shard is None or not self._router.owns(shard) else self._host.watchers.watch(run_id)
+
     # -- what the host asks for (host.Surroundings) --------------------------------------------------------------------
 
     def owns(self, shard: int) -> bool:

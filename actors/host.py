@@ -25,6 +25,7 @@ from actors.run.rules import Rules
 from actors.run.transition import Letter, TaskReady, Transition
 from actors.run_actor import Message, RunActor
 from actors.wakeups import WakeUps
+from actors.watching import Watchers
 from store import history, mailbox, runs, tasks
 from store.commit import GroupCommit
 from store.errors import StoreUnavailable
@@ -75,7 +76,7 @@ class Host:
         self._queues: dict[QueueName, QueueActor] = {}
         self._queue_shards: dict[tuple[str, str], int] = {}
         self._current: dict[str, str] = {}  # workflow id -> run id of the open runs in memory
-        self._watchers: dict[str, list[asyncio.Future[None]]] = {}
+        self.watchers = Watchers()
         self.wakeups = WakeUps(self._wake)
         self.transitions = 0
 
@@ -124,10 +125,11 @@ class Host:
         if state.is_open:
             self._current[state.workflow_id] = state.run_id
         for update_id in tx.closed_updates:
-            self._wake_watchers(update_id)
+            self.watchers.wake(update_id)
         if tx.letters:
             self._around.post(tx.letters)
         if tx.events:
+            self.watchers.wake(state.run_id)
             self._publisher.publish(state, tx.events, max(actor.published, self._publisher.known(state.run_id)))
 
     def rest(self, actor: RunActor) -> None:
@@ -195,25 +197,6 @@ class Host:
     def current_run(self, workflow_id: str) -> str | None:
         """The open run of a workflow id, if it is in memory here."""
         return self._current.get(workflow_id)
-
-    def watch_update(self, update_id: str) -> asyncio.Future[None]:
-        """A future that ends when an update closes in a run hosted here. Cancel it when nobody waits any more."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        watchers = self._watchers.setdefault(update_id, [])
-        watchers.append(future)
-
-        def gone(_: asyncio.Future[None]) -> None:
-            watchers.remove(future)
-            if not watchers and self._watchers.get(update_id) is watchers:
-                del self._watchers[update_id]
-
-        future.add_done_callback(gone)
-        return future
-
-    def _wake_watchers(self, update_id: str) -> None:
-        for future in list(self._watchers.get(update_id, ())):
-            if not future.done():
-                future.set_result(None)
 
     # -- what run actors need of the store -------------------------------------------------------------------------------
 

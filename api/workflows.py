@@ -18,7 +18,9 @@ from store.runs import StoredRun
 
 _WHOLE_HISTORY = 10_000
 _DEFAULT_PAGE = 100
-_WAIT_STEP_SECONDS = 0.25
+# how often a waiting reader looks by itself: at a run hosted here (for a shutdown, a moving shard), at one hosted elsewhere
+_STEP_SECONDS = 2.0
+_ELSEWHERE_STEP_SECONDS = 0.25
 _TAIL = 500
 
 _BUCKETS = ("running", "completed", "failed")
@@ -73,10 +75,18 @@ async def index(call: Call) -> Answer:
 async def current_run(call: Call) -> tuple[StoredRun, Instance]:
     """The current run of the workflow id in the URL; raises ApiError 404."""
     instance = await _instance(call)
-    run = None if instance is None else await runs.load(call.services.db, instance.current_run_id)
-    if instance is None or run is None:
-        raise _instance_not_found(call)
-    return run, instance
+    while instance is not None:
+        run = await runs.load(call.services.db, instance.current_run_id)
+        if run is None:
+            break
+        if run.row.closed_reason is None:
+            return run, instance
+        # It may have gone on as another run between the two reads: its own end would pass for the workflow's.
+        newest = await _instance(call)
+        if newest is None or newest.current_run_id == run.run_id:
+            return run, instance
+        instance = newest
+    raise _instance_not_found(call)
 
 
 async def named_run(call: Call) -> tuple[StoredRun, Instance]:
@@ -171,12 +181,22 @@ async def _page(call: Call, after: int, size: int) -> stored_history.Page:
     return found
 
 
-async def _wait_for_event(call: Call, run_id: str, after: int) -> int:
-    """The number of events once one lies behind `after`, or when the long-poll time is over."""
-    deadline = asyncio.get_running_loop().time() + call.services.settings.poll_timeout_seconds
+async def _wait_for_event(call: Call, run_id: str, after: int) -> None:
+    """Return once an event lies behind `after`, or when the long-poll time is over."""
+    services = call.services
+    deadline = asyncio.get_running_loop().time() + services.settings.poll_timeout_seconds
     while True:
-        total = await stored_history.total(call.services.db, run_id)
-        left = deadline - asyncio.get_running_loop().time()
-        if total > after or left <= 0 or call.services.draining:
-            return total
-        await asyncio.sleep(min(left, _WAIT_STEP_SECONDS))
+        # Watched before it is looked at, so that nothing in between is missed.
+        watch = services.engine.watch_run(run_id)
+        try:
+            total = await stored_history.total(services.db, run_id)
+            left = deadline - asyncio.get_running_loop().time()
+            if total > after or left <= 0 or services.draining:
+                return
+            if watch is None:
+                await asyncio.sleep(min(left, _ELSEWHERE_STEP_SECONDS))
+            else:
+                await asyncio.wait({watch}, timeout=min(left, _STEP_SECONDS))
+        finally:
+            if watch is not None:
+                watch.cancel()

@@ -25,7 +25,7 @@ STOPS = [("cancel", "cancelled", "run_cancelled"), ("terminate", "terminated", "
 
 def guard(http: Http, task: dict[str, Any]) -> dict[str, Any]:
     """The fence of an activity attempt or a workflow task."""
-    if "activity_attempt_id" in task and task["activity_attempt_id"]:
+    if task.get("activity_attempt_id"):
         return {"lease_owner": http.worker, "activity_attempt_id": task["activity_attempt_id"]}
     return {"lease_owner": http.worker, "workflow_task_attempt": task["workflow_task_attempt"]}
 

@@ -86,7 +86,7 @@ async def test_children_with_retries(cluster: MakeCluster) -> None:
 
 # -- close policies ----------------------------------------------------------------------------------------------------
 
-LAPS = 4
+LAPS = 12
 
 
 class Households(Script):

@@ -139,7 +139,8 @@ class Watch:
         lease = self.lease
         assert lease is not None
         if completed:
-            own = [event["id"] for event in self.run.new if event["workflow_task_id"] == lease.grant.task_id]
+            new = self.events[len(self.events) - len(self.run.new) : self.ended_at]
+            own = [event["id"] for event in new if event["workflow_task_id"] == lease.grant.task_id]
             self.view.completed(lease.order, own, lease.dialect, lease.update_id is not None)
             if lease.update_id is None:
                 self.inputs.task_completed(lease.shown, lease.signal_id, lease.waiting and lease.dialect == "")

@@ -35,10 +35,22 @@ _FAILED_STARTS = {"workflow_type_mismatch": 422, "workflow_id_reserved_in_namesp
 _TARGETS = {"instance_not_found": 404, "historical_run_command_rejected": 409}
 
 
-def same(answer: Reply, shown: Shown) -> bool:
-    """Whether an answer has the status and all the fields."""
+def differences(answer: Reply, shown: Shown) -> list[str]:
+    """What of an answer is not as shown: nothing when it has the status and all the fields."""
     status, fields = shown
-    return answer.status == status and all(name in answer.body and answer.body[name] == value for name, value in fields.items())
+    found = [] if answer.status == status else [f"status {answer.status}, not {status}"]
+    for name, value in fields.items():
+        there = answer.body.get(name)
+        if name not in answer.body or there != value:
+            found += _differ(name, there, value)
+    return found
+
+
+def _differ(name: str, there: Any, value: Any) -> list[str]:
+    if isinstance(there, dict) and isinstance(value, dict):
+        keys = [key for key in {**there, **value} if there.get(key) != value.get(key)]
+        return [text for key in keys for text in _differ(f"{name}.{key}", there.get(key), value.get(key))]
+    return [f"{name} {str(there)[:300]}, not {str(value)[:300]}"]
 
 
 def plain(value: Any) -> dict[str, Any]:

@@ -142,7 +142,7 @@ class Driver:
                 f"{name} -> {answer}",
                 target,
                 decide,
-                lambda reply: answers.same(answer, shown(reply)),
+                lambda reply: answers.differences(answer, shown(reply)),
                 sent_at,
                 tuple(times(answer)),
                 lost=answer.tries > 1,
@@ -173,7 +173,7 @@ class Driver:
                 f"start {workflow_id} -> {answer}",
                 target,
                 lambda world, now: world.start(command, now),
-                lambda reply: answers.same(answer, answers.start(reply)),
+                lambda reply: answers.differences(answer, answers.start(reply)),
                 sent_at,
                 lost=answer.tries > 1,
                 workflow_id=workflow_id,
@@ -195,6 +195,7 @@ class Driver:
             task = answer.body["task"]
             if task is not None:
                 break
+            self.observer.journal.append(f"{sent_at} to {micros()} empty {kind} poll of {worker}, {answer.tries} tries")
             missed = [row.task_id for row in self.world.ready(kind, queue, sent_at)]
             if not missed:
                 self.did(f"empty {kind} poll")
@@ -213,7 +214,7 @@ class Driver:
                 f"{kind} poll -> {task}",
                 lambda world: task["run_id"],
                 lambda world, now: world.tell(task["task_id"], command, now),
-                lambda reply: answers.same(answer, answers.polled(reply)),
+                lambda reply: answers.differences(answer, answers.polled(reply)),
                 sent_at,
                 (micros_of(task["lease_expires_at"]) - lease * SECOND,),
                 lost=answer.tries > 1,
@@ -390,7 +391,7 @@ class Driver:
                 f"{kind} {workflow_id} {run_id or ''} -> {answer}",
                 target,
                 decide,
-                lambda reply: answers.same(answer, answers.command(reply, accepted)),
+                lambda reply: answers.differences(answer, answers.command(reply, accepted)),
                 sent_at,
                 (id_time(command_id),) if command_id else (),
                 lost=answer.tries > 1,
@@ -423,7 +424,7 @@ class Driver:
                 f"waited update {workflow_id}",
                 target,
                 decide,
-                lambda reply: isinstance(reply, UpdateStatus) or asked.done(),
+                lambda reply: [] if isinstance(reply, UpdateStatus) or asked.done() else ["nobody was answered yet"],
                 sent_at,
                 settled=True,
             )
@@ -444,7 +445,8 @@ class Driver:
                 found = self.world.tell(run_id, ReadUpdate(update_id), micros()).reply
                 if isinstance(found, UpdateStatus) and found.status != "accepted":
                     reply = found
-            assert isinstance(reply, UpdateStatus) and answers.same(answer, answers.update(reply)), (answer, reply)
+            assert isinstance(reply, UpdateStatus), (answer, reply)
+            assert not answers.differences(answer, answers.update(reply)), (answer, reply)
             self.did(f"waited update {reply.status}")
 
     # -- queries -------------------------------------------------------------------------------------------------------
@@ -470,7 +472,7 @@ class Driver:
                 f"query task {task}",
                 lambda world: given["run_id"],
                 lambda world, now: world.tell(given["run_id"], command, now),
-                lambda reply: all(given[name] == shown for name, shown in answers.query_task(reply).items()),
+                lambda reply: answers.differences(Reply(200, given), (200, answers.query_task(reply))),
                 sent_at,
             )
         )

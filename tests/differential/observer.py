@@ -37,7 +37,7 @@ class Difference(AssertionError):
 
 @dataclass(frozen=True)
 class Act:
-    """Something that was done: how a world decides it at a time, whether a reply is the one that was given, times to try.
+    """Something that was done: how a world decides it at a time, how a reply differs from the one given, times to try.
 
     `run_id` names the run it concerns in a world (None: none), `workflow_id` is needed for a run the world does not know yet.
     `lost`: an earlier copy of it may have counted. `settled`: the server did nothing else with the run since.
@@ -46,7 +46,7 @@ class Act:
     name: str
     run_id: Callable[[World], str | None]
     decide: Callable[[World, int], Decided]
-    accepts: Callable[[RunReply], bool]
+    differs: Callable[[RunReply], list[str]]
     sent_at: int
     times: tuple[int, ...] = ()
     lost: bool = False
@@ -79,10 +79,12 @@ class Observer:
         self._read = read_history
         self._seen: dict[str, list[Event]] = {}
         self._tried: list[str] = []
+        self.journal: deque[str] = deque(maxlen=40)
 
     async def saw(self, act: Act, seconds: float = ANSWERED_SECONDS) -> RunReply:
         """An act was answered: move to the world that explains it, and return the model's answer."""
         deadline = time.monotonic() + seconds
+        self.journal.append(f"{act.sent_at} {act.name[:160]}")
         while True:
             self._seen.clear()
             self._tried.clear()
@@ -130,11 +132,11 @@ class Observer:
             for now in await self._times(world, act):
                 decided = act.decide(world, now)
                 if not await self._agrees(world, decided):
-                    self._tried.append(f"{depth} before, at {now}: {decided.reply} {_types(decided)}")
+                    self._tried.append(f"{depth} before, at {now}: {str(decided.reply)[:200]} {_types(decided)}")
                 elif act.settled and not await self._is_all(decided.world, act):
                     self._tried.append(f"{depth} before: the server did more")
-                elif not act.accepts(decided.reply):
-                    self._tried.append(f"{depth} before, at {now}: another answer: {decided.reply}")
+                elif differences := act.differs(decided.reply):
+                    self._tried.append(f"{depth} before, at {now}: {type(decided.reply).__name__}: {'; '.join(differences)}")
                 else:
                     return decided
             if depth < _DEPTH:
@@ -234,7 +236,7 @@ class Observer:
                 f"letter {type(letter.command).__name__}",
                 run_id=lambda world, letter=letter: world.receiver(letter),
                 decide=lambda world, now, letter=letter: world.deliver(letter, now),
-                accepts=lambda reply: True,
+                differs=lambda reply: [],
                 sent_at=micros(),
             )
             deadline = time.monotonic() + LETTER_SECONDS
@@ -270,7 +272,7 @@ class Observer:
         run = None if run_id is None else self.world.run_of(run_id)
         ours = [] if run is None else [plain(line)[0] for line in run.history]
         there = [] if run_id is None else await self._events(run_id)
-        lines = [f"nothing explains {act.name} (run {run_id})", f"model: {ours}"]
+        lines = ["before:", *self.journal, f"nothing explains {act.name[:400]} (run {run_id})", f"model: {ours}"]
         lines += [f"server: {[event['event_type'] for event in there]}", f"next: {there[len(ours) : len(ours) + 3]}"]
         if run is not None:
             lines += [f"state: {run.state}", f"rows: {list(run.rows)}", f"deadline: {run.deadline}, now {micros()}"]
@@ -284,7 +286,7 @@ def _looking(run_id: str) -> Act:
     def decide(world: World, now: int) -> Decided:
         return Decided(world, nothing, {}, False)
 
-    return Act(f"look at {run_id}", lambda world: run_id, decide, lambda reply: True, micros(), settled=True)
+    return Act(f"look at {run_id}", lambda world: run_id, decide, lambda reply: [], micros(), settled=True)
 
 
 def _types(decided: Decided) -> list[str]:

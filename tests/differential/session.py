@@ -283,9 +283,11 @@ class Session:
         node = self._random.choice(self.nodes)
         if not self.counts["kill -9"] or (self.counts["SIGTERM"] and self._random.random() < 0.5):
             await asyncio.to_thread(node.kill)
+            self._tell(f"kill -9 {node.node_id}")
             self.driver.did("kill -9")
             self._start(node)
         else:
+            self._tell(f"SIGTERM {node.node_id}")
             stopping = asyncio.create_task(asyncio.to_thread(node.stop))
             self._stopping.add(stopping)
 
@@ -297,7 +299,11 @@ class Session:
 
             stopping.add_done_callback(stopped)
 
+    def _tell(self, what: str) -> None:
+        self.driver.observer.journal.append(f"{micros()} {what}")
+
     def _start(self, node: ServerProcess) -> None:
+        self._tell(f"start {node.node_id}")
         node.start(wait=False)
         starting = asyncio.create_task(node.ready())
         self._starting.add(starting)

@@ -148,7 +148,7 @@ async def ready(scene: Scene) -> Scene:
 
 
 async def child_of(scene: Scene, parent: WorkflowHandle, number: int = 0) -> WorkflowHandle:
-    """The child's run that the parent started as its number-th; the parent's event may be there a moment earlier than the run."""
+    """The child's run that the parent started as its number-th; the parent's event may be there a moment earlier."""
     events = await recorded(parent, "ChildRunStarted", number + 1)
     started = of_type(events, "ChildRunStarted")[number]
     child = handle_of_run(scene, started["child_workflow_instance_id"], started["child_workflow_run_id"])

@@ -1,0 +1,205 @@
+"""Letters between runs whose receiver is not there yet, goes on as another run, or is begun twice (architecture, rule 4).
+
+A host on a real database, whose letters leave it only when the test says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from actors.host import Host
+from actors.mail import Mailman
+from actors.publisher import Publisher
+from actors.queue.parked import Grant
+from actors.run import ids
+from actors.run.commands import (
+    ClaimTask,
+    CompleteWorkflow,
+    CompleteWorkflowTask,
+    ContinueAsNew,
+    FailWorkflow,
+    ParentClosed,
+    Payload,
+    RetryPolicy,
+    RunCommand,
+    SignalRun,
+    StartChild,
+    StartChildRun,
+    StartRun,
+    Steps,
+    WakeUp,
+    WorkerIdentity,
+)
+from actors.run.presentation import Chronological
+from actors.run.replies import CommandAnswered, RunReply, Started, WorkflowTaskGrant
+from actors.run.rules import DEFAULT_RULES
+from actors.run.transition import Letter, TaskReady
+from actors.run_actor import InstanceTaken
+from bus.subjects import Subjects
+from store import instances, runs, tasks
+from store.commit import GroupCommit
+from store.pool import Database
+from tests.support.services import TestServices
+
+pytestmark = pytest.mark.cluster
+
+SHARDS = set(range(DEFAULT_RULES.shards))
+ARGUMENTS = Payload("avro", "AARbXQI=")
+
+
+class World:
+    """A host that is alone in the world, inside `async with`. `posted`: the letters it would send."""
+
+    def __init__(self, dsn: str) -> None:
+        self.db = Database(dsn)
+        self.posted: list[Letter] = []
+        self._committer = GroupCommit(dsn)
+        self.host = self.new_host()
+        self.mail = Mailman(self.db, self.host)
+
+    async def __aenter__(self) -> World:
+        await self.db.start()
+        await self._committer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.host.stop()
+        await self._committer.stop()
+        await self.db.stop()
+
+    def new_host(self) -> Host:
+        """A host that knows nothing yet, as that of another node."""
+        publisher = Publisher(self.db, Subjects("letters"), lambda _: True)
+        return Host(self.db, self._committer, publisher, self, DEFAULT_RULES, Chronological(), DEFAULT_RULES.shards, 1_000_000)
+
+    # -- what the host asks of its surroundings ------------------------------------------------------------------------
+
+    def owns(self, _shard: int) -> bool:
+        return True
+
+    def tell_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
+        return self.host.tell_run(any_id[10:25], command)
+
+    def dispatch(self, _namespace: str, _task: TaskReady) -> None:
+        """The rows are enough here."""
+
+    def post(self, letters: list[Letter]) -> None:
+        self.posted += letters
+
+    def take_back(self, grant: Grant) -> None:
+        raise AssertionError(f"nobody polls here: {grant}")
+
+    # -- acting --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> str:
+        """A new workflow; its run id."""
+        run_key = ids.new_run_key(ids.shard_of("default", "parent", DEFAULT_RULES.shards))
+        run_id = ids.mint(time.time_ns() // 1_000_000, run_key, ids.RUN)
+        command = StartRun("default", "parent", run_id, "type", "queue", ARGUMENTS)
+        assert isinstance(await self.host.start_run(command), Started)
+        return run_id
+
+    async def claim(self, run_id: str) -> WorkflowTaskGrant:
+        """Lease the ready workflow task of a run."""
+        ready = await tasks.ready(self.db, "default", "queue", "workflow", 100)
+        (task_id,) = [row.task_id for row in ready if row.task_id[10:25] == run_id[10:25]]
+        grant = await self.tell_run(task_id, ClaimTask(task_id, WorkerIdentity("worker")))
+        assert isinstance(grant, WorkflowTaskGrant), grant
+        return grant
+
+    def complete(self, grant: WorkflowTaskGrant, *steps: Steps) -> asyncio.Future[RunReply]:
+        """Complete a leased workflow task."""
+        completion = CompleteWorkflowTask(grant.task_id, grant.lease_owner, grant.workflow_task_attempt, list(steps))
+        return self.tell_run(grant.task_id, completion)
+
+    async def family(self, retry: RetryPolicy | None = None) -> tuple[Letter, Letter]:
+        """A parent that ends in the transition that calls its child: the letter that begins that, and the one that ends it."""
+        called = StartChild("type", parent_close_policy="terminate", retry_policy=retry)
+        await self.complete(await self.claim(await self.start()), called, CompleteWorkflow())
+        begin, end = self.posted
+        assert isinstance(begin.command, StartChildRun) and isinstance(end.command, ParentClosed)
+        return begin, end
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    async def letters(self) -> list[str]:
+        """The letters nobody has applied."""
+        return [row[0] for row in await self.db.fetch("SELECT mail_id FROM mailbox ORDER BY mail_id")]
+
+    async def status(self, workflow_id: str) -> str | None:
+        """The status of the last run of a workflow id."""
+        instance = await instances.get(self.db, workflow_id)
+        stored = None if instance is None else await runs.load(self.db, instance.current_run_id)
+        return None if stored is None else stored.row.status
+
+    async def delivered(self, condition: Callable[[], bool] = lambda: True) -> None:
+        """Scan the mailbox, as the upkeep of a node does, until it is empty."""
+        async with asyncio.timeout(20):
+            while await self.letters():
+                await self.mail.scan(SHARDS)
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def world(services: TestServices) -> AsyncIterator[World]:
+    async with World(services.place().dsn) as made:
+        yield made
+
+
+async def test_the_end_of_a_parent_that_comes_before_the_child_has_begun_waits_for_it(world: World) -> None:
+    begin, end = await world.family()
+    world.mail.deliver([end])
+    await asyncio.sleep(0.2)
+    assert await world.letters() == [begin.mail_id, end.mail_id]
+    await world.delivered()
+    assert await world.status(begin.workflow_id) == "terminated"
+
+
+@pytest.mark.parametrize(
+    ("step", "retry"),
+    [(ContinueAsNew(), None), (FailWorkflow("no"), RetryPolicy(max_attempts=2))],
+    ids=["continued", "tried again"],
+)
+async def test_the_end_of_a_parent_reaches_a_child_that_just_goes_on_as_another_run(
+    world: World, step: Steps, retry: RetryPolicy | None
+) -> None:
+    begin, end = await world.family(retry)
+    child_key = begin.run_id[10:25]
+    await world.host.tell_run(child_key, begin.command, None, begin.mail_id)
+    goes_on = world.complete(await world.claim(begin.run_id), step)
+    # The child was its current run when the letter was read; when it is decided, that run is closed.
+    late = world.host.tell_run(child_key, end.command, None, end.mail_id)
+    await asyncio.gather(goes_on, late)
+    assert await world.status(begin.workflow_id) == "pending"
+    await world.delivered()
+    assert await world.status(begin.workflow_id) == "terminated"
+
+
+async def test_the_end_of_a_parent_is_dropped_when_its_child_is_closed_for_good(world: World) -> None:
+    begin, end = await world.family()
+    await world.host.tell_run(begin.run_id[10:25], begin.command, None, begin.mail_id)
+    await world.complete(await world.claim(begin.run_id), CompleteWorkflow())
+    assert await world.letters() == [end.mail_id]
+    await world.delivered()
+    assert await world.status(begin.workflow_id) == "completed"
+
+
+async def test_a_child_begun_twice_fails_nothing_but_the_second_beginning(world: World) -> None:
+    begin, _ = await world.family()
+    child_key = begin.run_id[10:25]
+    await world.host.tell_run(child_key, begin.command, None, begin.mail_id)
+    other = world.new_host()
+    told = [
+        other.tell_run(child_key, WakeUp()),  # while the store is read for this one, the others gather
+        other.tell_run(child_key, SignalRun(name="early"), "default"),
+    ]
+    again = other.tell_run(child_key, begin.command, None, begin.mail_id)
+    signal = other.tell_run(child_key, SignalRun(name="late"), "default")
+    answers = await asyncio.gather(*told, signal)
+    assert all(isinstance(answer, CommandAnswered) and answer.rejection is None for answer in answers[1:])
+    assert isinstance((await asyncio.gather(again, return_exceptions=True))[0], InstanceTaken | Started) or again.done()
+    other.stop()
