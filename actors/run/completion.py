@@ -36,13 +36,13 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
     steps = command.steps
     terminal = [step for step in steps if isinstance(step, TERMINAL_STEPS)]
     if len(terminal) > 1:
-        return Refused("invalid_commands", {"error": "A batch may hold one terminal command."})
-    refusal = updates.refuse(tx, task, steps)
-    if refusal is not None:
-        return refusal
+        return _invalid(tx, "A batch may hold one terminal command.")
+    fault = updates.fault(tx, task, steps)
+    if fault is not None:
+        return _invalid(tx, fault)
     if tasks.overdue(state, tx.now):
         closing.time_out(tx)
-        return Refused("run_timed_out")
+        return Refused("run_timed_out", {"run_id": state.run_id, "run_status": state.status})
     normal = task.update_id is None
     repeated = (
         normal and not terminal and all(isinstance(step, GROUPED_STEPS) for step in steps) and tx.shown.repeats(state, steps)
@@ -79,6 +79,11 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
     return WorkflowTaskCompleted(state.run_id, state.status, tx.created[first_created:])
 
 
+def _invalid(tx: Transition, error: str) -> Refused:
+    state = tx.state
+    return Refused("invalid_commands", {"run_id": state.run_id, "run_status": state.status, "error": error})
+
+
 def apply(tx: Transition, steps: list[Steps]) -> None:
     """The non-terminal commands of a batch, in list order."""
     group: list[Steps] = []
@@ -109,7 +114,7 @@ def apply_step(tx: Transition, step: Steps, number: int) -> None:
         case StartTimer():
             tx.created.append(timers.start(tx, step, number))
         case StartChild():
-            children.start(tx, step, number)
+            tx.created.append(children.start(tx, step, number))
         case OpenConditionWait():
             timer_task = waits.open_wait(tx, step, number)
             if timer_task is not None:

@@ -92,7 +92,7 @@ def _status(tx: Transition, update_id: str, update: Update) -> UpdateStatus:
 # -- answers of workers ------------------------------------------------------------------------------------------------
 
 
-def refuse(tx: Transition, task: WorkflowTask, steps: Sequence[Steps]) -> Refused | None:
+def fault(tx: Transition, task: WorkflowTask, steps: Sequence[Steps]) -> str | None:
     """Why the update commands of a batch cannot be applied (worker-protocol 5.10), None when they can."""
     seen: set[str] = set()
     for step in steps:
@@ -100,7 +100,7 @@ def refuse(tx: Transition, task: WorkflowTask, steps: Sequence[Steps]) -> Refuse
             continue
         known = step.update_id in tx.state.updates
         if not known or step.update_id in seen or task.update_id not in (None, step.update_id):
-            return Refused("invalid_commands", {"error": f"Update {step.update_id} is not open for this task."})
+            return f"Update {step.update_id} is not open for this task."
         seen.add(step.update_id)
     return None
 

@@ -1,12 +1,10 @@
-"""Runs that begin runs, in a batch of a hundred while a node is killed: children, close policies, continue-as-new.
+"""Children in a batch of a hundred workflows while a node is killed: retries and close policies.
 
-A child is begun once per call and its parent hears of its end once; a parent's end reaches every child, whatever run it is in;
-signals go on with their workflow from run to run.
+A child is begun once per call and its parent hears of its end once; a parent's end reaches every child, whatever run it is in.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -14,7 +12,6 @@ import pytest
 from bench.payloads import decode_stored
 from tests.cluster.arena import COUNT, LEASES, Arena, Run
 from tests.cluster.scripted import Script, Step, View, child, complete, envelope, timer, wait
-from tests.cluster.test_features_messages import Senders
 from tests.conftest import MakeCluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -140,38 +137,3 @@ async def test_parent_close_policies(cluster: MakeCluster) -> None:
             assert policies == ["terminate", "request_cancel"], parent.kinds
             requested = spinner[-1].kinds.count("TerminateRequested"), waiter.kinds.count("CancelRequested")
             assert requested == (1, 1), (spinner[-1].kinds, waiter.kinds)
-
-
-# -- continue-as-new ---------------------------------------------------------------------------------------------------
-
-
-class Chains(Script):
-    """Goes on as another run three times, with the signals seen so far; the last run waits for the rest of them."""
-
-    workflow_types = ("features.chain",)
-
-    def decide(self, view: View) -> list[Step]:
-        number, left, seen = [*view.input, 3, []][:3] if len(view.input) == 1 else view.input
-        if not view.resolutions:
-            return [timer(0)]
-        seen = seen + view.signals
-        if left > 0:
-            return [{"type": "continue_as_new", "arguments": envelope([number, left - 1, seen]), "queue": self.queue}]
-        return [complete([number, seen]) if len(set(seen)) == Senders.quota else wait("rest")]
-
-
-async def test_continue_as_new_with_signals(cluster: MakeCluster) -> None:
-    async with Senders(cluster(2, env=LEASES), Chains()) as arena:
-        await arena.fight(reports=9)
-        runs = await arena.finish()
-        assert len(runs) == COUNT
-        for number in range(COUNT):
-            chain = runs[arena.workflow_id(number)]
-            assert [run.item["status"] for run in chain] == ["completed"] * 4
-            assert [run.kinds[-1] for run in chain] == ["WorkflowContinuedAsNew"] * 3 + ["WorkflowCompleted"]
-            found, seen = chain[-1].result
-            assert found == number
-            arena.check_signals(number, seen)
-            # A signal that was handed over keeps its id; none is accepted twice.
-            ids = Counter(payload["signal_id"] for run in chain for payload in run.payloads("SignalReceived"))
-            assert len(ids) >= Senders.quota, ids

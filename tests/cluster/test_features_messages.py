@@ -110,15 +110,18 @@ class Updates(Script):
 class Updaters(Arena):
     """An arena whose workflows are updated four times, each under a request id, every other one waited for.
 
-    `ids`: (workflow, update) -> the id the server gave it.
+    `ids`: (workflow, update) -> the id the server gave it. `refused`: the update its handler refuses.
     """
+
+    quota = 4
+    refused = REFUSED
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.ids: dict[tuple[int, int], str] = {}
 
     async def accompany(self, number: int) -> None:
-        for value in range(4):
+        for value in range(self.quota):
             reply = await self.update(number, value, "completed" if (number + value) % 2 else "accepted")
             self.ids[number, value] = reply.body["update_id"]
             await asyncio.sleep(self.random.uniform(0.0, 0.5))
@@ -132,8 +135,8 @@ class Updaters(Arena):
             if not (reply.status == 202 and reply.body["wait_timed_out"]):
                 break
         if wait_for == "completed":
-            assert reply.status == (422 if value == REFUSED else 200), reply
-            assert value == REFUSED or reply.body["result"] == value * 10, reply
+            assert reply.status == (422 if value == self.refused else 200), reply
+            assert value == self.refused or reply.body["result"] == value * 10, reply
         assert reply.status in (200, 202, 422), reply
         return reply
 

@@ -29,7 +29,7 @@ class Parking:
 
     async def wait_for(self, count: int) -> None:
         """Until so many asks came."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while True:
                 if len(self.parked) >= count:
                     return
@@ -46,7 +46,7 @@ async def make(services: TestServices) -> AsyncIterator[MakeAsk]:
         buses.append(bus)
         ask = Ask(bus)
         await bus.start()
-        assert await bus.wait_connected(5)
+        assert await bus.wait_connected(20)
         return bus, ask
 
     yield make_ask
@@ -54,7 +54,7 @@ async def make(services: TestServices) -> AsyncIterator[MakeAsk]:
         await bus.stop()
 
 
-async def soon(condition: Callable[[], bool], seconds: float = 2.0) -> None:
+async def soon(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     """Wait for a condition that comes true by itself."""
     async with asyncio.timeout(seconds):
         while True:
@@ -70,12 +70,20 @@ async def test_an_answer_to_a_node_that_is_gone_is_returned(make: MakeAsk) -> No
     server.serve(handler)
     server.on_undelivered(back.append)
     await asyncio.sleep(0.05)
-    call = asyncio.create_task(asker.ask("server", b"poll", 30))
-    await handler.wait_for(1)
+    calls = [asyncio.create_task(asker.ask("server", b"poll", 30)) for _ in range(200)]
+    await handler.wait_for(200)
     await asker_bus.stop()
-    with pytest.raises(OutcomeUnknown):
-        await call
-    handler.parked[0].set_result(b"a task")
+    for call in calls:
+        with pytest.raises(OutcomeUnknown):
+            await call
+    # NATS takes a moment to notice that the connection is gone; what is answered before is lost inside it.
+    parked = iter(handler.parked)
+    async with asyncio.timeout(15):
+        while not back:
+            next(parked).set_result(b"perhaps lost")
+            await asyncio.sleep(0.1)
+    back.clear()
+    next(parked).set_result(b"a task")
     await soon(lambda: back == [b"a task"])
 
 
@@ -128,10 +136,10 @@ async def test_a_new_process_under_the_same_name_ends_what_the_old_one_had(make:
     await at_staying.wait_for(1)
     _, new = await make("restarted")
     with pytest.raises(OutcomeUnknown):
-        await asyncio.wait_for(to_old, 2)
+        await asyncio.wait_for(to_old, 20)
     await soon(at_staying.parked[0].cancelled)
     from_new = asyncio.create_task(new.ask("staying", b"poll", 30))
     await at_staying.wait_for(2)
     at_staying.parked[1].set_result(b"for the new one")
-    assert await asyncio.wait_for(from_new, 2) == b"for the new one"
+    assert await asyncio.wait_for(from_new, 20) == b"for the new one"
     from_old.cancel()

@@ -105,6 +105,8 @@ class Wrong(AssertionError):
 class World:
     """One run and its workers, doing one random thing after another until the run is closed."""
 
+    workflow: type = Stages
+
     def __init__(self, seed: int, shown: Chronological | None = None) -> None:
         self.rng = random.Random(seed)
         self.script = make_script(self.rng)
@@ -189,7 +191,7 @@ class World:
         envelope = orjson.loads(grant.arguments)
         start_input = serializer.decode_envelope(envelope, codec=grant.payload_codec)
         outcome = workflow.replay(
-            Stages,
+            self.workflow,
             events,
             start_input,
             workflow_id=grant.workflow_id,

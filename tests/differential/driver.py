@@ -40,7 +40,7 @@ from tests.cluster.client import ClusterClient, Reply
 from tests.differential import answers
 from tests.differential.batches import QUEUES, TYPES, Batches, Pair, payload
 from tests.differential.model import Decided, World, id_time
-from tests.differential.observer import Act, Event, Observer, micros, micros_of
+from tests.differential.observer import Act, Difference, Event, Observer, Unheard, micros, micros_of
 
 CALL_SECONDS = 60.0
 POLL_SECONDS = 45.0
@@ -78,6 +78,7 @@ class Driver:
         self.leases: list[Lease] = []
         self.waited: dict[str, tuple[str, asyncio.Task[Reply]]] = {}
         self.last_batch: dict[str, list[Pair]] = {}
+        self.leaving: Callable[[], bool] = lambda: False  # whether a node leaves or is away
         self._names = 0
 
     @property
@@ -193,6 +194,8 @@ class Driver:
             answer = await self._call(body, f"/api/worker/{kind}-tasks/poll")
             assert answer.status == 200, answer
             task = answer.body["task"]
+            if answer.tries > 1 or (task is None and self.leaving()):
+                self.observer.unheard.append(Unheard(WorkerIdentity(worker, dialect), queue, kind, sent_at))
             if task is not None:
                 break
             self.observer.journal.append(f"{sent_at} to {micros()} empty {kind} poll of {worker}, {answer.tries} tries")
@@ -332,7 +335,9 @@ class Driver:
         """Signal, cancel, terminate, repair or archive; `run_id` addresses a run."""
         to_run = run_id is not None
         reason = self.batches.text()
-        path, body, command = kind, {"reason": reason}, None
+        path = kind
+        body: dict[str, Any] = {"reason": reason}
+        command: Commanded
         if kind == "signal":
             arguments = payload([self.batches.text()])
             path, body = "signal/poke", {"input": arguments.envelope()}
@@ -340,7 +345,8 @@ class Driver:
         elif kind == "repair":
             body, command = {}, RepairRun()
         else:
-            command = {"cancel": CancelRun, "terminate": TerminateRun, "archive": ArchiveRun}[kind](None, to_run, reason)
+            stopping = {"cancel": CancelRun, "terminate": TerminateRun, "archive": ArchiveRun}
+            command = stopping[kind](None, to_run, reason)
         accepted = 202 if kind == "signal" else 200
         reply = await self._to_workflow(kind, workflow_id, run_id, path, body, command, accepted)
         if isinstance(reply, Refused):
@@ -419,16 +425,20 @@ class Driver:
             assert run_id is not None
             return world.tell(run_id, command, now)
 
-        reply = await self.observer.saw(
+        saw = self.observer.saw(
             Act(
                 f"waited update {workflow_id}",
                 target,
                 decide,
-                lambda reply: [] if isinstance(reply, UpdateStatus) or asked.done() else ["nobody was answered yet"],
+                lambda reply: [] if isinstance(reply, UpdateStatus) or asked.done() else [f"{asked}, {self.client.trouble}"],
                 sent_at,
                 settled=True,
             )
         )
+        try:
+            reply = await saw
+        except Difference as error:
+            raise Difference(f"{error}\ncaller: {asked}, {self.client.trouble}, {self.client.gave_up}") from error
         if isinstance(reply, UpdateStatus):
             self.waited[reply.update_id] = (workflow_id, asked)
         else:

@@ -18,12 +18,14 @@ from typing import Any
 
 import orjson
 
-from actors.run.commands import WakeUp
-from actors.run.replies import RunReply
+from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, WakeUp, WorkerIdentity
+from actors.run.replies import Refused, RunReply
+from actors.run.transition import Letter
 from tests.differential.model import Decided, ModelRun, World
 
 ANSWERED_SECONDS = 20.0  # an answered call is committed: its events are there
 LETTER_SECONDS = 45.0  # a letter may have to wait until a dead node's shards are taken over
+UNHEARD_MICROS = 60_000_000
 _DEPTH = 6
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,6 +56,16 @@ class Act:
     settled: bool = False
 
 
+@dataclass(frozen=True)
+class Unheard:
+    """A poll whose outcome never came, or came empty from a node that was leaving."""
+
+    worker: WorkerIdentity
+    queue: str
+    kind: str
+    at: int
+
+
 def micros() -> int:
     """The present."""
     return time.time_ns() // 1000
@@ -80,6 +92,8 @@ class Observer:
         self._seen: dict[str, list[Event]] = {}
         self._tried: list[str] = []
         self.journal: deque[str] = deque(maxlen=40)
+        # Polls whose answer was lost, or empty while a node left: a lease may have been given that nobody heard of.
+        self.unheard: deque[Unheard] = deque(maxlen=8)
 
     async def saw(self, act: Act, seconds: float = ANSWERED_SECONDS) -> RunReply:
         """An act was answered: move to the world that explains it, and return the model's answer."""
@@ -97,7 +111,18 @@ class Observer:
                 return found.reply
             if time.monotonic() > deadline:
                 raise Difference(await self._report(act))
+            await self._follow()
             await asyncio.sleep(0.05)
+
+    async def _follow(self) -> None:
+        """Runs whose deadlines passed by themselves: what they sent to others may explain what happened there."""
+        for run in list(self.world.runs.values()):
+            if run.deadline is not None and run.deadline <= micros():
+                self._seen.clear()
+                found = await self._search(_looking(run.run_id))
+                if found is not None:
+                    before, self.world = self.world, found.world
+                    self._note(before)
 
     async def look(self, run_id: str, seconds: float = 0.0) -> None:
         """Follow what happened to a run by itself; wait up to `seconds` for something new."""
@@ -187,11 +212,31 @@ class Observer:
                 decided = world.deliver(letter, micros_of(next_event["timestamp"]))
                 if any(decided.events.values()) and await self._agrees(world, decided):
                     yield decided.world
+        if run is not None:
+            for poll in self.unheard:
+                for row in run.rows.values():
+                    if (row.queue, row.kind) == (poll.queue, poll.kind) and micros() - poll.at < UNHEARD_MICROS:
+                        async for step in self._given_and_lost(world, run, row.task_id, poll.worker):
+                            yield step
         if act.lost:
             for now in await self._times(world, act):
                 decided = act.decide(world, now)
                 if decided.changed and await self._agrees(world, decided):
                     yield decided.world
+
+    async def _given_and_lost(self, world: World, run: ModelRun, task_id: str, worker: WorkerIdentity) -> AsyncIterator[World]:
+        """A poll got this task, but nobody heard of it: the lease was handed back, or is left to run out."""
+        state = run.state
+        activity = state.activities.get(task_id)
+        next_event = await self._next_event(run.run_id, run)
+        available = state.task.available_at if activity is None and state.task is not None else micros()
+        now = available if activity is None or next_event is None else micros_of(next_event["timestamp"])
+        claimed = world.tell(task_id, ClaimTask(task_id, worker), now)
+        if isinstance(claimed.reply, Refused) or not await self._agrees(world, claimed):
+            return
+        released = claimed.world.tell(task_id, ReleaseClaim(task_id, worker.worker_id, ANY_ATTEMPT), now)
+        yield released.world
+        yield claimed.world
 
     async def _agrees(self, before: World, decided: Decided) -> bool:
         """Whether the server's histories hold the events, each at its place."""
@@ -232,13 +277,7 @@ class Observer:
         while self.world.letters:
             letter = self.world.letters[0]
             before = self.world
-            act = Act(
-                f"letter {type(letter.command).__name__}",
-                run_id=lambda world, letter=letter: world.receiver(letter),
-                decide=lambda world, now, letter=letter: world.deliver(letter, now),
-                differs=lambda reply: [],
-                sent_at=micros(),
-            )
+            act = _delivery(letter)
             deadline = time.monotonic() + LETTER_SECONDS
             while True:
                 self._seen.clear()
@@ -248,6 +287,7 @@ class Observer:
                     break
                 if time.monotonic() > deadline:
                     raise Difference(await self._report(act))
+                await self._follow()
                 await asyncio.sleep(0.02)
             self.world = found.world
             self.counts[act.name] += 1
@@ -277,6 +317,18 @@ class Observer:
         if run is not None:
             lines += [f"state: {run.state}", f"rows: {list(run.rows)}", f"deadline: {run.deadline}, now {micros()}"]
         return "\n".join([*lines, *(f"tried {text}" for text in self._tried[:8])])
+
+
+def _delivery(letter: Letter) -> Act:
+    """A letter reached its run."""
+
+    def receiver(world: World) -> str | None:
+        return world.receiver(letter)
+
+    def deliver(world: World, now: int) -> Decided:
+        return world.deliver(letter, now)
+
+    return Act(f"letter {type(letter.command).__name__}", receiver, deliver, lambda reply: [], micros())
 
 
 def _looking(run_id: str) -> Act:

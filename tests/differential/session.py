@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import Any
 
 from tests.differential.batches import QUEUES
 from tests.differential.driver import Driver, Lease
@@ -15,7 +16,7 @@ from tests.differential.observer import micros
 from tests.support.server import ServerProcess
 
 OPEN_RUNS = 10  # about as many are open at a time
-FAULT_EVERY = 60  # operations
+FAULT_EVERY = 80  # operations
 
 _COMMANDS = (
     "schedule_activity",
@@ -106,6 +107,7 @@ class Session:
         self._random = driver.random
         self._starting: set[asyncio.Task[ServerProcess]] = set()
         self._stopping: set[asyncio.Task[int]] = set()
+        driver.leaving = lambda: not self._all_up
 
     @property
     def counts(self) -> Counter[str]:
@@ -166,7 +168,7 @@ class Session:
             choices.append((name, weight * (4 if any(not self.counts[what] for what in wanted) else 1), operation))
 
         if len(opened) < OPEN_RUNS:
-            timeout = {"run_timeout_seconds": 1} if random.random() < 0.08 else {}
+            timeout: dict[str, Any] = {"run_timeout_seconds": 1} if random.random() < 0.08 else {}
             offer("start", 12, lambda: driver.start(**timeout), ["event:WorkflowTimedOut"])
         if current:
             run = random.choice(current)
@@ -334,7 +336,8 @@ class Session:
                 state = run.state
                 found = (item["status"], item["closed_reason"], item["workflow_type"], item["task_queue"])
                 assert found == (state.status, state.closed_reason, state.workflow_type, state.task_queue), item
-        count, token = 0, ""
+        count = 0
+        token: str | None = ""
         while token is not None:
             page = await client.get(f"/api/workflows?page_size=200&next_page_token={token}")
             count, token = count + len(page.body["workflows"]), page.body["next_page_token"]

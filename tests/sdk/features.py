@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 import httpx
@@ -174,6 +174,3 @@ async def post(client: httpx.AsyncClient, path: str, body: dict[str, Any] | None
     """POST below `/api`: the status and the body."""
     answer = await client.post(f"/api{path}", json=body or {})
     return answer.status_code, answer.json()
-
-
-Cleanup = AsyncIterator[None]
