@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -19,10 +20,13 @@ from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
 from store import instances, runs, update_requests
+from store.errors import StoreError
 from store.pool import Database
 
 _MARGIN_SECONDS = 5.0
 _TRIES = 5
+_RETRY_SECONDS = 0.1
+_LOOK_SECONDS = 1.0  # between looks at an update whose end may be recorded on another node
 
 # Whether a worker could answer a query of (workflow type, task queue, build marker): None, or the reason why not.
 Eligible = Callable[[str, str, str | None], Awaitable[str | None]]
@@ -118,10 +122,14 @@ class Control:
             async with asyncio.timeout(wait_seconds):
                 while True:
                     # Looked at after the watch began, so that an end in between is not missed.
-                    now = await self._read(namespace, workflow_id, status)
-                    if now.status != "accepted":
-                        return _with_times(now, status)
-                    await asyncio.wait({watch}, timeout=1.0)
+                    with contextlib.suppress(Unavailable, StoreError):  # it is accepted, whatever becomes of the waiting
+                        now = await self._find_update(namespace, workflow_id, status.run_id, status.update_id)
+                        if now is not None and now.status != "accepted":
+                            return _with_times(now, status)
+                    if watch.done():
+                        await asyncio.sleep(_RETRY_SECONDS)
+                    else:
+                        await asyncio.wait({watch}, timeout=_LOOK_SECONDS)
         except TimeoutError:
             return status
         finally:
@@ -130,28 +138,19 @@ class Control:
     async def _repeated(self, namespace: str, workflow_id: str, request_id: str) -> UpdateStatus | None:
         """The update an earlier request with this id made, as it stands."""
         found = await update_requests.find(self._db, workflow_id, request_id)
-        if found is None:
-            return None
-        current = await self._current(namespace, workflow_id, sure=True)
-        if isinstance(current, Refused):
-            return None
-        for run_id in dict.fromkeys((found[0], current)):
-            reply = await self._router.tell_run(run_id, ReadUpdate(found[1]), namespace)
+        return None if found is None else await self._find_update(namespace, workflow_id, *found)
+
+    async def _find_update(self, namespace: str, workflow_id: str, run_id: str, update_id: str) -> UpdateStatus | None:
+        """An update as it stands, in the run that accepted it or in one it was handed over to."""
+        reply = await self._router.tell_run(run_id, ReadUpdate(update_id), namespace)
+        if isinstance(reply, UpdateStatus):
+            return reply
+        chain = [item.run_id for item in await runs.of_instance(self._db, namespace, workflow_id)]
+        for later in chain[chain.index(run_id) + 1 :] if run_id in chain else ():
+            reply = await self._router.tell_run(later, ReadUpdate(update_id), namespace)
             if isinstance(reply, UpdateStatus):
                 return reply
         return None
-
-    async def _read(self, namespace: str, workflow_id: str, status: UpdateStatus) -> UpdateStatus:
-        reply = await self._router.tell_run(status.run_id, ReadUpdate(status.update_id), namespace)
-        if isinstance(reply, UpdateStatus):
-            return reply
-        # It may have gone on with a continued run.
-        current = await self._current(namespace, workflow_id, sure=True)
-        if isinstance(current, str) and current != status.run_id:
-            reply = await self._router.tell_run(current, ReadUpdate(status.update_id), namespace)
-            if isinstance(reply, UpdateStatus):
-                return reply
-        return status
 
     async def here(self, question: AskCommand | AskUpdate) -> RunReply:
         """A command another node asks for, whose shard is hosted here."""

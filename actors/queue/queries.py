@@ -69,10 +69,11 @@ class _Task:
 
 
 class _Waiter:
-    __slots__ = ("parked", "profile", "ticket", "timer")
+    __slots__ = ("deadline", "parked", "profile", "ticket", "timer")
 
-    def __init__(self, parked: Parked) -> None:
+    def __init__(self, parked: Parked, deadline: float) -> None:
         self.parked = parked
+        self.deadline = deadline  # loop time
         self.profile: WorkerProfile = parked.profile
         self.ticket = 0
         self.timer: asyncio.TimerHandle | None = None
@@ -138,7 +139,7 @@ class QueryBroker:
             if asyncio.get_running_loop().time() - at < _REMEMBER_SECONDS and live:
                 parked.give(grant)
                 return
-        waiter = _Waiter(parked)
+        waiter = _Waiter(parked, asyncio.get_running_loop().time() + seconds)
         for task in self._pending.get(queue, ()):
             if parked.profile.serves(task.type, task.compatibility):
                 self._pending[queue].remove(task)
@@ -180,13 +181,13 @@ class QueryBroker:
             if task.status != "closed":
                 self._put_back(task)
             else:
-                self.park(parked, parked.poll.timeout_seconds)
+                self._park_again(waiter)
             return
         view = None if done.exception() is not None else done.result()
         if not isinstance(view, QueryView):
             if not task.answer.done():
                 task.answer.set_result(Refused("query_task_queue_unavailable"))
-            self.park(parked, parked.poll.timeout_seconds)
+            self._park_again(waiter)
             return
         task.status = "leased"
         task.owner = waiter.profile.worker_id
@@ -194,6 +195,13 @@ class QueryBroker:
         grant = QueryTaskGrant(task.task_id, 1, view, task.query, task.owner, task.lease_expires_at)
         self._remember((parked.poll.namespace, parked.poll.queue), parked, grant)
         parked.give(grant)
+
+    def _park_again(self, waiter: _Waiter) -> None:
+        """What it was to get came to nothing: it waits on for what is left of its time."""
+        if waiter.parked.gone:
+            return
+        waiter.parked.waits_at(None)
+        self.park(waiter.parked, waiter.deadline - asyncio.get_running_loop().time())
 
     def _remember(self, queue: QueueKey, parked: Parked, grant: QueryTaskGrant | None) -> None:
         key = parked.poll.key

@@ -33,15 +33,15 @@ def follow_up(tx: Transition) -> str | None:
     state = tx.state
     if state.next_context is not None:
         return tx.open_workflow_task(state.next_context)
-    if state.wait is not None and state.signals:
-        return signal_task(tx, state.signals[0])
+    if state.wait is not None:
+        if state.recheck:
+            # An update may have made the predicate true: looked at before the next input may make another one true.
+            return tx.open_workflow_task({})
+        if state.signals:
+            return signal_task(tx, state.signals[0])
     if state.updates and state.begun:
         return update_task(tx)
-    if state.wait is None:
-        if not state.activities and not state.timers and not state.children:
-            return tx.open_workflow_task({})
-    elif state.recheck:
-        # An update may have made the predicate true.
+    if state.wait is None and not state.activities and not state.timers and not state.children:
         return tx.open_workflow_task({})
     return None
 
