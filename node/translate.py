@@ -58,6 +58,8 @@ def api_settings(config: Config) -> Settings:
         compression_enabled=config.http.compression_enabled,
         package_provenance=provenance(config) if config.http.expose_package_provenance else None,
         cache_store="nats",
+        update_wait_seconds=engine.update_wait_completion_timeout_seconds,
+        rules=engine_rules(config, 0),
     )
 
 

@@ -91,7 +91,7 @@ class QueueActor:
             self._elsewhere(parked, now + seconds)
             return
         key = parked.poll.key
-        if key is not None and self._answer_repeated(parked, key):
+        if key is not None and self._answer_repeated(parked, key, now + seconds):
             return
         waiter = _Waiter(parked, now + seconds)
         if not self._loaded:
@@ -176,7 +176,7 @@ class QueueActor:
                 break
             del polls[oldest]
 
-    def _answer_repeated(self, parked: Parked, key: object) -> bool:
+    def _answer_repeated(self, parked: Parked, key: object, deadline: float) -> bool:
         """Whether a poll with this key is known, and so this one gets the same answer."""
         known = self._polls.get(key)
         if known is None:
@@ -191,25 +191,24 @@ class QueueActor:
         elif isinstance(what, Parked):
             if what.gone:
                 return False
-            what.future.add_done_callback(lambda done: self._same_answer(parked, what, done))
+            what.future.add_done_callback(lambda done: self._same_answer(parked, what, deadline, done))
         else:
             task_id, attempt = what
             command = RereadClaim(task_id, parked.profile.identity, attempt, parked.poll.history_page_size)
             reread = self._tell_run(task_id, command)
-            reread.add_done_callback(lambda done: self._reread(parked, key, done))
+            reread.add_done_callback(lambda done: self._reread(parked, key, deadline, done))
         return True
 
-    def _same_answer(self, parked: Parked, first: Parked, done: asyncio.Future[Grant | None]) -> None:
-        if done.cancelled():
-            self.park(parked, parked.poll.timeout_seconds)
-        elif not parked.gone and not parked.future.done():
-            error = done.exception()
-            if error is not None:
-                parked.future.set_exception(error)
-            elif not parked.share(first):
-                self.park(parked, parked.poll.timeout_seconds)
+    def _same_answer(self, parked: Parked, first: Parked, deadline: float, done: asyncio.Future[Grant | None]) -> None:
+        if parked.gone or parked.future.done():
+            return
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            parked.future.set_exception(error)
+        elif done.cancelled() or not parked.share(first):
+            self.park(parked, deadline - self._loop.time())
 
-    def _reread(self, parked: Parked, key: object, done: asyncio.Future[RunReply]) -> None:
+    def _reread(self, parked: Parked, key: object, deadline: float, done: asyncio.Future[RunReply]) -> None:
         if parked.gone or parked.future.done():
             return
         error = done.exception()
@@ -221,7 +220,7 @@ class QueueActor:
             parked.future.set_result(reply)
             return
         self._polls.pop(key, None)
-        self.park(parked, parked.poll.timeout_seconds)
+        self.park(parked, deadline - self._loop.time())
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 

@@ -27,8 +27,8 @@ _ENDINGS = {"completed": "ChildRunCompleted", "cancelled": "ChildRunCancelled", 
 NO_ARGUMENTS = Payload("avro", "AARbXQI=")  # the empty list
 
 
-def start(tx: Transition, command: StartChild, step: int) -> None:
-    """Record the call; its first run is created by the message this sends, exactly once."""
+def start(tx: Transition, command: StartChild, step: int) -> str:
+    """Record the call; its first run is created by the message this sends, exactly once. Its first task's id."""
     state = tx.state
     workflow_id = tx.mint(ids.CHILD)
     call_id = tx.mint(ids.CHILD)
@@ -83,6 +83,7 @@ def start(tx: Transition, command: StartChild, step: int) -> None:
     )
     origin = ChildOrigin(state.workflow_id, state.run_id, step, call_id, link_id)
     tx.send(workflow_id, run_id, StartChildRun(begin, origin, command.retry_policy, retry, timeouts))
+    return ids.first_task_of(run_id)
 
 
 def _snapshots(command: StartChild) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:

@@ -114,7 +114,7 @@ def apply_step(tx: Transition, step: Steps, number: int) -> None:
         case StartTimer():
             tx.created.append(timers.start(tx, step, number))
         case StartChild():
-            children.start(tx, step, number)
+            tx.created.append(children.start(tx, step, number))
         case OpenConditionWait():
             timer_task = waits.open_wait(tx, step, number)
             if timer_task is not None:

@@ -73,6 +73,11 @@ def mint(milliseconds: int, run_key: str, kind: str) -> str:
     )
 
 
+def first_task_of(run_id: str) -> str:
+    """The id of a child run's first workflow task, which its parent tells before the run exists; no later task gets it."""
+    return run_id[:-1] + WORKFLOW_TASK
+
+
 def run_key_of(any_id: str) -> str | None:
     """The run key inside an id, None when it is none of ours."""
     if len(any_id) != ID_LENGTH or not _CHARS.issuperset(any_id):

@@ -84,7 +84,7 @@ def begin_child(tx: Transition, command: StartChildRun) -> RunReply:
     """Record a child's start, which no command of a caller caused, and offer the first workflow task."""
     tx.state.command_sequence = 0
     record_started(tx, command.start.arguments, {})
-    tx.open_workflow_task({})
+    tx.open_workflow_task({}, task_id=ids.first_task_of(command.start.run_id))
     return started(tx.state, "started_new")
 
 

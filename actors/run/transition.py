@@ -162,10 +162,11 @@ class Transition:
         delay_seconds: int = 0,
         update_id: str | None = None,
         signal_id: str | None = None,
+        task_id: str | None = None,
     ) -> str:
-        """Create the run's next workflow task; the caller made sure that none is open."""
+        """Create the run's next workflow task; the caller made sure that none is open. `task_id`: known beforehand."""
         state = self.state
-        task_id = self.mint(ids.WORKFLOW_TASK)
+        task_id = task_id or self.mint(ids.WORKFLOW_TASK)
         state.task = WorkflowTask(
             task_id=task_id,
             context=context,

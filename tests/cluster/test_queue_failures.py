@@ -147,6 +147,20 @@ async def test_a_repeated_poll_learns_that_the_first_one_failed() -> None:
     first.future.exception()
 
 
+async def test_a_repeated_poll_that_waits_on_alone_waits_for_what_is_left_of_its_time() -> None:
+    scene = Scene()
+    first = scene.park(5, "request")
+    again = scene.park(5, "request")
+    parked_at = asyncio.get_running_loop().time()
+    await scene.soon(lambda: scene.loads == 1)
+    await asyncio.sleep(0.5)
+    first.future.cancel()
+    await asyncio.sleep(0.02)
+    sent_on: list[tuple[Parked, float]] = []
+    scene.queue.hand_off(lambda parked, deadline: sent_on.append((parked, deadline)))
+    assert (again, True) in [(parked, deadline - parked_at <= 5) for parked, deadline in sent_on]
+
+
 async def test_a_grant_to_a_client_that_left_meanwhile_is_handed_back() -> None:
     scene = Scene()
     parked = scene.park(5)

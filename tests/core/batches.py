@@ -61,7 +61,7 @@ immediate: st.SearchStrategy[Steps] = st.sampled_from(
     ]
 )
 grouped = st.lists(activities | timers | children, min_size=1, max_size=3)
-batches: st.SearchStrategy[list[Steps]] = (
+batches: st.SearchStrategy[Any] = (
     grouped
     | waits.map(lambda one: [one])
     | waits.map(lambda one: [one])
@@ -105,9 +105,8 @@ def records(steps: list[Steps]) -> list[str]:
     out: list[str] = []
     for step in [step for step in steps if not isinstance(step, TERMINAL_STEPS)]:
         out += _records(step)
-    for step in steps:
-        if isinstance(step, TERMINAL_STEPS):
-            out += _records(step)
+    for last in [step for step in steps if isinstance(step, TERMINAL_STEPS)]:
+        out += _records(last)
     return out
 
 

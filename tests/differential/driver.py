@@ -269,7 +269,9 @@ class Driver:
             self.did(f"command {sent['type']}")
         if self._steps(task["run_id"]) == before and all(sent["type"] in _GROUPED for sent in commands):
             self.did("repeated batch")
-        self.last_batch[task["run_id"]] = pairs
+        grouped = [(sent, step) for sent, step in pairs if sent["type"] in _GROUPED]
+        if grouped and self._steps(task["run_id"]) != before:
+            self.last_batch[task["run_id"]] = grouped
 
     def _steps(self, run_id: str) -> int:
         run = self.world.run_of(run_id)
@@ -345,6 +347,7 @@ class Driver:
         elif kind == "repair":
             body, command = {}, RepairRun()
         else:
+            stopping: dict[str, type[CancelRun] | type[TerminateRun] | type[ArchiveRun]]
             stopping = {"cancel": CancelRun, "terminate": TerminateRun, "archive": ArchiveRun}
             command = stopping[kind](None, to_run, reason)
         accepted = 202 if kind == "signal" else 200
@@ -430,9 +433,8 @@ class Driver:
                 f"waited update {workflow_id}",
                 target,
                 decide,
-                lambda reply: [] if isinstance(reply, UpdateStatus) or asked.done() else [f"{asked}, {self.client.trouble}"],
+                lambda reply: [] if isinstance(reply, UpdateStatus) else self._refusal(asked, reply),
                 sent_at,
-                settled=True,
             )
         )
         try:
@@ -443,6 +445,11 @@ class Driver:
             self.waited[reply.update_id] = (workflow_id, asked)
         else:
             await asked
+
+    @staticmethod
+    def _refusal(asked: asyncio.Task[Reply], reply: RunReply) -> list[str]:
+        """How the refusal of a waited update differs from the model's; it has no event that would show it."""
+        return answers.differences(asked.result(), answers.command(reply, 202)) if asked.done() else ["no answer yet"]
 
     async def waits_end(self) -> None:
         """Look at the answers of callers whose updates have ended."""

@@ -1,14 +1,17 @@
-"""A caller for every test of the wire, and a server whose leases are short."""
+"""A caller for every test of the wire, a server whose leases are short, and both clients at a desk of their own."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from durable_workflow import Client
 
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 from tests.wire.caller import Caller, caller_on
+from tests.wire.desk import Desk
 
 HASTY = {
     "DW_WORKFLOW_TASK_TIMEOUT": "1",
@@ -49,3 +52,28 @@ async def hasty(hasty_server: ServerProcess) -> AsyncIterator[Caller]:
     """Protocol calls where leases are short."""
     async with caller_on(hasty_server) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def paging_server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server whose history pages hold two events unless asked otherwise."""
+    env = {"DW_HISTORY_PAGE_SIZE_DEFAULT": "2", "DW_WORKER_POLL_TIMEOUT": "1"}
+    process = ServerProcess(services.place(), tmp_path_factory.mktemp("fixtures"), env=env)
+    try:
+        yield process.start()
+    finally:
+        process.stop()
+
+
+@pytest.fixture
+async def desk(paging_server: ServerProcess) -> AsyncIterator[Desk]:
+    """Clients in a namespace of the test's own."""
+    namespace = f"n-{secrets.token_hex(4)}"
+    headers = {"X-Namespace": namespace}
+    async with (
+        paging_server.client(headers=headers) as raw,
+        Client(paging_server.url, token=paging_server.token, namespace=namespace) as sdk,
+    ):
+        made = await raw.post("/api/namespaces", json={"name": namespace, "retention_days": 1})
+        assert made.status_code == 201
+        yield Desk(raw, sdk)
