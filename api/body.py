@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -12,9 +11,6 @@ from api.errors import ApiError
 
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 MAX_DEPTH = 512
-
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_NOT_BRACKETS = bytes(value for value in range(256) if value not in b"[]{}")
 
 _decode = msgspec.json.Decoder().decode
 
@@ -69,18 +65,21 @@ def check_media_type(headers: dict[bytes, bytes]) -> None:
         )
 
 
-def _too_deep(body: bytes) -> bool:
+def _too_deep(body: bytes, value: Any) -> bool:
+    """Whether `value`, decoded from `body`, is nested deeper than MAX_DEPTH."""
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return False
-    depth = 0
-    for bracket in _STRINGS.sub(b"", body).translate(None, _NOT_BRACKETS):
-        if bracket in b"[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                return True
-        else:
-            depth -= 1
-    return False
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(MAX_DEPTH):
+        deeper: list[Any] = []
+        for outer in level:
+            for inner in outer.values() if type(outer) is dict else outer:
+                if type(inner) is dict or type(inner) is list:
+                    deeper.append(inner)
+        if not deeper:
+            return False
+        level = deeper
+    return True
 
 
 def parse_body(headers: dict[bytes, bytes], body: bytes) -> dict[str, Any]:
@@ -88,12 +87,12 @@ def parse_body(headers: dict[bytes, bytes], body: bytes) -> dict[str, Any]:
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding not in (b"identity", b""):
         raise _malformed("Compressed request bodies are not supported.")
-    if _too_deep(body):
-        raise _malformed(f"The nesting is deeper than {MAX_DEPTH} levels.")
     try:
         value = _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(str(error)) from None
+    if _too_deep(body, value):
+        raise _malformed(f"The nesting is deeper than {MAX_DEPTH} levels.")
     return value if isinstance(value, dict) else {}
 
 

@@ -29,6 +29,8 @@ from api.validation import LONGEST_SECONDS, Fields, as_integer
 
 ACTIVITY_TIMEOUTS = ("start_to_close_timeout", "schedule_to_start_timeout", "schedule_to_close_timeout", "heartbeat_timeout")
 
+_ACTIVITY_OPTIONS = frozenset(("connection", "retry_policy", "priority", "fairness_key", "fairness_weight", *ACTIVITY_TIMEOUTS))
+
 _CHILD_TIMEOUTS = ("execution_timeout_seconds", "run_timeout_seconds")
 
 _CLOSE_POLICIES = ("abandon", "request_cancel", "terminate")
@@ -94,17 +96,19 @@ def _failure(fields: Fields) -> dict[str, Any]:
 
 def _schedule_activity(fields: Fields) -> ScheduleActivity:
     sent = fields.data
-    key = sent.get("fairness_key")
+    options: dict[str, Any] = {}
+    if not _ACTIVITY_OPTIONS.isdisjoint(sent):  # a list of hundreds mostly has none, and is sent again and again
+        key = sent.get("fairness_key")
+        options = {
+            "connection": fields.text("connection", blank_is_fault=True),
+            "retry_policy": _retry_policy(fields),
+            "priority": _or_none(sent.get("priority"), 0, 9),
+            "fairness_key": key.strip().lower() if isinstance(key, str) and _FAIRNESS_KEY.match(key.strip()) else None,
+            "fairness_weight": _or_none(sent.get("fairness_weight"), 1, 1000),
+            **_timeouts(fields, ACTIVITY_TIMEOUTS),
+        }
     return ScheduleActivity(
-        activity_type=fields.required_text("activity_type"),
-        arguments=_arguments(fields),
-        queue=_queue(fields),
-        connection=fields.text("connection", blank_is_fault=True),
-        retry_policy=_retry_policy(fields),
-        priority=_or_none(sent.get("priority"), 0, 9),
-        fairness_key=key.strip().lower() if isinstance(key, str) and _FAIRNESS_KEY.match(key.strip()) else None,
-        fairness_weight=_or_none(sent.get("fairness_weight"), 1, 1000),
-        **_timeouts(fields, ACTIVITY_TIMEOUTS),
+        activity_type=fields.required_text("activity_type"), arguments=_arguments(fields), queue=_queue(fields), **options
     )
 
 

@@ -25,11 +25,13 @@ from api.errors import ValidationFailed
 from api.leased import guard, read_failure
 from api.polls import page_size, poll, read_poll
 from api.refusals import workflow_task_refused
-from api.steps import read_steps, scope_errors
+from api.steps import Batches
 from api.times import ts
 from api.validation import Fields
 
 COMPRESSION_THRESHOLD_EVENTS = 50
+
+_batches = Batches()
 
 _ATTEMPT = "workflow_task_attempt"
 
@@ -175,11 +177,10 @@ async def complete(call: Call) -> Answer:
     task_id = call.path["task_id"]
     fields = Fields(call.body)
     owner, attempt = guard(fields, _ATTEMPT)
-    commands = scope_errors(call.body.get("commands"), fields.errors)
+    faults: dict[str, list[str]] = {}
+    steps = _batches.read(call.body.get("commands"), fields.errors, faults)
     fields.check()
     engine = call.services.engine
-    faults: dict[str, list[str]] = {}
-    steps = read_steps(commands, faults)
     if faults:
         # Faults of content are told to the owner of the lease only: ask the fence, change nothing.
         fence = await engine.ask_task(call.namespace, task_id, ReadHistoryPage(task_id, owner, attempt, 0, 1))

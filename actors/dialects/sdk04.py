@@ -190,13 +190,13 @@ def _resolve(view: View, sequence: int, step: int) -> None:
 
 def _digest(state: RunState, steps: Sequence[Steps]) -> bytes:
     """What makes two batches equal: kinds, names, queues, arguments, delays, and no other option (worker-protocol 6.3)."""
-    hasher = hashlib.blake2b(digest_size=16)
-    for step in steps:
-        if isinstance(step, ScheduleActivity):
-            same: Steps = ScheduleActivity(step.activity_type, step.arguments, step.queue or state.task_queue)
-        elif isinstance(step, StartChild):
-            same = StartChild(step.workflow_type, step.arguments, step.queue or state.task_queue)
-        else:
-            same = step
-        hasher.update(_encode(same))
-    return hasher.digest()
+    queue = state.task_queue
+    same = [
+        ("activity", step.activity_type, step.arguments, step.queue or queue)
+        if type(step) is ScheduleActivity
+        else ("child", step.workflow_type, step.arguments, step.queue or queue)
+        if type(step) is StartChild
+        else step
+        for step in steps
+    ]
+    return hashlib.blake2b(_encode(same), digest_size=16).digest()

@@ -189,7 +189,7 @@ class QueueActor:
             # The empty outcome of the first one; the repeated one waits no second time.
             parked.give(None)
         elif isinstance(what, Parked):
-            if what.gone:
+            if what.gone or what.future.cancelled():
                 return False
             what.future.add_done_callback(lambda done: self._same_answer(parked, what, deadline, done))
         else:

@@ -27,6 +27,7 @@ from actors.run.replies import (
 )
 from tests.core import batches
 from tests.core.harness import OTHER, PLAIN, PYTHON, completion, finish, result_of, search, start_command
+from tests.core.world import Member
 from tests.core.world_workers import Workers
 
 MANY = 8

@@ -174,6 +174,7 @@ class World:
             parent = self.members[command.origin.run_id]
             child = self._join(Run.child(command, parent.run))
             assert child.run_id == letter.run_id and child.run.letters == []
+            assert list(child.run.rows) == [ids.first_task_of(child.run_id)], "32: the task its parent named"
         elif isinstance(command, ParentClosed):
             # A closed run refuses: perhaps the child went on as another one while the letter was under way.
             for child in self.chains[letter.workflow_id][-1 - stale :]:

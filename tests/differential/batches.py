@@ -74,6 +74,11 @@ class Batches:
             pairs.append(self.terminal())
         return pairs
 
+    def group(self) -> list[Pair]:
+        """A group of which one step is resolved at once and the other not for long: workers of the 0.4 line send it again."""
+        delays = (0, 300)
+        return [({"type": "start_timer", "delay_seconds": delay}, StartTimer(delay)) for delay in delays]
+
     def _retry(self) -> tuple[dict[str, Any], RetryPolicy] | None:
         random = self._random
         if random.random() < 0.5:

@@ -85,8 +85,10 @@ class World:
         return self._keep(tx, decide(tx, command), {})
 
     def tell(self, run_id: str, command: RunCommand, now: int) -> Decided:
-        """Have a run decide a command."""
-        run = self.runs[run_id[10:25]]
+        """Have a run decide a command; a run that is not there (yet) refuses."""
+        run = self.run_of(run_id)
+        if run is None:
+            return Decided(self, Refused("task_not_found"), {}, False)
         tx = Transition(run.state, list(run.history), now, self.rules, SHOWN)
         return self._keep(tx, decide(tx, command), run.rows)
 

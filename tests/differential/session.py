@@ -182,12 +182,19 @@ class Session:
             )
         for kind in ("workflow", "activity"):
             queues = [queue for queue in QUEUES if world.ready(kind, queue, micros())]
-            poll = partial(driver.poll, kind, random.choice(queues or QUEUES), random.choice(["0.4", "0.4", ""]))
-            offer(f"poll {kind}", 25 if queues else 0.2, poll)
+            idle = [queue for queue in QUEUES if queue not in queues]
+            dialect = random.choice(["0.4", "0.4", ""])
+            if queues:
+                offer(f"poll {kind}", 25, partial(driver.poll, kind, random.choice(queues), dialect))
+            if idle:
+                offer(
+                    f"empty poll {kind}", 0.3, partial(driver.poll, kind, random.choice(idle), dialect), [f"empty {kind} poll"]
+                )
         if live:
             offer("complete", 30, lambda: self._complete(random.choice(live)))
             offer("heartbeat task", 1, lambda: driver.heartbeat_task(random.choice(live)))
             offer("page", 2, lambda: driver.page(random.choice(live)), ["history workflow task"])
+            offer("invalid batch", 0.5, lambda: self._invalid(random.choice(live)), ["refused: invalid_commands"])
             offer("fail task", 1, lambda: driver.fail_task(random.choice(live)))
         if tasks:
             offer("late task call", 1, lambda: self._late(random.choice(tasks)), ["refused: run_closed"])
@@ -215,7 +222,7 @@ class Session:
         if old:
             gone = random.choice(old)
             wanted = ["refused: historical_run_command_rejected"]
-            offer("old run", 0.4, lambda: driver.command("signal", gone.workflow_id, gone.run_id), wanted)
+            offer("old run", 1, lambda: driver.command("signal", gone.workflow_id, gone.run_id), wanted)
         if current and self._all_up:
             asked = random.choice(current).workflow_id
             offer("query", 2, lambda: driver.query(asked, random.choice(["0.4", ""])), ["query"])
@@ -250,14 +257,13 @@ class Session:
         state = run.state
         last = driver.last_batch.get(run.run_id)
         update_id = lease.task["workflow_update_id"]
-        if (
-            update_id is None
-            and last is not None
-            and state.view.groups
-            and state.view.groups[-1]
-            and self._random.random() < 0.5
-        ):
+        open_task = state.open_task
+        again = open_task is not None and open_task.repeatable and lease.dialect == "0.4" and update_id is None
+        if again and last is not None and (not self.counts["repeated batch"] or self._random.random() < 0.5):
             await driver.complete(lease, last)
+            return
+        if not self.counts["repeated batch"] and update_id is None and self._random.random() < 0.3:
+            await driver.complete(lease, driver.batches.group())
             return
         await driver.complete(lease, driver.batches.batch(list(state.updates), update_id))
 
@@ -271,6 +277,11 @@ class Session:
             await driver.heartbeat_task(lease)
         else:
             await driver.fail_task(lease)
+
+    async def _invalid(self, lease: Lease) -> None:
+        """Two ends in one batch: nothing of it counts."""
+        batches = self.driver.batches
+        await self.driver.complete(lease, [batches.side_effect(), batches.terminal(), batches.terminal()])
 
     async def _wait(self, run: ModelRun) -> None:
         """Let the time come at which something happens to a run by itself."""

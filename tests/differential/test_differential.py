@@ -29,7 +29,7 @@ from tests.support.services import Place, clean_environment
 
 SEED = int(os.environ.get("DW_TEST_SEED", "1"))
 SCALE = int(os.environ.get("DW_TEST_SCALE", "1"))
-OPERATIONS = 400
+OPERATIONS = 350
 LIMIT_SECONDS = 300.0
 
 ENVIRONMENT = {

@@ -21,7 +21,7 @@ from durable_workflow import (
 from durable_workflow.testing import replay_history
 from durable_workflow.workflow import Command, CompleteWorkflow
 
-from tests.sdk.harness import RESULT_SECONDS, Scene, events_of, of_type
+from tests.sdk.harness import RESULT_SECONDS, SHUTDOWN_SECONDS, Scene, events_of, of_type
 
 __all__ = [
     "ActivityInterceptorContext",
@@ -100,7 +100,7 @@ async def work(
         task_queue=queue or scene.queue,
         workflows=workflows,
         activities=activities,
-        shutdown_timeout=0.2,
+        shutdown_timeout=SHUTDOWN_SECONDS,
         **options,
     )
     scene._running.append((worker, asyncio.create_task(worker.run())))

@@ -14,6 +14,7 @@ from durable_workflow.workflow import CompleteWorkflow, Replayer
 from tests.support.server import ServerProcess
 
 RESULT_SECONDS = 60.0
+SHUTDOWN_SECONDS = 0.05  # what a stopped worker waits for polls that are held
 
 
 class Scene:
@@ -32,7 +33,11 @@ class Scene:
     ) -> Worker:
         """Start a worker; it polls until the scene ends."""
         worker = Worker(
-            self.client, task_queue=queue or self.queue, workflows=workflows, activities=activities, shutdown_timeout=0.2
+            self.client,
+            task_queue=queue or self.queue,
+            workflows=workflows,
+            activities=activities,
+            shutdown_timeout=SHUTDOWN_SECONDS,
         )
         self._running.append((worker, asyncio.create_task(worker.run())))
         return worker
@@ -59,8 +64,7 @@ class Scene:
 
     async def stop(self) -> None:
         """Stop all workers."""
-        for worker, _ in self._running:
-            await worker.stop()
+        await asyncio.gather(*(worker.stop() for worker, _ in self._running))
         for _, task in self._running:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
