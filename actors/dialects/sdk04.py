@@ -5,6 +5,7 @@ Its replayer matches results to yields by their position in history and emits a 
 consecutive sequences. It is kept for every run, so that any worker may take over; workers of other generations are shown the
 plain history.
 
+    settled the older spans, packed: a signal under a lease makes three, and a run may get thousands of them
     fresh   events not placed yet: a sequence, negative for a signal, or [sequence, step] for a resolution
     held    step -> sequence of resolutions that wait for an earlier step of their group (V3)
     signals sequences of signals held back (V4, V5)
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
@@ -88,7 +89,7 @@ class Sdk04(Chronological):
         _extend(view, hold=_HOLD_ALL)
         for sequence in view.signals:
             _append(view, sequence)
-        lines = [line for first, last in view.spans for line in history[first - 1 : last]]
+        lines = [line for first, last in _spans(view) for line in history[first - 1 : last]]
         return number(lines, 1), len(lines)
 
     def repeatable(self, state: RunState) -> bool:
@@ -123,7 +124,7 @@ class Sdk04(Chronological):
         last = min(after + size, snapshot)
         lines: list[bytes] = []
         position = 0
-        for first, end in state.view.spans:
+        for first, end in _spans(state.view):
             length = end - first + 1
             start, stop = max(after - position, 0), min(last - position, length)
             if start < stop:
@@ -133,6 +134,8 @@ class Sdk04(Chronological):
                 break
         return number(lines, after + 1), len(lines), last if last < snapshot else None
 
+
+_LOOSE_SPANS = 64
 
 _HOLD_ALL = 0
 _HOLD_NONE = -1
@@ -169,7 +172,51 @@ def _append(view: View, sequence: int) -> None:
         spans[-1][1] = sequence
     else:
         spans.append([sequence, sequence])
+        if len(spans) > _LOOSE_SPANS:
+            _settle(view)
     view.length += 1
+
+
+def _settle(view: View) -> None:
+    """Pack the older half of the loose spans: per span two numbers, how far it begins behind the last end and its length."""
+    half = _LOOSE_SPANS // 2
+    packed = bytearray()
+    for first, last in view.spans[:half]:
+        distance = first - view.settled_end
+        packed += _varint(2 * distance if distance >= 0 else -2 * distance - 1) + _varint(last - first)
+        view.settled_end = last
+    view.settled += bytes(packed)
+    del view.spans[:half]
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits a byte, the low ones first; the high bit says that more follow."""
+    made = bytearray()
+    while value > 0x7F:
+        made.append(value & 0x7F | 0x80)
+        value >>= 7
+    made.append(value)
+    return bytes(made)
+
+
+def _spans(view: View) -> Iterator[tuple[int, int]]:
+    """All spans of the view in order: first and last sequence of each."""
+    end = value = shift = 0
+    first: int | None = None
+    for byte in view.settled:
+        value |= (byte & 0x7F) << shift
+        if byte & 0x80:
+            shift += 7
+            continue
+        if first is None:
+            first = end + (value >> 1 if value & 1 == 0 else -(value + 1 >> 1))
+        else:
+            end = first + value
+            yield first, end
+            first = None
+        value = shift = 0
+    for first, last in view.spans:
+        yield first, last
 
 
 def _resolve(view: View, sequence: int, step: int) -> None:

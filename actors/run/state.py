@@ -165,6 +165,8 @@ class Origin(Struct, omit_defaults=True):
 class View(Struct, omit_defaults=True):
     """The order in which workers of the 0.4 generation are shown the run's events (`actors.dialects.sdk04`)."""
 
+    settled: bytes = b""
+    settled_end: int = 0
     spans: list[list[int]] = []
     length: int = 0
     fresh: list[int | list[int]] = []

@@ -223,7 +223,7 @@ def earliest_deadline(state: RunState) -> int | None:
     if task is not None and task.status == "leased" and task.lease_expires_at < due:
         due = task.lease_expires_at
     if state.activities:  # perhaps hundreds, and this is asked twice per commit
-        due = min(due, min([activity.deadline for activity in state.activities.values()]))
+        due = min(due, *[activity.deadline for activity in state.activities.values()])
     for timer in state.timers.values():
         due = min(due, timer.fire_at)
     wait = state.wait

@@ -1,4 +1,4 @@
-"""A run that goes from a worker of another kind to an SDK worker: the view of history begins with what happened so far (2.6)."""
+"""A run that goes from a worker of another kind to an SDK worker: its view begins with the history so far."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from durable_workflow import activity, serializer, workflow
 
 from tests.sdk.features import Watch, decoded, work
-from tests.sdk.harness import RESULT_SECONDS, Scene, events_of, result_of, types
+from tests.sdk.harness import RESULT_SECONDS, Scene, events_of, recorded, result_of, types
 from tests.support.server import ServerProcess
 from tests.wire.caller import Caller, caller_on
 
@@ -65,7 +65,8 @@ async def test_an_sdk_worker_takes_over_a_list(scene: Scene, server: ServerProce
         for attempt in attempts[ended:]:
             result = serializer.envelope(decoded(attempt)[0] * 2, codec="avro")
             assert (await caller.activity_call("complete", attempt, result=result)).status_code == 200
-        for value in "ab":
+        for number, value in enumerate("ab"):
+            await recorded(handle, "ConditionWaitOpened", number + 1)
             await handle.signal("put", [value])
         assert await result_of(handle, RESULT_SECONDS) == [[2, 4], ["a", "b"], 4]
     names = types(await events_of(handle))
