@@ -235,6 +235,7 @@ class Polls:
     def drain(self) -> None:
         """Shutting down: parked polls end empty, new ones are answered at once."""
         self._draining = True
+        self._queries.drain()
         for queue in self._host.all_queues():
             self._hand_off(queue)
         self._queries.hand_off(lambda _: True, self._place_later)

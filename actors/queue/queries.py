@@ -89,6 +89,7 @@ class QueryBroker:
         self._pending: dict[QueueKey, deque[_Task]] = {}
         self._waits: dict[QueueKey, WaitLine[_Waiter]] = {}
         self._polls: OrderedDict[object, tuple[float, QueryTaskGrant | None]] = OrderedDict()
+        self._draining = False
 
     # -- callers -------------------------------------------------------------------------------------------------------
 
@@ -130,6 +131,9 @@ class QueryBroker:
 
     def park(self, parked: Parked, seconds: float) -> None:
         """Hold a worker's poll until a query for it comes."""
+        if self._draining:
+            parked.give(None)
+            return
         poll = parked.poll
         queue = (poll.namespace, poll.queue)
         key = poll.key
@@ -258,6 +262,10 @@ class QueryBroker:
         if not task.answer.done():
             task.answer.set_result(answer)
         return Done()
+
+    def drain(self) -> None:
+        """Shutting down: no poll is held any more, also not one whose query could not be read."""
+        self._draining = True
 
     def hand_off(self, belongs: Callable[[QueueKey], bool], to: Callable[[Parked, float], None]) -> None:
         """These queues are hosted elsewhere from now on: polls go on waiting there, callers are told to ask again."""

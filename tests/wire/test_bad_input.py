@@ -264,6 +264,10 @@ ALIVE = Good("POST", "/api/worker/activity-tasks/{activity}/heartbeat", "worker"
 REGISTER = Good("POST", "/api/worker/register", "worker")
 POLL = Good("POST", "/api/worker/workflow-tasks/poll", "worker")
 NAMESPACE = Good("POST", "/api/namespaces", "admin")
+SIGNAL = Good("POST", "/api/workflows/busy/signal/s", "operator")
+UPDATE = Good("POST", "/api/workflows/busy/update/u", "operator")
+CANCEL = Good("POST", "/api/workflows/busy/cancel", "operator")
+ASK = Good("POST", "/api/worker/query-tasks/poll", "worker")
 
 INVALID: list[tuple[Good, Any, list[str]]] = [
     (START, {}, ["workflow_type"]),
@@ -322,6 +326,14 @@ INVALID: list[tuple[Good, Any, list[str]]] = [
     ),
     (POLL, {"worker_id": "{worker}"}, ["task_queue"]),
     (POLL, {"worker_id": "{worker}", "task_queue": "{queue}", "history_page_size": 0}, ["history_page_size"]),
+    (SIGNAL, {"input": "text"}, ["input"]),
+    (SIGNAL, {"input": OTHER_CODEC}, ["input.codec"]),
+    (SIGNAL, {"request_id": "r" * 256}, ["request_id"]),
+    (UPDATE, {"wait_for": "ever"}, ["wait_for"]),
+    (UPDATE, {"wait_for": "completed", "wait_timeout_seconds": 0}, ["wait_timeout_seconds"]),
+    (UPDATE, {"wait_policy": "accepted"}, ["wait_policy"]),
+    (CANCEL, {"reason": "r" * 1001}, ["reason"]),
+    (ASK, {"worker_id": "{worker}"}, ["task_queue"]),
     (NAMESPACE, {"name": "bad name"}, ["name"]),
     (NAMESPACE, {"name": "fresh", "retention_days": 0}, ["retention_days"]),
 ]
@@ -340,6 +352,7 @@ async def test_invalid_fields(target: Target) -> None:
 
 READ = Good("GET", "", "operator")
 UNKNOWN = "0" * 26
+QUERIED = {"lease_owner": "{worker}", "query_task_attempt": 1}
 
 NOT_THERE: list[tuple[Good, str, Any, int, str]] = [
     (READ, "/api/workflows/nothing", None, 404, "instance_not_found"),
@@ -351,6 +364,19 @@ NOT_THERE: list[tuple[Good, str, Any, int, str]] = [
     (READ, "/api/namespaces/nowhere", None, 404, "namespace_not_found"),
     (READ, "/api/nothing", None, 404, "not_found"),
     (START, "/api/workflows/busy", {}, 405, "method_not_allowed"),
+    *[
+        (START, f"/api/workflows/nothing/{verb}", {}, 404, "instance_not_found")
+        for verb in ("signal/s", "query/q", "update/u", "cancel", "terminate", "repair", "archive")
+    ],
+    *[
+        (START, f"/api/workflows/host/runs/{{run}}/{verb}", {}, 409, "historical_run_command_rejected")
+        for verb in ("signal/s", "query/q", "update/u", "cancel", "terminate")
+    ],
+    *[
+        (DONE, f"/api/worker/query-tasks/{unknown}/{verb}", {**QUERIED, **fields}, 404, "query_task_not_found")
+        for unknown in ("nonsense", UNKNOWN, "{task}")
+        for verb, fields in (("complete", {"result": 1}), ("fail", {"failure": {"message": "m"}}))
+    ],
     (
         START,
         "/api/workflows",
