@@ -111,7 +111,9 @@ class Engine:
                 continue
             if instance.namespace != command.namespace:
                 return Refused("workflow_id_reserved_in_namespace")
-            return await self._router.tell_run(instance.current_run_id, NoteDuplicateStart(command))
+            reply = await self._router.tell_run(instance.current_run_id, NoteDuplicateStart(command))
+            if not isinstance(reply, Refused) or reply.reason != "run_continued":
+                return reply
         raise Unavailable("the workflow id comes and goes")
 
     async def ask_task(self, namespace: str, task_id: str, command: RunCommand) -> RunReply:

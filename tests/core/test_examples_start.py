@@ -35,6 +35,7 @@ from tests.core.harness import (
     activity,
     completion,
     finish,
+    onward,
     page_of,
     shown_events,
     start_command,
@@ -119,6 +120,15 @@ def test_duplicate_start(policy: str, closed: bool, event: str, outcome: str) ->
     assert payload["workflow_command_id"] == run.new[0]["workflow_command_id"] != run.events()[0]["workflow_command_id"]
     assert run.state.command_sequence == 2
     assert run.rows == rows
+
+
+def test_duplicate_start_of_a_continued_run_is_for_the_run_that_goes_on() -> None:
+    run = Run()
+    run.complete(run.claim(), onward())
+    before = list(run.history)
+    refused = run.expect(Refused, NoteDuplicateStart(start_command(duplicate_policy="use-existing")))
+    assert refused.reason == "run_continued"
+    assert run.history == before
 
 
 def test_duplicate_start_elsewhere_or_of_another_type_leaves_no_trace() -> None:
