@@ -42,6 +42,7 @@ class _Task:
 
     __slots__ = (
         "answer",
+        "attempt",
         "compatibility",
         "lease_expires_at",
         "owner",
@@ -63,6 +64,7 @@ class _Task:
         self.compatibility = compatibility
         self.query = query
         self.status = "pending"
+        self.attempt = 1
         self.owner = ""
         self.lease_expires_at = 0
         self.answer: asyncio.Future[QueryAnswer | Refused] = asyncio.get_running_loop().create_future()
@@ -139,7 +141,7 @@ class QueryBroker:
         key = poll.key
         if key is not None and (queue, key) in self._polls:
             at, grant = self._polls[queue, key]
-            live = grant is None or self._tasks.get(grant.query_task_id) is not None
+            live = grant is None or self._leased(grant)
             if asyncio.get_running_loop().time() - at < _REMEMBER_SECONDS and live:
                 parked.give(grant)
                 return
@@ -156,6 +158,11 @@ class QueryBroker:
         waiter.ticket = waits.add(waiter)
         waiter.timer = asyncio.get_running_loop().call_later(seconds, self._expire, queue, waiter)
         parked.waits_at(lambda: self._leave(queue, waiter))
+
+    def _leased(self, grant: QueryTaskGrant) -> bool:
+        """Whether a grant still holds."""
+        task = self._tasks.get(grant.query_task_id)
+        return task is not None and task.status == "leased" and task.attempt == grant.query_task_attempt
 
     def _leave(self, queue: QueueKey, waiter: _Waiter) -> None:
         if waiter.timer is not None:
@@ -196,7 +203,8 @@ class QueryBroker:
         task.status = "leased"
         task.owner = waiter.profile.worker_id
         task.lease_expires_at = time.time_ns() // 1000 + self.rules.lease * SECOND
-        grant = QueryTaskGrant(task.task_id, 1, view, task.query, task.owner, task.lease_expires_at)
+        asyncio.get_running_loop().call_later(self.rules.lease, self._lease_ran_out, task, task.attempt)
+        grant = QueryTaskGrant(task.task_id, task.attempt, view, task.query, task.owner, task.lease_expires_at)
         self._remember((parked.poll.namespace, parked.poll.queue), parked, grant)
         parked.give(grant)
 
@@ -227,10 +235,20 @@ class QueryBroker:
         else:
             self._grant(task, found[0])
 
+    def _lease_ran_out(self, task: _Task, attempt: int) -> None:
+        """Its worker is lost: another one may answer while the caller waits."""
+        if task.status == "leased" and task.attempt == attempt:
+            late, until = task.owner, task.lease_expires_at
+            task.attempt += 1
+            self._put_back(task)
+            if task.status == "pending":
+                task.owner, task.lease_expires_at = late, until
+
     def take_back(self, grant: QueryTaskGrant) -> None:
         """A leased query reached no worker."""
         task = self._tasks.get(grant.query_task_id)
-        if task is not None and task.status == "leased" and task.owner == grant.lease_owner:
+        same = task is not None and task.owner == grant.lease_owner and task.attempt == grant.query_task_attempt
+        if task is not None and same and task.status == "leased":
             self._put_back(task)
 
     def finish(self, namespace: str, outcome: QueryOutcome) -> RunReply:
@@ -243,11 +261,13 @@ class QueryBroker:
         if task.queue[0] != namespace:
             return Refused("query_task_not_found")
         if task.status != "leased":
-            return Refused("query_task_not_leased")
+            late = bool(task.owner) and task.owner == outcome.lease_owner and outcome.attempt == task.attempt - 1
+            ran_out = {"lease_expires_at": iso(task.lease_expires_at)}
+            return Refused("lease_expired", ran_out) if late else Refused("query_task_not_leased")
         if task.owner != outcome.lease_owner:
             return Refused("lease_owner_mismatch", {"lease_owner": task.owner})
-        if outcome.attempt != 1:
-            return Refused("query_task_attempt_mismatch", {"current_attempt": 1})
+        if outcome.attempt != task.attempt:
+            return Refused("query_task_attempt_mismatch", {"current_attempt": task.attempt})
         if task.lease_expires_at <= time.time_ns() // 1000:
             return Refused("lease_expired", {"lease_expires_at": iso(task.lease_expires_at)})
         task.status = "answered"

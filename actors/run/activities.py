@@ -278,14 +278,19 @@ def withdraw_all(tx: Transition) -> None:
     tx.state.activities = kept
 
 
-def cancel_all(tx: Transition) -> None:
+def cancel_all(tx: Transition, command_id: str | None) -> None:
     """The run was cancelled, terminated or timed out: every unfinished activity ends with it, in step order."""
     kept: dict[str, Activity] = {}
     for task_id, activity in sorted(tx.state.activities.items(), key=lambda item: item[1].step):
         if activity.status == "ready":
             tx.withdraw(task_id)
         keys = attempted(activity) if activity.attempt_id is not None else {}
-        tx.record("ActivityCancelled", {**named(activity), **keys, "cancelled_at": iso(tx.now)}, step=activity.step)
+        tx.record(
+            "ActivityCancelled",
+            {"workflow_command_id": command_id, **named(activity), **keys, "cancelled_at": iso(tx.now)},
+            step=activity.step,
+            command_id=command_id,
+        )
         activity.status = "cancelled"
         activity.deadline = NEVER
         if activity.attempt_id is not None:

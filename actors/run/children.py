@@ -140,6 +140,10 @@ def restarted(tx: Transition, news: ChildRestarted) -> RunReply:
             **_keys(news.child_call_id, child),
             "child_status": "pending",
             "parent_close_policy": child.policy,
+            "retry_policy": news.retry_policy,
+            "timeout_policy": news.timeout_policy,
+            "execution_timeout_seconds": news.execution_timeout_seconds,
+            "run_timeout_seconds": news.run_timeout_seconds,
             "execution_deadline_at": None if news.execution_deadline_at is None else iso_seconds(news.execution_deadline_at),
             "run_deadline_at": None if news.run_deadline_at is None else iso_seconds(news.run_deadline_at),
             "retry_attempt": news.retry_attempt,
@@ -172,7 +176,8 @@ def closed(tx: Transition, news: ChildClosed) -> RunReply:
     }
     if event_type == "ChildRunFailed":
         payload["failure_category"] = _category_of_failure(news)
-        payload["exception"] = neutral_exception(news.failure.get("exception"))
+        payload["exception"] = exception = neutral_exception(news.failure.get("exception"))
+        payload["code"] = 0 if exception is None else exception.get("code", 0)
     if event_type == "ChildRunCompleted":
         result = result_keys(news.result, news.payload_codec, state.payload_codec)
         payload |= {**result, "output": result.get("result")}

@@ -84,10 +84,13 @@ def time_out(tx: Transition) -> None:
     close(tx, "failed", "timed_out", failure=failure)
 
 
-def cancel_steps(tx: Transition) -> None:
-    """Cancel, terminate and deadlines end every unfinished step with an event, activities first, in step order."""
-    activities.cancel_all(tx)
-    timers.cancel_all(tx)
+def cancel_steps(tx: Transition, command_id: str | None = None) -> None:
+    """Cancel, terminate and deadlines end every unfinished step with an event, activities first, in step order.
+
+    `command_id`: the command that caused it, None for a deadline.
+    """
+    activities.cancel_all(tx, command_id)
+    timers.cancel_all(tx, command_id)
 
 
 def close(

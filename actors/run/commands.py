@@ -382,6 +382,10 @@ class ChildRestarted(Command, frozen=True, tag="child_restarted"):
     retry_attempt: int | None = None
     retry_of_run_id: str | None = None
     retry_backoff_seconds: int | None = None
+    retry_policy: dict[str, Any] | None = None
+    timeout_policy: dict[str, Any] | None = None
+    execution_timeout_seconds: int | None = None
+    run_timeout_seconds: int | None = None
 
 
 class ChildClosed(Command, frozen=True, tag="child_closed"):

@@ -18,7 +18,7 @@ def continue_as_new(tx: Transition, command: ContinueAsNew) -> str:
     number = tx.next_step()
     arguments = command.arguments or arguments_of(tx.history[state.input_event - 1]) or Payload(state.payload_codec, "")
     new = _successor(tx, command.workflow_type or state.workflow_type, command.queue or state.task_queue, arguments.codec)
-    link_id = tx.mint(ids.CHILD)
+    link_id = _new_link(tx, new)
     tx.record(
         "WorkflowContinuedAsNew",
         {
@@ -59,9 +59,10 @@ def retry(tx: Transition, backoff: int) -> None:
     assert new.state.origin is not None
     new.state.origin.attempt += 1
     attempt = new.state.origin.attempt
+    link_id = _new_link(tx, new)
     record_started(new, arguments, {"retry_attempt": attempt, "retry_of_child_workflow_run_id": state.run_id})
     new.open_workflow_task({}, delay_seconds=backoff)
-    _tell_parent(tx, new, new.state.origin.link_id, retry_attempt=attempt, retry_backoff_seconds=backoff)
+    _tell_parent(tx, new, link_id, retry_attempt=attempt, retry_backoff_seconds=backoff)
 
 
 def _successor(tx: Transition, workflow_type: str, queue: str, codec: str) -> Transition:
@@ -94,6 +95,14 @@ def _successor(tx: Transition, workflow_type: str, queue: str, codec: str) -> Tr
         state.run_deadline_at = tx.now + old.run_timeout_seconds * SECOND
     tx.successor = Transition(state, [], tx.now, tx.rules, tx.shown)
     return tx.successor
+
+
+def _new_link(tx: Transition, new: Transition) -> str:
+    """The id of the link to the next run; a child's run goes by it towards its parent, too (engine-semantics 1.1)."""
+    link_id = tx.mint(ids.CHILD)
+    if new.state.origin is not None:
+        new.state.origin.link_id = link_id
+    return link_id
 
 
 def _copy(origin: Origin | None) -> Origin | None:
@@ -169,6 +178,10 @@ def _tell_parent(
         retry_attempt=retry_attempt,
         retry_of_run_id=None if retry_attempt is None else tx.state.run_id,
         retry_backoff_seconds=retry_backoff_seconds,
+        retry_policy=origin.retry_snapshot,
+        timeout_policy=origin.timeout_snapshot,
+        execution_timeout_seconds=state.execution_timeout_seconds,
+        run_timeout_seconds=state.run_timeout_seconds,
     )
     tx.send(origin.workflow_id, origin.run_id, news)
 

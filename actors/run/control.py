@@ -9,6 +9,7 @@ from actors.run.causes import follow_up
 from actors.run.commands import ArchiveRun, CancelRun, ParentClosed, RepairRun, TerminateRun
 from actors.run.replies import Done, Refused, RunReply
 from actors.run.transition import Transition
+from actors.run.waiting import waiting
 
 _WORDS = {
     "cancel": ("CancelRequested", "WorkflowCancelled", "cancelled", "WorkflowCancelledException"),
@@ -39,7 +40,7 @@ def _stop(tx: Transition, kind: str, command_id: str, reason: str | None) -> Non
     requested, ended, status, class_ = _WORDS[kind]
     keys = external.command_keys(tx, command_id)
     tx.record(requested, {**keys, "command_type": kind, "reason": reason}, command_id=command_id)
-    closing.cancel_steps(tx)
+    closing.cancel_steps(tx, command_id)
     message = f"Workflow {status}: {reason}" if reason else f"Workflow {status}."
     failure: dict[str, Any] = {
         "failure_id": tx.mint(ids.FAILURE),
@@ -57,6 +58,7 @@ def repair(tx: Transition, command: RepairRun) -> RunReply:
     if not state.is_open:
         return external.not_active(tx)
     numbered = external.number(tx)
+    found = waiting(state, tx.now)
     task = state.open_task
     dispatched = False
     if task is None:
@@ -79,7 +81,8 @@ def repair(tx: Transition, command: RepairRun) -> RunReply:
             **external.command_keys(tx, numbered[0]),
             "command_type": "repair",
             "outcome": outcome,
-            "liveness_state": "repair_needed" if dispatched else None,
+            "liveness_state": found.liveness,
+            "wait_kind": found.kind,
             "task_id": None if open_task is None else open_task.task_id,
             "task_type": None if open_task is None else "workflow",
         },

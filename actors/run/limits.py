@@ -33,7 +33,7 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
         return _limit("command_batch_size", size, rules.max_batch_commands)
     counts = {
         "pending_activity_count": (len(state.activities), rules.max_pending_activities),
-        "pending_timer_count": (_pending_timers(state), rules.max_pending_timers),
+        "pending_timer_count": (len(state.timers) + _timeouts_left(state), rules.max_pending_timers),
         "pending_child_count": (len(state.children), rules.max_pending_children),
     }
     attributes: dict[str, Any] = state.search_attributes
@@ -84,8 +84,10 @@ def _payload(step: Steps) -> Payload | None:
     return None
 
 
-def _pending_timers(state: RunState) -> int:
-    return len(state.timers) + (state.wait is not None and state.wait.timer_id is not None)
+def _timeouts_left(state: RunState) -> int:
+    """How many timeouts of waits the batch leaves pending: only an update's task does not end the open wait (6.2)."""
+    wait, task = state.wait, state.open_task
+    return int(wait is not None and wait.timer_id is not None and task is not None and task.update_id is not None)
 
 
 def size_of(payload: Payload | None) -> int:

@@ -45,12 +45,16 @@ def fire(tx: Transition) -> None:
         cause(tx, context, timer.step)
 
 
-def cancel_all(tx: Transition) -> None:
-    """The run was cancelled, terminated or timed out: pending timers end with it, in step order."""
-    waits.cancel(tx)
-    for timer_id, timer in sorted(tx.state.timers.items(), key=lambda item: item[1].step):
-        tx.record("TimerCancelled", {**_keys(timer_id, timer), "cancelled_at": iso(tx.now)}, step=timer.step)
+def cancel_all(tx: Transition, command_id: str | None) -> None:
+    """The run was cancelled, terminated or timed out: pending timers end with it, a wait's own included, in step order."""
+    pending = [(timer.step, _keys(timer_id, timer)) for timer_id, timer in tx.state.timers.items()]
+    wait = tx.state.wait
+    if wait is not None and wait.timer_id is not None:
+        pending.append((wait.step, waits.timer_keys(wait)))
+    for step, keys in sorted(pending, key=lambda each: each[0]):
+        tx.record("TimerCancelled", {**keys, "cancelled_at": iso(tx.now)}, step=step, command_id=command_id)
     tx.state.timers = {}
+    tx.state.wait = None
 
 
 def _keys(timer_id: str, timer: Timer) -> dict[str, object]:

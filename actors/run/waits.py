@@ -33,7 +33,7 @@ def open_wait(tx: Transition, command: OpenConditionWait, step: int) -> str | No
         return None
     wait.timer_id = tx.mint(ids.TIMER)
     wait.timer_task_id = tx.mint(ids.TIMER_TASK)
-    tx.record("TimerScheduled", _timer_keys(wait), step=step)
+    tx.record("TimerScheduled", timer_keys(wait), step=step)
     return wait.timer_task_id
 
 
@@ -69,7 +69,7 @@ def settle(tx: Transition, task: WorkflowTask, steps: Sequence[Steps]) -> Sequen
         step=wait.step,
     )
     if wait.timer_id is not None:
-        tx.record("TimerCancelled", {**_timer_keys(wait), "cancelled_at": iso(tx.now)}, step=wait.step)
+        tx.record("TimerCancelled", {**timer_keys(wait), "cancelled_at": iso(tx.now)}, step=wait.step)
     state.wait = None
     return steps
 
@@ -81,7 +81,7 @@ def time_out(tx: Transition) -> None:
     if wait is None or wait.timeout_at is None or wait.timeout_at > tx.now or state.open_task is not None:
         return
     if wait.timer_id is not None:
-        tx.record("TimerFired", {**_timer_keys(wait), "fired_at": iso(tx.now)}, step=wait.step)
+        tx.record("TimerFired", {**timer_keys(wait), "fired_at": iso(tx.now)}, step=wait.step)
     tx.record(
         "ConditionWaitTimedOut",
         {**_keys(wait), "timer_id": wait.timer_id, "timeout_seconds": wait.timeout_seconds},
@@ -103,14 +103,6 @@ def time_out(tx: Transition) -> None:
     cause(tx, context, wait.step)
 
 
-def cancel(tx: Transition) -> None:
-    """The run was cancelled, terminated or timed out: the wait's timer ends with it."""
-    wait = tx.state.wait
-    if wait is not None and wait.timer_id is not None:
-        tx.record("TimerCancelled", {**_timer_keys(wait), "cancelled_at": iso(tx.now)}, step=wait.step)
-    tx.state.wait = None
-
-
 def _keys(wait: Wait) -> dict[str, Any]:
     return {
         "condition_wait_id": wait.wait_id,
@@ -119,7 +111,8 @@ def _keys(wait: Wait) -> dict[str, Any]:
     }
 
 
-def _timer_keys(wait: Wait) -> dict[str, Any]:
+def timer_keys(wait: Wait) -> dict[str, Any]:
+    """The keys that name the timer of a wait in its events."""
     return {
         "timer_id": wait.timer_id,
         "timer_kind": "condition_timeout",

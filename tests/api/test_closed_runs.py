@@ -183,7 +183,7 @@ async def test_outcomes_count_once(http: Http) -> None:
 
 @pytest.fixture(scope="module")
 def hasty_server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    environment = {"DW_QUERY_TASK_LEASE_TIMEOUT": "1", "DW_QUERY_TASK_TIMEOUT": "20", "DW_WORKFLOW_TASK_TIMEOUT": "1"}
+    environment = {"DW_QUERY_TASK_LEASE_TIMEOUT": "4", "DW_QUERY_TASK_TIMEOUT": "20", "DW_WORKFLOW_TASK_TIMEOUT": "1"}
     process = ServerProcess(services.place(), tmp_path_factory.mktemp("hasty"), node_id="hasty", env=environment)
     try:
         yield process.start()
@@ -200,11 +200,11 @@ async def hasty(hasty_server: ServerProcess) -> AsyncIterator[Http]:
         yield http
 
 
-async def test_the_lease_of_a_query_runs_out(hasty: Http) -> None:
+async def test_the_lease_of_a_query_runs_out_and_the_query_goes_to_the_next_poll(hasty: Http) -> None:
     await hasty.start(workflow_id="hasty-query")
     caller = asyncio.ensure_future(hasty.client.post("/api/workflows/hasty-query/query/q", json={}))
     task = await hasty.poll("query")
-    await asyncio.sleep(1.1)
+    await asyncio.sleep(4.1)
     fence = {"lease_owner": hasty.worker, "query_task_attempt": 1}
     path = f"/worker/query-tasks/{task['query_task_id']}"
     for call, fields in (("complete", {"result": 1}), ("fail", {"failure": {"message": "m"}})):
@@ -212,7 +212,13 @@ async def test_the_lease_of_a_query_runs_out(hasty: Http) -> None:
         assert (body["reason"], body["outcome"], body["status"]) == ("lease_expired", "rejected", 409)
         assert body["lease_expires_at"] == task["lease_expires_at"]
         assert body["error"]
-    caller.cancel()
+    # The caller still waits, so another worker may answer.
+    again = await hasty.poll("query")
+    assert (again["query_task_id"], again["query_task_attempt"]) == (task["query_task_id"], 2)
+    late = await hasty.post(f"{path}/complete", 409, **fence, result=1)
+    assert (late["reason"], late["current_attempt"]) == ("query_task_attempt_mismatch", 2)
+    await hasty.post(f"{path}/complete", 200, **fence | {"query_task_attempt": 2}, result=2)
+    assert (await caller).json()["result"] == 2
 
 
 async def test_the_lease_of_a_workflow_task_runs_out(hasty: Http) -> None:

@@ -297,14 +297,17 @@ class Observer:
 
     async def all_equal(self) -> None:
         """Every history is the same now, after what happens by itself was followed."""
-        for run in list(self.world.runs.values()):
-            await self.look(run.run_id)
-        for run in self.world.runs.values():
-            self._seen.clear()
-            there = await self._events(run.run_id)
+        for run_id in [run.run_id for run in self.world.runs.values()]:
+            there: list[Event] = []
+            for _ in range(20):  # a deadline may pass between a look and the comparison
+                await self.look(run_id)
+                self._seen.clear()
+                there = await self._events(run_id)
+                if len(there) == len(self._run(run_id).history):
+                    break
             shown = [(event["event_type"], event["timestamp"], event["payload"]) for event in there]
-            ours = [plain(line) for line in run.history]
-            assert shown == ours, (run.workflow_id, run.run_id, [one[0] for one in shown], [one[0] for one in ours])
+            ours = [plain(line) for line in self._run(run_id).history]
+            assert shown == ours, (run_id, [one[0] for one in shown], [one[0] for one in ours])
             assert [event["sequence"] for event in there] == list(range(1, len(there) + 1))
 
     async def _report(self, act: Act) -> str:

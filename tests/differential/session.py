@@ -49,6 +49,9 @@ _EVENTS = (
     "ParentClosePolicyApplied",
 )
 
+# Brought about by closing a run that has unfinished activities, timers, children.
+_BY_CLOSING = ("event:ActivityCancelled", "event:TimerCancelled", "event:ParentClosePolicyApplied")
+
 # What must have succeeded at least once.
 REQUIRED = frozenset(
     {
@@ -168,11 +171,14 @@ class Session:
             choices.append((name, weight * (4 if any(not self.counts[what] for what in wanted) else 1), operation))
 
         if len(opened) < OPEN_RUNS:
-            timeout: dict[str, Any] = {"run_timeout_seconds": 1} if random.random() < 0.08 else {}
+            timeout: dict[str, Any] = (
+                {"run_timeout_seconds": 1} if random.random() < (0.08 if self.counts["event:WorkflowTimedOut"] else 0.4) else {}
+            )
             offer("start", 12, lambda: driver.start(**timeout), ["event:WorkflowTimedOut"])
         if current:
-            run = random.choice(current)
-            policy = random.choice(["fail", "use-existing"])
+            again = self.counts["duplicate start: returned_existing_active"]
+            run = random.choice(current if again or not opened else opened)
+            policy = random.choice(["fail", "use-existing"]) if again else "use-existing"
             name = run.state.workflow_type if random.random() < 0.8 else "another"
             offer(
                 "duplicate",
@@ -208,8 +214,10 @@ class Session:
             offer("signal run", 1, lambda: driver.command("signal", *self._named(opened)), ["signal to a run"])
             offer("update", 3, lambda: driver.update(run_id))
             offer("waited update", 2, lambda: driver.update_and_wait(run_id), ["waited update failed"])
-            offer("cancel", 0.6, lambda: driver.command("cancel", run_id), ["cancel"])
-            offer("terminate", 0.6, lambda: driver.command("terminate", run_id), ["terminate"])
+            offer("cancel", 0.6, lambda: driver.command("cancel", self._rich(opened, run_id)), ["cancel", *_BY_CLOSING])
+            offer(
+                "terminate", 0.6, lambda: driver.command("terminate", self._rich(opened, run_id)), ["terminate", *_BY_CLOSING]
+            )
             offer("archive an open run", 0.2, lambda: driver.command("archive", run_id), ["rejected: run_not_closed"])
             offer("repair", 1.5, lambda: driver.command("repair", run_id), ["repair"])
         if closed:
@@ -244,6 +252,16 @@ class Session:
             and task.status == "leased"
             and task.attempt == lease.task["workflow_task_attempt"]
         )
+
+    def _rich(self, runs: Sequence[ModelRun], otherwise: str) -> str:
+        """A workflow whose end brings what never happened yet: steps cancelled, close policies applied."""
+        for run in runs:
+            state = run.state
+            bound = any(child.policy != "abandon" for child in state.children.values())
+            for there, event in zip((state.activities, state.timers, bound), _BY_CLOSING, strict=True):
+                if there and not self.counts[event]:
+                    return run.workflow_id
+        return otherwise
 
     def _named(self, runs: Sequence[ModelRun]) -> tuple[str, str]:
         run = self._random.choice(runs)
