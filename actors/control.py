@@ -41,6 +41,12 @@ class Control:
         self._queries = queries
         self._router = router
         self._ask = ask
+        self._draining = False
+
+    def drain(self) -> None:
+        """Shutting down: who waits for the end of an update is told that it was accepted."""
+        self._draining = True
+        self._host.watchers.wake_all()
 
     # -- finding the run -----------------------------------------------------------------------------------------------
 
@@ -126,6 +132,8 @@ class Control:
                         now = await self._find_update(namespace, workflow_id, status.run_id, status.update_id)
                         if now is not None and now.status != "accepted":
                             return _with_times(now, status)
+                    if self._draining:
+                        return status
                     if watch.done():
                         await asyncio.sleep(_RETRY_SECONDS)
                     else:

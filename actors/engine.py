@@ -258,10 +258,11 @@ class Engine:
         self._polls.settle()
 
     async def drain(self) -> None:
-        """Shutting down: parked polls end empty, new ones are answered at once."""
+        """Shutting down: parked polls end empty, new ones are answered at once, nobody waits for updates and queries."""
         self._draining = True
         if self._router.attached:
             self._polls.drain()
+            self._control.drain()
 
 
 def _resolved(reply: RunReply) -> asyncio.Future[RunReply]:

@@ -119,9 +119,10 @@ class RunActor:
         return 2_000 if self.state is None else 2_000 + (self.state.history_bytes if self.history is not None else 0)
 
     def forget(self) -> None:
-        """Drop what is cached: the next message starts from the store."""
+        """Drop what is cached: the next message starts from the store, or creates the run."""
         self.state = None
         self.history = None
+        self.version = 0
 
     def tell(self, message: Message) -> None:
         """Put a message into the mailbox; it may be answered before this returns only if it is refused."""

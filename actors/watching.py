@@ -25,6 +25,11 @@ class Watchers:
         future.add_done_callback(gone)
         return future
 
+    def wake_all(self) -> None:
+        """Everybody is to look what goes on: the node shuts down."""
+        for any_id in list(self._futures):
+            self.wake(any_id)
+
     def wake(self, any_id: str) -> None:
         """It happened."""
         if self._futures:

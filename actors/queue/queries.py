@@ -99,6 +99,8 @@ class QueryBroker:
         self, queue: QueueKey, shard: int, run_id: str, type_name: str, compatibility: str | None, query: Query
     ) -> QueryAnswer | Refused:
         """Put a query to the workers of a queue and wait for the answer, at most for the time the rules give."""
+        if self._draining:
+            return Refused("query_task_queue_unavailable")
         line = self._pending.setdefault(queue, deque())
         if len(line) >= self.rules.max_pending:
             return Refused("query_task_queue_full")
@@ -284,8 +286,11 @@ class QueryBroker:
         return Done()
 
     def drain(self) -> None:
-        """Shutting down: no poll is held any more, also not one whose query could not be read."""
+        """Shutting down: no poll is held any more, and callers are told to ask again elsewhere."""
         self._draining = True
+        for task in list(self._tasks.values()):
+            if not task.answer.done():
+                task.answer.set_result(Refused("query_task_queue_unavailable"))
 
     def hand_off(self, belongs: Callable[[QueueKey], bool], to: Callable[[Parked, float], None]) -> None:
         """These queues are hosted elsewhere from now on: polls go on waiting there, callers are told to ask again."""

@@ -24,6 +24,7 @@ from actors.run.replies import (
     ActivityTaskGrant,
     CommandAnswered,
     Refused,
+    Started,
 )
 from tests.core import batches
 from tests.core.harness import OTHER, PLAIN, PYTHON, completion, finish, result_of, search, start_command
@@ -185,8 +186,9 @@ class Lives(Workers):
             start = start_command(
                 workflow_id=member.workflow_id, workflow_type=before.workflow_type, duplicate_policy="use-existing"
             )
-            self.world.tell(member, NoteDuplicateStart(start))
-            assert len(run.new) == 1 and run.rows == rows
+            reply = self.world.tell(member, NoteDuplicateStart(start))
+            noted = 0 if before.closed_reason == "continued" else 1  # the run that goes on is asked instead
+            assert len(run.new) == noted and isinstance(reply, Started if noted else Refused) and run.rows == rows
             return
         reply = self.world.tell(member, STOPS[how])
         assert isinstance(reply, CommandAnswered)

@@ -27,7 +27,7 @@ from tests.differential.session import Session
 from tests.support.server import DEFAULTS, ServerProcess
 from tests.support.services import Place, clean_environment
 
-SEED = int(os.environ.get("DW_TEST_SEED", "1"))
+SEED = int(os.environ.get("DW_TEST_SEED", "4"))
 SCALE = int(os.environ.get("DW_TEST_SCALE", "1"))
 OPERATIONS = 350
 LIMIT_SECONDS = 300.0
