@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -11,22 +9,20 @@ import msgspec
 from actors import messages
 from actors.errors import Unavailable
 from actors.host import Host
-from actors.messages import AskCommand, AskFinishQuery, AskQuery, AskUpdate
+from actors.messages import AskCommand, AskFinishQuery, AskQuery, AskUpdate, AwaitUpdate
 from actors.queries import Query, QueryAnswer, QueryOutcome
 from actors.queue.queries import QueryBroker
-from actors.router import ASK_SECONDS, Router
-from actors.run.commands import Commanded, ReadUpdate, UpdateRun
+from actors.router import Router
+from actors.run.commands import Commanded, UpdateRun
 from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
+from actors.update_waits import UpdateWaits
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
 from store import instances, runs, update_requests
-from store.errors import StoreError
 from store.pool import Database
 
 _MARGIN_SECONDS = 5.0
 _TRIES = 5
-_RETRY_SECONDS = 0.1
-_LOOK_SECONDS = 1.0  # between looks at an update whose end may be recorded on another node
 
 # Whether a worker could answer a query of (workflow type, task queue, build marker): None, or the reason why not.
 Eligible = Callable[[str, str, str | None], Awaitable[str | None]]
@@ -41,12 +37,11 @@ class Control:
         self._queries = queries
         self._router = router
         self._ask = ask
-        self._draining = False
+        self._waits = UpdateWaits(db, host, router)
 
     def drain(self) -> None:
-        """Shutting down: who waits for the end of an update is told that it was accepted."""
-        self._draining = True
-        self._host.watchers.wake_all()
+        """Shutting down: nobody waits for the end of an update any longer."""
+        self._waits.drain()
 
     # -- finding the run -----------------------------------------------------------------------------------------------
 
@@ -104,68 +99,34 @@ class Control:
         """Accept an update and, with `wait_seconds`, wait for its end: `UpdateStatus`, `CommandAnswered` for a rejection, or
         `Refused` as for other commands.
         """
-        owner = self._router.elsewhere(self._router.shard_of_workflow(namespace, workflow_id))
-        if owner is not None:
-            question = AskUpdate(namespace, workflow_id, command, run_id, wait_seconds)
-            reply = await self._router.ask_node(owner, question, (wait_seconds or 0.0) + ASK_SECONDS)
-            if reply is not None:
-                return reply
-        return await self.update_here(namespace, workflow_id, command, run_id, wait_seconds)
-
-    async def update_here(
-        self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None, wait_seconds: float | None
-    ) -> RunReply:
-        """`update` for a workflow id of a shard hosted here."""
-        status: RunReply | None = None
-        if command.request_id is not None:
-            status = await self._repeated(namespace, workflow_id, command.request_id)
-        if status is None:
-            status = await self._tell_current(namespace, workflow_id, command, run_id)
+        status = await self._accept(namespace, workflow_id, command, run_id)
         if not isinstance(status, UpdateStatus) or status.status != "accepted" or not wait_seconds:
             return status
-        watch = self._host.watchers.watch(status.update_id)
-        try:
-            async with asyncio.timeout(wait_seconds):
-                while True:
-                    # Looked at after the watch began, so that an end in between is not missed.
-                    with contextlib.suppress(Unavailable, StoreError):  # it is accepted, whatever becomes of the waiting
-                        now = await self._find_update(namespace, workflow_id, status.run_id, status.update_id)
-                        if now is not None and now.status != "accepted":
-                            return _with_times(now, status)
-                    if self._draining:
-                        return status
-                    if watch.done():
-                        await asyncio.sleep(_RETRY_SECONDS)
-                    else:
-                        await asyncio.wait({watch}, timeout=_LOOK_SECONDS)
-        except TimeoutError:
-            return status
-        finally:
-            watch.cancel()
+        return await self._waits.until_end(namespace, status, wait_seconds)
 
-    async def _repeated(self, namespace: str, workflow_id: str, request_id: str) -> UpdateStatus | None:
-        """The update an earlier request with this id made, as it stands."""
-        found = await update_requests.find(self._db, workflow_id, request_id)
-        return None if found is None else await self._find_update(namespace, workflow_id, *found)
-
-    async def _find_update(self, namespace: str, workflow_id: str, run_id: str, update_id: str) -> UpdateStatus | None:
-        """An update as it stands, in the run that accepted it or in one it was handed over to."""
-        reply = await self._router.tell_run(run_id, ReadUpdate(update_id), namespace)
-        if isinstance(reply, UpdateStatus):
-            return reply
-        chain = [item.run_id for item in await runs.of_instance(self._db, namespace, workflow_id)]
-        for later in chain[chain.index(run_id) + 1 :] if run_id in chain else ():
-            reply = await self._router.tell_run(later, ReadUpdate(update_id), namespace)
-            if isinstance(reply, UpdateStatus):
+    async def _accept(self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None) -> RunReply:
+        owner = self._router.elsewhere(self._router.shard_of_workflow(namespace, workflow_id))
+        if owner is not None:
+            reply = await self._router.ask_node(owner, AskUpdate(namespace, workflow_id, command, run_id))
+            if reply is not None:
                 return reply
-        return None
+        return await self._accept_here(namespace, workflow_id, command, run_id)
 
-    async def here(self, question: AskCommand | AskUpdate) -> RunReply:
-        """A command another node asks for, whose shard is hosted here."""
+    async def _accept_here(self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None) -> RunReply:
+        if command.request_id is not None:
+            # The update an earlier request with this id made, as it stands.
+            earlier = await update_requests.find(self._db, workflow_id, command.request_id)
+            status = None if earlier is None else await self._waits.find(namespace, workflow_id, *earlier)
+            if status is not None:
+                return status
+        return await self._tell_current(namespace, workflow_id, command, run_id)
+
+    async def here(self, question: AskCommand | AskUpdate | AwaitUpdate) -> RunReply:
+        """What another node asks for a workflow id whose shard is hosted here."""
+        if isinstance(question, AwaitUpdate):
+            return await self._waits.watch(question.namespace, question.accepted, question.seconds)
         if isinstance(question, AskUpdate):
-            return await self.update_here(
-                question.namespace, question.workflow_id, question.command, question.run_id, question.wait_seconds
-            )
+            return await self._accept_here(question.namespace, question.workflow_id, question.command, question.run_id)
         return await self._tell_current(question.namespace, question.workflow_id, question.command, question.run_id)
 
     # -- queries -------------------------------------------------------------------------------------------------------
@@ -231,10 +192,3 @@ class Control:
             if reply is not None:
                 return reply
         return self._queries.finish(namespace, outcome)
-
-
-def _with_times(closed: UpdateStatus, accepted: UpdateStatus) -> UpdateStatus:
-    """History tells the end of an update; what its acceptance told, is kept."""
-    return msgspec.structs.replace(
-        closed, accepted_at=accepted.accepted_at, command_sequence=accepted.command_sequence, command_id=accepted.command_id
-    )

@@ -8,7 +8,7 @@ from msgspec import Struct
 from actors.queries import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.queue.poll import Poll
 from actors.run.commands import Commanded, RunCommand, StartRun, UpdateRun
-from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
+from actors.run.replies import ActivityTaskGrant, RunReply, UpdateStatus, WorkflowTaskGrant
 from actors.run.transition import Letter
 
 
@@ -43,13 +43,20 @@ class AskCommand(Struct, tag="command", frozen=True):
 
 
 class AskUpdate(Struct, tag="update", frozen=True):
-    """The same for an update, with the time to wait for its end in seconds."""
+    """The same for an update."""
 
     namespace: str
     workflow_id: str
     command: UpdateRun
     run_id: str | None = None
-    wait_seconds: float | None = None
+
+
+class AwaitUpdate(Struct, tag="await_update", frozen=True):
+    """Answer once an accepted update has ended, or when `seconds` are over."""
+
+    namespace: str
+    accepted: UpdateStatus
+    seconds: float
 
 
 class AskQuery(Struct, tag="query", frozen=True):
@@ -119,7 +126,7 @@ class TaskOffer(Struct, frozen=True, array_like=True):
     available_at: int
 
 
-Question = AskRun | AskStart | AskPoll | AskCommand | AskUpdate | AskQuery | AskFinishQuery
+Question = AskRun | AskStart | AskPoll | AskCommand | AskUpdate | AwaitUpdate | AskQuery | AskFinishQuery
 Response = Answer | Granted | Moved | Failed | QueryAnswered
 
 _encoder = msgspec.msgpack.Encoder()

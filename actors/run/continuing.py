@@ -77,6 +77,7 @@ def _successor(tx: Transition, workflow_type: str, queue: str, codec: str) -> Tr
         started_at=tx.now,
         last_progress_at=tx.now,
         run_number=old.run_number + 1,
+        command_sequence=0,
         payload_codec=codec,
         business_key=old.business_key,
         compatibility=old.compatibility,

@@ -16,6 +16,7 @@ from actors.run.commands import (
     HeartbeatWorkflowTask,
     RepairRun,
     StartTimer,
+    Steps,
     TerminateRun,
     WakeUp,
 )
@@ -75,7 +76,7 @@ def test_the_two_events_of_a_stop(word: str, reason: str | None) -> None:
 def test_everything_unfinished_ends_in_its_place(word: str) -> None:
     family = Family(Run(run_timeout_seconds=900))
     run = family.root
-    steps = [
+    steps: list[Steps] = [
         StartTimer(50),
         activity("b"),
         child(parent_close_policy="terminate"),
@@ -190,7 +191,13 @@ def healthy(how: str) -> Run:
     if how == "leased":
         run.claim()
     elif how != "ready":
-        run.batch({"wait": wait(timeout=60), "timer": StartTimer(60), "activity": activity(), "child": child()}[how])
+        steps: dict[str, Steps] = {
+            "wait": wait(timeout=60),
+            "timer": StartTimer(60),
+            "activity": activity(),
+            "child": child(),
+        }
+        run.batch(steps[how])
     return run
 
 
@@ -309,7 +316,11 @@ def test_an_open_run_is_not_archived() -> None:
 def test_commands_are_numbered_in_one_row() -> None:
     run = Run()
     run.batch(wait())
-    answers = [run.signal(), run.update(), run.expect(CommandAnswered, RepairRun())]
-    answers += [run.expect(CommandAnswered, command) for command in (ArchiveRun(), CancelRun(), CancelRun(), ArchiveRun())]
-    assert [answer.command_sequence for answer in answers] == [2, 3, 4, 5, 6, 7, 8]
-    assert len({answer.command_id for answer in answers}) == 7
+    signal, update = run.signal(), run.update()
+    numbers = [signal.command_sequence, update.command_sequence]
+    named = {signal.command_id, update.command_id}
+    for command in (RepairRun(), ArchiveRun(), CancelRun(), CancelRun(), ArchiveRun()):
+        answer = run.expect(CommandAnswered, command)
+        numbers.append(answer.command_sequence)
+        named.add(answer.command_id)
+    assert numbers == [2, 3, 4, 5, 6, 7, 8] and len(named) == 7

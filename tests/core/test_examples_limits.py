@@ -9,14 +9,18 @@ import msgspec
 import pytest
 
 from actors.run.commands import (
+    CompleteUpdate,
+    FailUpdate,
     Payload,
     RecordSideEffect,
+    SignalRun,
     StartTimer,
     Steps,
+    UpdateRun,
     UpsertSearchAttributes,
 )
 from actors.run.rules import Rules
-from tests.core.family import refused
+from tests.core.family import end, of_type, parent_of, refused, rejected
 from tests.core.harness import PLAIN, Run, activity, blob, child, completion, finish, onward, wait
 
 
@@ -52,8 +56,8 @@ COMMANDS = Rules(max_batch_commands=2)
 PAYLOAD = Rules(max_payload_bytes=4)
 ATTRIBUTES = Rules(max_search_attribute_bytes=len('{"a":"xx"}'))
 EVENTS = Rules(max_transaction_events=3)
-# Start, and the activity of the first batch.
-HISTORY = Rules(max_history_events=5)
+# The start, the first activity and the update that makes a task.
+HISTORY = Rules(max_history_events=6)
 
 LIMITS: dict[str, Limit] = {
     "activities": Limit(ACTIVITIES, [activity()], [activity()] * 2, "pending_activity_count", 2, 2, [activity()]),
@@ -101,20 +105,8 @@ LIMITS: dict[str, Limit] = {
     "events of waits": Limit(
         EVENTS, [timer(), wait(timeout=9)], [timer(), timer(), wait(timeout=9)], "history_transaction_size", 4, 3
     ),
-    "history": Limit(HISTORY, [timer()] * 2, [timer()] * 3, "history_event_count", 6, 5, [activity()]),
+    "history": Limit(HISTORY, [timer()] * 2, [timer()] * 3, "history_event_count", 7, 6, [activity()]),
 }
-
-
-def reached(limit: Limit) -> Run:
-    """A run that has the limit's steps behind it, its next normal task leased."""
-    run = Run(limit.rules)
-    if limit.before:
-        grant = run.claim(PLAIN)
-        # A side effect by itself leaves nothing open, an input wakes a run that has something open.
-        status = None if isinstance(limit.before[0], UpsertSearchAttributes) else run.signal()
-        run.complete(grant, *limit.before)
-        assert status is None or run.rows.keys() or True
-    return run
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -139,13 +131,103 @@ def test_zero_switches_a_limit_off(name: str) -> None:
 
 
 def with_task(limit: Limit, rules: Rules | None = None) -> Run:
-    """A run that did the limit's first steps, with a normal task ready for the next ones."""
+    """A run that did the limit's first steps, its next workflow task ready: an update makes one while all of them wait."""
     run = Run(rules or limit.rules)
     if limit.before:
         run.batch(*limit.before, worker=PLAIN)
-        if not run.rows or run.row_kinds() == {"activity"}:
-            wake(run)
+        if all(row.kind != "workflow" for row in run.rows.values()):
+            run.update()
     return run
 
 
 # -- what is counted ---------------------------------------------------------------------------------------------------
+
+
+def test_what_is_finished_makes_room() -> None:
+    family = parent_of(child(), rules=CHILDREN)
+    parent = family.root
+    end(family, family.children_of(parent)[0], finish())
+    parent.batch(child("b"), child("c"))
+    assert len(of_type(parent, "ChildWorkflowScheduled")) == 3
+    run = Run(TIMERS)
+    run.batch(StartTimer(5), StartTimer(5))
+    run.pass_time(5)
+    run.wake()
+    run.batch(timer(), timer())
+    assert len(run.state.timers) == 2
+
+
+def test_the_timeout_of_a_wait_counts_until_the_wait_is_settled() -> None:
+    run = Run(Rules(max_pending_timers=1))
+    run.batch(wait(timeout=60))
+    status = run.update()
+    grant = run.claim(PLAIN)
+    # An update's task leaves the wait as it is.
+    assert refused(run, completion(grant, timer()), "structural_limit_exceeded")["limit_kind"] == "pending_timer_count"
+    run.complete(grant, CompleteUpdate(status.update_id))
+    # A normal task ends it: opened again, its old timeout is gone.
+    run.batch(wait(timeout=60), worker=PLAIN)
+    assert run.new_types == ["ConditionWaitOpened", "TimerScheduled"]
+    run.signal()
+    run.batch(timer())
+    assert run.new_types == ["ConditionWaitSatisfied", "TimerCancelled", "TimerScheduled"]
+
+
+def test_a_batch_sent_again_is_over_no_limit() -> None:
+    run = Run(Rules(max_pending_activities=2, max_history_events=8, max_transaction_events=2))
+    run.batch(activity("a"), activity("b"))
+    run.succeed(run.claim_activity())
+    run.batch(activity("a"), activity("b"))
+    assert run.new == [] and len(run.history) == 6
+
+
+@pytest.mark.parametrize("value", ["1234", "12345"])
+def test_results_of_updates(value: str) -> None:
+    run = Run(Rules(max_payload_bytes=4))
+    run.batch(timer())
+    status = run.update(arguments=None)
+    grant = run.claim()
+    answer = completion(grant, CompleteUpdate(status.update_id, blob(value)))
+    if len(value) > 4:
+        detail = refused(run, answer, "structural_limit_exceeded")
+        assert (detail["limit_kind"], detail["current_value"]) == ("payload_size", 5)
+        run.complete(grant, FailUpdate(status.update_id, "too big"))
+    else:
+        run.tell(answer)
+    assert run.new_types[-1] == "UpdateCompleted"
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+def test_inputs_of_a_run(limit: int) -> None:
+    run = Run(Rules(max_pending_signals=limit, max_pending_updates=limit))
+    run.batch(timer())
+    for _ in range(limit or 10):
+        run.signal()
+        run.update()
+    if limit:
+        rejected(run, SignalRun(name="more"), "structural_limit_exceeded", None)
+        rejected(run, UpdateRun(name="more"), "structural_limit_exceeded", None)
+    assert (len(run.state.signals), len(run.state.updates)) == (limit or 10,) * 2
+
+
+def test_the_end_is_refused_for_its_size_and_its_batch_but_not_for_the_length_of_history() -> None:
+    run = Run(Rules(max_history_events=2, max_payload_bytes=4, max_batch_commands=1))
+    grant = run.claim()
+    for steps, kind in (([finish("12345")], "payload_size"), ([side_effect(), finish("1")], "command_batch_size")):
+        assert refused(run, completion(grant, *steps), "structural_limit_exceeded")["limit_kind"] == kind
+    run.complete(grant, finish("1234"))
+    assert run.new_types == ["WorkflowCompleted"]
+
+
+def test_what_the_server_records_is_never_refused() -> None:
+    run = Run(Rules(max_history_events=3))
+    run.batch(StartTimer(5))
+    run.signal()
+    run.pass_time(5)
+    run.wake()
+    assert run.new_types == ["TimerFired"] and len(run.history) == 5
+    assert refused(run, completion(run.claim(), wait()), "structural_limit_exceeded") == {
+        "limit_kind": "history_event_count",
+        "current_value": 6,
+        "configured_limit": 3,
+    }
