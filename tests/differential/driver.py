@@ -139,7 +139,7 @@ class Driver:
                 decide,
                 lambda reply: answers.differences(answer, shown(reply)),
                 sent_at,
-                tuple(times(answer)),
+                lambda: tuple(times(answer)),
                 lost=answer.tries > 1,
             )
         )
@@ -213,7 +213,7 @@ class Driver:
                 lambda world, now: world.tell(task["task_id"], command, now),
                 lambda reply: answers.differences(answer, answers.polled(reply)),
                 sent_at,
-                (micros_of(task["lease_expires_at"]) - lease * SECOND,),
+                lambda: (micros_of(task["lease_expires_at"]) - lease * SECOND,),
                 lost=answer.tries > 1,
             )
         )
@@ -396,7 +396,7 @@ class Driver:
                 decide,
                 lambda reply: answers.differences(answer, answers.command(reply, accepted)),
                 sent_at,
-                (id_time(command_id),) if command_id else (),
+                lambda: (id_time(command_id),) if command_id else (),
                 lost=answer.tries > 1,
             )
         )
@@ -429,6 +429,7 @@ class Driver:
                 decide,
                 lambda reply: [] if isinstance(reply, UpdateStatus) else self._refusal(asked, reply),
                 sent_at,
+                lambda: self._refused_at(asked),
             )
         )
         try:
@@ -444,6 +445,11 @@ class Driver:
     def _refusal(asked: asyncio.Task[Reply], reply: RunReply) -> list[str]:
         """How the refusal of a waited update differs from the model's; it has no event that would show it."""
         return answers.differences(asked.result(), answers.command(reply, 202)) if asked.done() else ["no answer yet"]
+
+    @staticmethod
+    def _refused_at(asked: asyncio.Task[Reply]) -> tuple[int, ...]:
+        command_id = asked.result().body.get("command_id") if asked.done() else None
+        return () if command_id is None else (id_time(command_id),)
 
     async def waits_end(self) -> None:
         """Look at the answers of callers whose updates have ended."""

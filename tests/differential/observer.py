@@ -50,7 +50,7 @@ class Act:
     decide: Callable[[World, int], Decided]
     differs: Callable[[RunReply], list[str]]
     sent_at: int
-    times: tuple[int, ...] = ()
+    times: Callable[[], tuple[int, ...]] = tuple  # asked again at each try: an answer may come later
     lost: bool = False
     workflow_id: str | None = None
     settled: bool = False
@@ -176,7 +176,7 @@ class Observer:
 
     async def _times(self, world: World, act: Act) -> list[int]:
         run_id = act.run_id(world)
-        times = [*act.times]
+        times = [*act.times()]
         if run_id is None:
             times.append(act.sent_at)
         else:
