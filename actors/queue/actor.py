@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from actors.errors import Unavailable
 from actors.queue.matching import QueuedTask, TaskLine, WaitLine
-from actors.queue.parked import Grant, Parked, TaskGrant
+from actors.queue.parked import Grant, Parked, TaskGrant, ends_at
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 
@@ -111,7 +111,7 @@ class QueueActor:
     def _hold(self, waiter: _Waiter, seconds: float, *, parked_now: bool) -> None:
         if parked_now:
             waiter.ticket = self._waits.add(waiter)
-        waiter.timer = self._loop.call_later(seconds, self._expire, waiter)
+        waiter.timer = self._loop.call_at(ends_at(self._loop.time(), seconds), self._expire, waiter)
         waiter.parked.waits_at(lambda: self._leave(waiter))
         key = waiter.parked.poll.key
         if key is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from actors.queries import QueryTaskGrant
@@ -74,3 +75,15 @@ class Parked:
         if leave is not None:
             leave()
         self.future.cancel()
+
+
+_TICK_SECONDS = 0.1
+
+
+def ends_at(now: float, seconds: float) -> float:
+    """The loop time at which a poll of so many seconds ends.
+
+    Long ones end together at ticks: thousands of idle polls wake the node ten times a second and not a time each.
+    """
+    end = now + seconds
+    return end if seconds < 1.0 else math.ceil(end / _TICK_SECONDS) * _TICK_SECONDS

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from actors.queries import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.queue.matching import WaitLine
-from actors.queue.parked import Parked
+from actors.queue.parked import Parked, ends_at
 from actors.queue.poll import WorkerProfile
 from actors.run import ids
 from actors.run.commands import ReadForQuery, RunCommand
@@ -158,7 +158,8 @@ class QueryBroker:
             return
         waits = self._waits.setdefault(queue, WaitLine())
         waiter.ticket = waits.add(waiter)
-        waiter.timer = asyncio.get_running_loop().call_later(seconds, self._expire, queue, waiter)
+        loop = asyncio.get_running_loop()
+        waiter.timer = loop.call_at(ends_at(loop.time(), seconds), self._expire, queue, waiter)
         parked.waits_at(lambda: self._leave(queue, waiter))
 
     def _leased(self, grant: QueryTaskGrant) -> bool:
