@@ -106,7 +106,7 @@ class Host:
         actor = RunActor(self, run_key)
         actor.adopt(tx)
         self._runs[run_key] = actor
-        self.committed(actor, tx)
+        self.committed(actor, tx, tx.wake_at())
         for task in tx.ready.values():
             self.dispatch(tx.state.namespace, task)
         self.rest(actor)
@@ -115,13 +115,13 @@ class Host:
         """Create a run; its id was made for its shard."""
         return self.tell_run(command.run_id[10:25], command)
 
-    def committed(self, actor: RunActor, tx: Transition) -> None:
+    def committed(self, actor: RunActor, tx: Transition, wake_at: int | None) -> None:
         """A transition batch is durable: arm its deadline, publish its events."""
         self.transitions += 1
         state = tx.state
         now = time.time_ns() // 1000
         if self._around.owns(ids.shard_in(actor.run_key)):
-            self.wakeups.set(actor.run_key, tx.wake_at(), now)
+            self.wakeups.set(actor.run_key, wake_at, now)
         if state.is_open:
             self._current[state.workflow_id] = state.run_id
         for update_id in tx.closed_updates:

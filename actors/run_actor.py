@@ -68,7 +68,7 @@ class Home(Protocol):
 
     def commit(self, write: RunWrite) -> asyncio.Future[bool]: ...
 
-    def committed(self, actor: RunActor, tx: Transition) -> None: ...
+    def committed(self, actor: RunActor, tx: Transition, wake_at: int | None) -> None: ...
 
     def adopt(self, tx: Transition) -> None: ...
 
@@ -215,13 +215,15 @@ class RunActor:
             if creating or self.history is not None:
                 self._hand_over(tx, handed)
             published = max(self.published, host.acked(tx.state.run_id))
-            future = host.commit(run_write(tx, self.version, published, creating, host.queue_shard, received))
+            write = run_write(tx, self.version, published, creating, host.queue_shard, received)
+            wake_at = write.row.wake_at
+            future = host.commit(write)
         except Exception as error:
             for settle, _ in handed:
                 settle(None)
             self._failed(batch, error)
             return
-        future.add_done_callback(lambda done: self._committed(batch, tx, replies, handed, done))
+        future.add_done_callback(lambda done: self._committed(batch, tx, wake_at, replies, handed, done))
 
     def _create(self, command: RunCommand, now: int) -> Transition:
         host = self._host
@@ -267,6 +269,7 @@ class RunActor:
         self,
         batch: list[Message],
         tx: Transition,
+        wake_at: int | None,
         replies: list[RunReply],
         handed: list[_HandedOver],
         done: asyncio.Future[bool],
@@ -293,7 +296,7 @@ class RunActor:
         self._deliver(batch, replies)
         try:
             host = self._host
-            host.committed(self, tx)
+            host.committed(self, tx, wake_at)
             for settle, grant in handed:
                 settle(grant)
             for task in tx.ready.values():

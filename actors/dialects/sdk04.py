@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 
 import msgspec
 
+from actors.dialects.page_cache import PageCache
 from actors.run.commands import ScheduleActivity, StartChild, Steps
 from actors.run.presentation import Chronological, Recorded, number
 from actors.run.state import RunState, View, WorkflowTask
@@ -37,6 +39,10 @@ def dialect_of(runtime: str, sdk_version: str | None) -> str:
 
 class Sdk04(Chronological):
     """Keeps the view of every run; shows it to workers of the 0.4 generation."""
+
+    def __init__(self) -> None:
+        self._digests = _Digests()
+        self._pages = PageCache()
 
     def recorded(self, state: RunState, event: Recorded) -> None:
         view = state.view
@@ -57,7 +63,7 @@ class Sdk04(Chronological):
         view = state.view
         view.groups = [group for group in view.groups if group]
         view.groups.append(list(numbers))
-        state.batch = _digest(state, steps)
+        state.batch = self._digests.of(state, steps)
 
     def claimed(self, state: RunState, dialect: str) -> int:
         view = state.view
@@ -103,7 +109,7 @@ class Sdk04(Chronological):
             and task.dialect == DIALECT
             and task.repeatable
             and bool(steps)
-            and _digest(state, steps) == state.batch
+            and self._digests.of(state, steps) == state.batch
         )
 
     def shows(self, state: RunState, dialect: str, step: int) -> bool:
@@ -122,20 +128,23 @@ class Sdk04(Chronological):
         if dialect != DIALECT:
             return super().page(state, history, dialect, snapshot, after, size)
         last = min(after + size, snapshot)
-        lines: list[bytes] = []
+        slices: list[tuple[int, int]] = []
         position = 0
         for first, end in _spans(state.view):
             length = end - first + 1
             start, stop = max(after - position, 0), min(last - position, length)
             if start < stop:
-                lines += history[first - 1 + start : first - 1 + stop]
+                slices.append((first - 1 + start, first - 1 + stop))
             position += length
             if position >= last:
                 break
-        return number(lines, after + 1), len(lines), last if last < snapshot else None
+        page = self._pages.page(state.run_id, history, after, slices)
+        return page, max(last - after, 0), last if last < snapshot else None
 
 
 _LOOSE_SPANS = 64
+_LONG_BATCH = 32
+_KEPT_DIGESTS = 32
 
 _HOLD_ALL = 0
 _HOLD_NONE = -1
@@ -233,6 +242,28 @@ def _resolve(view: View, sequence: int, step: int) -> None:
             _append(view, view.held.pop(group.pop(0)))
         return
     _append(view, sequence)
+
+
+class _Digests:
+    """Digests of the batches digested last: a worker's repeated batch is often the same object (`api.steps.Batches`)."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[int, str], tuple[Sequence[Steps], bytes]] = OrderedDict()
+
+    def of(self, state: RunState, steps: Sequence[Steps]) -> bytes:
+        """`_digest`, remembered for long batches."""
+        if len(steps) < _LONG_BATCH:
+            return _digest(state, steps)
+        key = (id(steps), state.task_queue)
+        known = self._known.get(key)
+        if known is not None and known[0] is steps:
+            self._known.move_to_end(key)
+            return known[1]
+        digest = _digest(state, steps)
+        self._known[key] = (steps, digest)
+        if len(self._known) > _KEPT_DIGESTS:
+            self._known.popitem(last=False)
+        return digest
 
 
 def _digest(state: RunState, steps: Sequence[Steps]) -> bytes:

@@ -6,6 +6,7 @@ serialized form, so states written by earlier versions stay readable. Times are 
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import msgspec
@@ -250,11 +251,17 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(RunState)
 
 
+# A state with hundreds of open steps shrinks to a tenth (its ids are alike) and is written with every transition.
+_COMPRESSED_FROM_BYTES = 4096
+_ZLIB_HEADER = 0x78  # no map of MessagePack begins so
+
+
 def encode(state: RunState) -> bytes:
-    """The stored form of a state."""
-    return _encoder.encode(state)
+    """The stored form of a state: MessagePack, compressed when it is long."""
+    data = _encoder.encode(state)
+    return data if len(data) < _COMPRESSED_FROM_BYTES else zlib.compress(data, 1)
 
 
 def decode(data: bytes) -> RunState:
     """A state from its stored form."""
-    return _decoder.decode(data)
+    return _decoder.decode(zlib.decompress(data) if data[0] == _ZLIB_HEADER else data)
