@@ -32,6 +32,10 @@ _log = logging.getLogger(__name__)
 
 _MAX_RETRIES = 20
 
+# Each commit writes the whole state. A run with hundreds of open activities gathers messages for a moment between two commits.
+_PAUSE_SECONDS_PER_ACTIVITY = 16e-6
+_LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.01
+
 Settle = Callable[[Any], None]
 _HandedOver = tuple[Settle, TaskGrant]
 
@@ -305,7 +309,11 @@ class RunActor:
                 host.adopt(tx.successor)
         except Exception:  # the sweeps make up for effects that fail; an actor that stays busy would be lost
             _log.exception("run %s: the effects of a commit failed", self.run_key)
-        self._step()
+        pause = len(self.state.activities) * _PAUSE_SECONDS_PER_ACTIVITY
+        if pause < _LEAST_PAUSE_SECONDS:
+            self._step()
+        else:  # its state is long and was just written: let the next messages gather
+            asyncio.get_running_loop().call_later(min(pause, _LONGEST_PAUSE_SECONDS), self._step)
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
