@@ -280,17 +280,7 @@ class RunActor:
     ) -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is not None or not done.result():
-            for settle, grant in handed:
-                settle(None)
-                if error is not None:
-                    self._host.take_back(grant)
-            if error is not None:
-                self._failed(batch, error)
-            elif self.version == 0:
-                self.mailbox[:0] = batch[1:]  # those are for the run that is there
-                self._failed(batch[:1], InstanceTaken())
-            else:
-                self._again(batch)
+            self._not_committed(batch, handed, error)
             return
         if self.version == 0:
             self.history = tx.history
@@ -314,6 +304,20 @@ class RunActor:
             self._step()
         else:  # its state is long and was just written: let the next messages gather
             asyncio.get_running_loop().call_later(min(pause, _LONGEST_PAUSE_SECONDS), self._step)
+
+    def _not_committed(self, batch: list[Message], handed: list[_HandedOver], error: BaseException | None) -> None:
+        """The commit failed (`error`: perhaps only its answer did), or it met a run that was changed from elsewhere."""
+        for settle, grant in handed:
+            settle(None)
+            if error is not None:
+                self._host.take_back(grant)
+        if error is not None:
+            self._failed(batch, error)
+        elif self.version == 0:
+            self.mailbox[:0] = batch[1:]  # those are for the run that is there
+            self._failed(batch[:1], InstanceTaken())
+        else:
+            self._again(batch)
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
