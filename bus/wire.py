@@ -42,7 +42,10 @@ class WireClient(Client):
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         # Every way a session ends comes through here; closing can take long when the server hangs, the signal must not.
         self.lost.set()
-        await super()._close(status, do_cbs)
+        try:
+            await super()._close(status, do_cbs)
+        except OSError:  # something was unsent, and nobody is there to read it
+            self.abort()
 
     @property
     def clustered(self) -> bool:
