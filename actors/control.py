@@ -66,6 +66,9 @@ class Control:
             if run_id is not None and current != run_id:
                 return Refused("historical_run_command_rejected")
             reply = await self._host.tell_run(current[10:25], command, namespace)
+            if isinstance(reply, Refused) and reply.reason == "run_continued":
+                sure = True
+                continue
             if isinstance(reply, Refused):
                 return Refused("instance_not_found") if reply.reason == "task_not_found" else reply
             assert isinstance(reply, CommandAnswered | UpdateStatus)

@@ -94,6 +94,7 @@ def _successor(tx: Transition, workflow_type: str, queue: str, codec: str) -> Tr
     state.id_clock = ids.minted_at(state.run_id)
     if old.run_timeout_seconds is not None:
         state.run_deadline_at = tx.now + old.run_timeout_seconds * SECOND
+    old.superseded = True
     tx.successor = Transition(state, [], tx.now, tx.rules, tx.shown)
     return tx.successor
 

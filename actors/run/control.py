@@ -96,6 +96,8 @@ def archive(tx: Transition, command: ArchiveRun) -> RunReply:
     state = tx.state
     if state.is_open:
         return external.rejected(tx, "run_not_closed", "rejected_run_not_closed")
+    if state.superseded:
+        return Refused("run_continued")  # not the current run any more (engine-semantics 9.5)
     numbered = external.number(tx)
     keys = external.command_keys(tx, numbered[0])
     outcome = "archive_not_needed" if state.archived else "archived"

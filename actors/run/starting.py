@@ -96,7 +96,7 @@ def duplicate(tx: Transition, command: NoteDuplicateStart) -> RunReply:
         return Refused("workflow_id_reserved_in_namespace")
     if state.workflow_type != start.workflow_type:
         return Refused("workflow_type_mismatch", {"workflow_type": state.workflow_type})
-    if state.closed_reason == "continued":
+    if state.superseded:
         return Refused("run_continued")  # not the current run any more: the one that goes on answers
     state.command_sequence += 1
     command_id = tx.mint(ids.COMMAND)

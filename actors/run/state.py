@@ -204,6 +204,7 @@ class RunState(Struct, omit_defaults=True):
     status: str = "pending"
     closed_reason: str | None = None
     closed_at: int | None = None
+    superseded: bool = False  # another run goes on in its place
     last_progress_at: int = 0
     recorded_at: int = 0
     id_clock: int = 0

@@ -1,6 +1,6 @@
 """Repair and archive in a batch of a hundred workflows while a node is killed.
 
-A repair gets a run going whose task is in backoff, and changes nothing else; a closed run is archived once, however often asked.
+A repair gets a run going whose task is in backoff and changes nothing else; a closed run is archived once, however often asked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from bench.payloads import decode, decode_stored
 from tests.cluster.arena import COUNT, ENDINGS, LEASES, Arena, Run
 from tests.cluster.client import Reply
-from tests.cluster.scripted import Crew, Script, Step, View, activity, complete, envelope, wait
+from tests.cluster.scripted import Crew, Script, Step, View, activity, complete, envelope, timer, wait
 from tests.conftest import MakeCluster
 from tests.support.server import Cluster
 
@@ -65,7 +65,9 @@ def commanded(payloads: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class Stumbling(Script):
-    """One activity. Its tasks before and after that fail until the run was repaired; every fourth workflow never fails."""
+    """One activity. Its tasks before and after that fail until the run was repaired; every fourth workflow never fails,
+    and takes its time instead.
+    """
 
     workflow_types = ("features.stumbling",)
     activity_types = ("features.echo",)
@@ -78,10 +80,11 @@ class Stumbling(Script):
 
     def decide(self, view: View) -> list[Step]:
         (number,) = view.input
-        done = view.resolutions
-        if not done:
-            return [activity("features.echo", [number], self.queue)]
-        return [complete([number, decode_stored(done[0]["payload"]["result"])])]
+        steps = [activity("features.echo", [number], self.queue), *([] if number % 4 else [timer(1)])]
+        if len(view.resolutions) < len(steps):
+            return steps
+        (echoed,) = view.payloads("ActivityCompleted")
+        return [complete([number, decode_stored(echoed["result"])])]
 
     async def perform(self, crew: Crew, task: dict[str, Any]) -> Any:
         return decode(task["arguments"]["blob"])
@@ -125,7 +128,8 @@ class Repairing(Asking):
                 pass
             fell.clear()
             replies = await asyncio.gather(*(self.ask(number, "repair") for _ in range(1 + number % 2)))
-            if any([refused(reply, "run_not_active") for reply in replies]):
+            closed = [refused(reply, "run_not_active") for reply in replies]  # all are looked at
+            if any(closed):
                 return
 
 
@@ -200,7 +204,8 @@ class Archiving(Asking):
         await self._end(number)
         while True:
             replies = await asyncio.gather(*(self.ask(number, "archive") for _ in range(1 + number % 2)))
-            if not any([refused(reply, "run_not_closed") for reply in replies]):
+            still_open = [refused(reply, "run_not_closed") for reply in replies]
+            if not any(still_open):
                 break
             await asyncio.sleep(0.1)
         self.archived += 1
@@ -255,7 +260,6 @@ async def test_archives(cluster: MakeCluster) -> None:
             assert (actions["can_archive"], actions["can_repair"]) == (False, False), described
 
 
-@pytest.mark.xfail(reason="an archive command may be taken by a run that has just gone on as another", strict=False)
 async def test_archives_of_chains_of_runs(cluster: MakeCluster) -> None:
     async with Archiving(cluster(2, env=LEASES), Ending(("completed",), LAPS), CHAINS) as arena:
         await arena.fight(reports=0.8)

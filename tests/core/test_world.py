@@ -187,10 +187,13 @@ class Lives(Workers):
                 workflow_id=member.workflow_id, workflow_type=before.workflow_type, duplicate_policy="use-existing"
             )
             reply = self.world.tell(member, NoteDuplicateStart(start))
-            noted = 0 if before.closed_reason == "continued" else 1  # the run that goes on is asked instead
+            noted = 0 if before.superseded else 1  # the run that goes on is asked instead
             assert len(run.new) == noted and isinstance(reply, Started if noted else Refused) and run.rows == rows
             return
         reply = self.world.tell(member, STOPS[how])
+        if how == "archive" and before.superseded:
+            assert isinstance(reply, Refused) and not run.new
+            return
         assert isinstance(reply, CommandAnswered)
         if (how == "archive") == before.is_open:
             assert reply.rejection == ("run_not_closed" if how == "archive" else "run_not_active")
