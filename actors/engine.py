@@ -24,14 +24,16 @@ from actors.messages import (
     AskRun,
     AskStart,
     Failed,
+    Lent,
     Posted,
     QueryAnswered,
     TaskOffer,
 )
 from actors.polls import Polls
 from actors.queries import Query, QueryAnswer, QueryOutcome
+from actors.queue.actor import QueueName
 from actors.queue.matching import QueuedTask
-from actors.queue.parked import Grant, Parked
+from actors.queue.parked import Grant, Parked, Reservation
 from actors.queue.poll import Poll
 from actors.queue.queries import QueryBroker, QueryRules
 from actors.router import Owners, Router
@@ -205,10 +207,20 @@ class Engine:
         """A grant reached nobody: its lease ends now (`Polls.take_back`)."""
         self._polls.take_back(grant)
 
+    def reserve_lent(self, name: QueueName, type_name: str, compatibility: str | None) -> Reservation | None:
+        """A poll of this node's clients that waits in a queue of another node, for a task about to be committed here."""
+        return self._polls.reserve_lent(name, type_name, compatibility)
+
     # -- other nodes ---------------------------------------------------------------------------------------------------
 
     def _told(self, payload: bytes) -> None:
-        self.mail.deliver(messages.decode_posted(payload).letters)
+        told = messages.decode_told(payload)
+        if isinstance(told, Posted):
+            self.mail.deliver(told.letters)
+        elif isinstance(told, Lent):
+            self._polls.lent(told.numbers)
+        else:
+            self._polls.served(told)
 
     def _offered(self, payload: bytes) -> None:
         offer = messages.decode_offer(payload)

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from actors.errors import Unavailable
 from actors.publisher import Publisher
 from actors.queue.actor import QueueActor, QueueName
 from actors.queue.matching import QueuedTask
-from actors.queue.parked import Grant
+from actors.queue.parked import Grant, Reservation
 from actors.run import ids
-from actors.run.commands import RunCommand, StartRun, WakeUp, WorkerIdentity
+from actors.run.commands import RunCommand, StartRun, WakeUp
 from actors.run.presentation import Chronological
 from actors.run.replies import RunReply
 from actors.run.rules import Rules
@@ -46,6 +45,8 @@ class Surroundings(Protocol):
     def post(self, letters: list[Letter]) -> None: ...
 
     def take_back(self, grant: Grant) -> None: ...
+
+    def reserve_lent(self, name: QueueName, type_name: str, compatibility: str | None) -> Reservation | None: ...
 
 
 class Host:
@@ -249,16 +250,13 @@ class Host:
         if actor is not None:
             actor.offer(task)
 
-    def reserve(self, namespace: str, task: TaskReady) -> tuple[WorkerIdentity, int, Callable[[Any], None]] | None:
-        """A poll parked here for a task about to be committed: who, page size, and what to call with the grant or None."""
-        actor = self._queues.get((namespace, task.queue, task.kind))
-        if actor is None:
-            return None
-        waiter = actor.reserve(task.type_name, task.compatibility)
-        if waiter is None:
-            return None
-        poll = waiter.parked.poll
-        return waiter.profile.identity, poll.history_page_size, lambda grant: actor.settle(waiter, grant)
+    def reserve(self, namespace: str, task: TaskReady) -> Reservation | None:
+        """A poll for a task about to be committed: parked here, or lent by the node that hosts the queue."""
+        name = (namespace, task.queue, task.kind)
+        actor = self._queues.get(name)
+        if actor is not None:
+            return actor.reserve(task.type_name, task.compatibility)
+        return self._around.reserve_lent(name, task.type_name, task.compatibility)
 
     def dispatch(self, namespace: str, task: TaskReady) -> None:
         """Bring a committed ready task to its queue, wherever that is."""

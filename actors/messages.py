@@ -27,10 +27,12 @@ class AskStart(Struct, tag="start", frozen=True):
 
 
 class AskPoll(Struct, tag="poll", frozen=True):
-    """Park a poll in a queue hosted by the receiver."""
+    """Park a poll in a queue hosted by the receiver. `node_id` and `number` name it in what the nodes tell each other."""
 
     poll: Poll
     seconds: float
+    node_id: str
+    number: int
 
 
 class AskCommand(Struct, tag="command", frozen=True):
@@ -84,10 +86,25 @@ class QueryAnswered(Struct, tag="query_answered", frozen=True):
     reason: str | None = None
 
 
-class Posted(Struct, frozen=True):
+class Posted(Struct, tag="posted", frozen=True):
     """Letters for runs of the receiver; each is a row of the mailbox, too."""
 
     letters: list[Letter]
+
+
+class Lent(Struct, tag="lent", frozen=True):
+    """These polls of the receiver wait in their queue at the sender: it may serve them itself."""
+
+    numbers: list[int]
+
+
+class Served(Struct, tag="served", frozen=True):
+    """A lent poll got this lease at its own node, or will within a moment: it waits no longer."""
+
+    node_id: str
+    number: int
+    task_id: str
+    attempt: int
 
 
 class Answer(Struct, tag="answer", frozen=True):
@@ -128,15 +145,16 @@ class TaskOffer(Struct, frozen=True, array_like=True):
 
 Question = AskRun | AskStart | AskPoll | AskCommand | AskUpdate | AwaitUpdate | AskQuery | AskFinishQuery
 Response = Answer | Granted | Moved | Failed | QueryAnswered
+Told = Posted | Lent | Served
 
 _encoder = msgspec.msgpack.Encoder()
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)
 _responses: msgspec.msgpack.Decoder[Response] = msgspec.msgpack.Decoder(Response)
 _offers = msgspec.msgpack.Decoder(TaskOffer)
-_posts = msgspec.msgpack.Decoder(Posted)
+_told: msgspec.msgpack.Decoder[Told] = msgspec.msgpack.Decoder(Told)
 
 
-def encode(message: Question | Response | TaskOffer | Posted) -> bytes:
+def encode(message: Question | Response | TaskOffer | Told) -> bytes:
     """The wire form of any message."""
     return _encoder.encode(message)
 
@@ -156,6 +174,6 @@ def decode_offer(data: bytes) -> TaskOffer:
     return _offers.decode(data)
 
 
-def decode_posted(data: bytes) -> Posted:
-    """Announced letters from their wire form."""
-    return _posts.decode(data)
+def decode_told(data: bytes) -> Told:
+    """What another node told, from its wire form."""
+    return _told.decode(data)

@@ -9,22 +9,21 @@ from collections.abc import Collection
 import msgspec
 
 from actors import messages
+from actors.away import AwayPolls
 from actors.host import Host
-from actors.messages import AskPoll, Failed, Granted, Moved
+from actors.messages import AskPoll, Failed, Granted, Lent, Moved, Served
 from actors.queries import QueryTaskGrant
-from actors.queue.actor import QueueActor
-from actors.queue.parked import Grant, Parked
+from actors.queue.actor import QueueActor, QueueName
+from actors.queue.parked import Grant, Parked, Reservation, attempt_of
 from actors.queue.poll import QUERY, Poll
 from actors.queue.queries import QueryBroker
 from actors.router import Router
 from actors.run.commands import ReleaseClaim
-from actors.run.replies import ActivityTaskGrant, RunReply
+from actors.run.replies import RunReply
 from bus.ask import Ask
-from bus.errors import OutcomeUnknown, Unreachable
 
 _log = logging.getLogger(__name__)
 
-_MARGIN_SECONDS = 2.0  # how much longer than a poll its answer from another node may take
 _GUEST_SECONDS = 1.0
 _RETRY_SECONDS = 0.05
 _HAND_BACK_TRIES = 300  # one a second; after that the lease has run out by itself
@@ -38,6 +37,9 @@ class Polls:
         self._queries = queries
         self._router = router
         self._ask = ask
+        self._away = AwayPolls(router.node_id, ask, self._place, self._be_guest)
+        self._serving: dict[tuple[str, int], tuple[Parked, asyncio.Future[bytes]]] = {}
+        self._to_lend: dict[str, list[int]] = {}
         self._draining = False
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -60,18 +62,11 @@ class Polls:
             parked.give(None)
             return
         poll = parked.poll
-        remaining = deadline - asyncio.get_running_loop().time()
-        if self._router.elsewhere(self._host.queue_shard(poll.namespace, poll.queue)) is None:
-            self._park_here(parked, remaining)
-            return
-        task = asyncio.get_running_loop().create_task(self._poll_elsewhere(parked, deadline))
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
-
-        def leave() -> None:
-            task.cancel()
-
-        parked.waits_at(leave)
+        owner = self._router.elsewhere(self._host.queue_shard(poll.namespace, poll.queue))
+        if owner is None:
+            self._park_here(parked, deadline - asyncio.get_running_loop().time())
+        else:
+            self._away.send(parked, deadline, owner)
 
     def _park_here(self, parked: Parked, seconds: float) -> None:
         poll = parked.poll
@@ -80,53 +75,34 @@ class Polls:
         else:
             self._host.queue((poll.namespace, poll.queue, poll.kind)).park(parked, seconds)
 
-    async def _poll_elsewhere(self, parked: Parked, deadline: float) -> None:
+    def _be_guest(self, parked: Parked, deadline: float) -> None:
+        """The host of the queue cannot be asked: look into the ready rows from here for a while, then for the host again."""
+        task = asyncio.get_running_loop().create_task(self._wait_as_guest(parked, deadline))
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+
+        def leave() -> None:
+            task.cancel()
+
+        parked.waits_at(leave)
+
+    async def _wait_as_guest(self, parked: Parked, deadline: float) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            await self._wait_elsewhere(parked, deadline)
+            remaining = max(deadline - loop.time(), 0.0)
+            grant = await self._poll_as_guest(parked.poll, min(remaining, _GUEST_SECONDS))
         except asyncio.CancelledError:  # the client left, or this node leaves
             parked.give(None)
             raise
         except Exception:
-            _log.exception("a poll on another node failed")
+            _log.exception("a poll without its queue's host failed")
             parked.give(None)
-
-    async def _wait_elsewhere(self, parked: Parked, deadline: float) -> None:
-        loop = asyncio.get_running_loop()
-        poll = parked.poll
-        shard = self._host.queue_shard(poll.namespace, poll.queue)
-        while True:
-            remaining = deadline - loop.time()
-            owner = self._router.elsewhere(shard)
-            if owner is None:
-                parked.waits_at(None)
-                self._place(parked, deadline)
-                return
-            if self._draining:
-                parked.give(None)
-                return
-            try:
-                question = messages.encode(AskPoll(poll, max(remaining, 0.0)))
-                answer = await self._ask.ask(owner, question, max(remaining, 0.0) + _MARGIN_SECONDS)
-            except Unreachable:
-                grant = await self._poll_as_guest(poll, min(max(remaining, 0.0), _GUEST_SECONDS))
-                if grant is not None or remaining <= _GUEST_SECONDS:
-                    parked.give(grant)
-                    return
-                continue
-            except OutcomeUnknown:
-                if remaining <= 0:
-                    parked.give(None)
-                    return
-                await asyncio.sleep(_RETRY_SECONDS)
-                continue
-            response = messages.decode_response(answer)
-            if isinstance(response, Granted):
-                parked.give(response.grant)
-                return
-            if remaining <= 0:
-                parked.give(None)
-                return
-            await asyncio.sleep(_RETRY_SECONDS)
+            return
+        if grant is not None or loop.time() >= deadline:
+            parked.give(grant)
+        else:
+            parked.waits_at(None)
+            self._place(parked, deadline)
 
     async def _poll_as_guest(self, poll: Poll, seconds: float) -> Grant | None:
         """Wait a while in a queue of our own for a queue whose owner cannot be reached: the ready rows are the truth."""
@@ -154,8 +130,7 @@ class Polls:
         if isinstance(grant, QueryTaskGrant):
             self._queries.take_back(grant)  # hosted elsewhere, it ends with its caller's patience
             return
-        attempt = grant.attempt_number if isinstance(grant, ActivityTaskGrant) else grant.workflow_task_attempt
-        self._release_claim(ReleaseClaim(grant.task_id, grant.lease_owner, attempt), 1)
+        self._release_claim(ReleaseClaim(grant.task_id, grant.lease_owner, attempt_of(grant)), 1)
 
     def _release_claim(self, release: ReleaseClaim, tries: int) -> None:
         def again(done: asyncio.Future[RunReply]) -> None:
@@ -173,10 +148,14 @@ class Polls:
         if self._draining or not self._router.owns(self._host.queue_shard(poll.namespace, poll.queue)):
             response.set_result(messages.encode(Moved()))
             return response
+        name = (question.node_id, question.number)
         parked = Parked(poll, self._hand_back)
         parked.served = True
+        parked.in_line = lambda: self._lend(*name)
+        self._serving[name] = parked, response
 
         def answered(done: asyncio.Future[Grant | None]) -> None:
+            self._serving.pop(name, None)
             if response.done():
                 return
             if done.cancelled():
@@ -199,6 +178,37 @@ class Polls:
             return
         if isinstance(response, Granted) and response.grant is not None:
             self._hand_back(response.poll, response.grant)
+
+    def _lend(self, node_id: str, number: int) -> None:
+        """A poll waits in line: its own node may serve it, too. Those of one turn of the loop are told together."""
+        if not self._to_lend:
+            asyncio.get_running_loop().call_soon(self._tell_lent)
+        self._to_lend.setdefault(node_id, []).append(number)
+
+    def _tell_lent(self) -> None:
+        lent, self._to_lend = self._to_lend, {}
+        for node_id, numbers in lent.items():
+            self._ask.tell(node_id, messages.encode(Lent(numbers)))
+
+    def served(self, told: Served) -> None:
+        """A poll lent to its own node got its task there."""
+        known = self._serving.pop((told.node_id, told.number), None)
+        if known is None:
+            return
+        parked, response = known
+        poll = parked.poll
+        response.cancel()
+        self._host.queue((poll.namespace, poll.queue, poll.kind)).served_elsewhere(parked, told.task_id, told.attempt)
+
+    # -- lent by other nodes -------------------------------------------------------------------------------------------
+
+    def lent(self, numbers: list[int]) -> None:
+        """Polls of ours wait in line at another node (`AwayPolls.lent`)."""
+        self._away.lent(numbers)
+
+    def reserve_lent(self, name: QueueName, type_name: str, compatibility: str | None) -> Reservation | None:
+        """A poll of ours that waits at another node, for a task about to be committed (`AwayPolls.reserve`)."""
+        return self._away.reserve(name, type_name, compatibility)
 
     # -- shards come and go --------------------------------------------------------------------------------------------
 
@@ -239,5 +249,6 @@ class Polls:
         for queue in self._host.all_queues():
             self._hand_off(queue)
         self._queries.hand_off(lambda _: True, self._place_later)
+        self._away.drain()
         for task in list(self._under_way):
             task.cancel()

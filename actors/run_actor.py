@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from actors.errors import Unavailable
-from actors.queue.parked import TaskGrant
+from actors.queue.parked import Reservation, TaskGrant
 from actors.rows import run_write
 from actors.run import starting
-from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun, WorkerIdentity
+from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun
 from actors.run.decide import decide, needs_history
 from actors.run.presentation import Chronological
 from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, WorkflowTaskGrant
@@ -36,8 +35,7 @@ _MAX_RETRIES = 20
 _PAUSE_SECONDS_PER_ACTIVITY = 16e-6
 _LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.01
 
-Settle = Callable[[Any], None]
-_HandedOver = tuple[Settle, TaskGrant]
+_HandedOver = tuple[Reservation, TaskGrant]
 
 
 class Message:
@@ -78,7 +76,7 @@ class Home(Protocol):
 
     def dispatch(self, namespace: str, task: TaskReady) -> None: ...
 
-    def reserve(self, namespace: str, task: TaskReady) -> tuple[WorkerIdentity, int, Settle] | None: ...
+    def reserve(self, namespace: str, task: TaskReady) -> Reservation | None: ...
 
     def take_back(self, grant: TaskGrant) -> None: ...
 
@@ -223,8 +221,8 @@ class RunActor:
             wake_at = write.row.wake_at
             future = host.commit(write)
         except Exception as error:
-            for settle, _ in handed:
-                settle(None)
+            for poll, _ in handed:
+                poll.settle(None)
             self._failed(batch, error)
             return
         future.add_done_callback(lambda done: self._committed(batch, tx, wake_at, replies, handed, done))
@@ -255,19 +253,19 @@ class RunActor:
         for task in list(tx.ready.values()):
             if task.available_at > tx.now:
                 continue
-            found = self._host.reserve(tx.state.namespace, task)
-            if found is None:
+            poll = self._host.reserve(tx.state.namespace, task)
+            if poll is None:
                 continue
-            identity, page_size, settle = found
             try:
-                grant = decide(tx, ClaimTask(task.task_id, identity, page_size))
+                grant = decide(tx, ClaimTask(task.task_id, poll.identity, poll.page_size))
             except Exception:
-                settle(None)
+                poll.settle(None)
                 raise
             if isinstance(grant, WorkflowTaskGrant | ActivityTaskGrant):
-                handed.append((settle, grant))
+                handed.append((poll, grant))
+                poll.decided(grant)
             else:
-                settle(None)
+                poll.settle(None)
 
     def _committed(
         self,
@@ -291,8 +289,8 @@ class RunActor:
         try:
             host = self._host
             host.committed(self, tx, wake_at)
-            for settle, grant in handed:
-                settle(grant)
+            for poll, grant in handed:
+                poll.settle(grant)
             for task in tx.ready.values():
                 host.dispatch(tx.state.namespace, task)
             if tx.successor is not None:
@@ -307,8 +305,8 @@ class RunActor:
 
     def _not_committed(self, batch: list[Message], handed: list[_HandedOver], error: BaseException | None) -> None:
         """The commit failed (`error`: perhaps only its answer did), or it met a run that was changed from elsewhere."""
-        for settle, grant in handed:
-            settle(None)
+        for poll, grant in handed:
+            poll.settle(None)
             if error is not None:
                 self._host.take_back(grant)
         if error is not None:

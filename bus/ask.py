@@ -91,14 +91,12 @@ class Ask:
         OutcomeUnknown (no answer in time, to about 50 ms; session lost; `fail_pending`), HandlerFailed. Cancelling the
         caller withdraws the ask.
         """
-        token, future = self._send(node_id, payload, timeout_seconds)
+        token, future = self.begin(node_id, payload, timeout_seconds)
         try:
             return await future
         except asyncio.CancelledError:
-            entry = self._take(token)
-            if entry is not None:
-                self._withdraw(entry.node_id, token)
-            elif future.done() and not future.cancelled() and future.exception() is None:
+            ended = not self.withdraw(token)
+            if ended and future.done() and not future.cancelled() and future.exception() is None:
                 self._not_delivered(future.result())  # the answer and the cancellation met
             raise
 
@@ -107,9 +105,10 @@ class Ask:
 
         Raises Unreachable at once or returns the future of the answer. Do not cancel the future.
         """
-        return self._send(node_id, payload, timeout_seconds)[1]
+        return self.begin(node_id, payload, timeout_seconds)[1]
 
-    def _send(self, node_id: str, payload: bytes, timeout_seconds: float) -> tuple[bytes, asyncio.Future[bytes]]:
+    def begin(self, node_id: str, payload: bytes, timeout_seconds: float) -> tuple[bytes, asyncio.Future[bytes]]:
+        """Like `start_ask`; with the token by which the ask can be withdrawn or forgotten."""
         self._next += 1
         number = str(self._next)
         if not self._bus.publish(self._bus.subjects.ask(node_id), payload, self._inbox + number):
@@ -127,6 +126,21 @@ class Ask:
             self._now_tick = int(loop.time() / _TICK_SECONDS)
             self._timer = loop.call_later(_TICK_SECONDS, self._on_timer)
         return token, future
+
+    def withdraw(self, token: bytes) -> bool:
+        """Nobody wants the answer any more: the other node's handler is cancelled. False: the ask has ended already.
+
+        The future stays as it is; an answer under way goes to `on_undelivered`.
+        """
+        entry = self._take(token)
+        if entry is not None:
+            self._withdraw(entry.node_id, token)
+        return entry is not None
+
+    def forget(self, token: bytes) -> None:
+        """Like `withdraw`, but the other node is told by other means."""
+        self._take(token)
+        self._parts.pop(token, None)
 
     def _take(self, token: bytes) -> _Pending | None:
         entry = self._pending.pop(token, None)

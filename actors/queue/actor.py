@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 
 from actors.errors import Unavailable
 from actors.queue.matching import QueuedTask, TaskLine, WaitLine
-from actors.queue.parked import Grant, Parked, TaskGrant, ends_at
-from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand
+from actors.queue.parked import Grant, Parked, TaskGrant, attempt_of, ends_at
+from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand, WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 
 _log = logging.getLogger(__name__)
@@ -46,6 +46,24 @@ class _Waiter:
         self.timer: asyncio.TimerHandle | None = None
         self.claiming = False
         self.expired = False
+
+
+class _Reserved:
+    """A poll of this queue set aside (`parked.Reservation`)."""
+
+    __slots__ = ("_queue", "_waiter", "identity", "page_size")
+
+    def __init__(self, queue: QueueActor, waiter: _Waiter) -> None:
+        self._queue = queue
+        self._waiter = waiter
+        self.identity: WorkerIdentity = waiter.profile.identity
+        self.page_size: int = waiter.parked.poll.history_page_size
+
+    def decided(self, grant: TaskGrant) -> None:
+        """Nobody else can take the poll meanwhile."""
+
+    def settle(self, grant: TaskGrant | None) -> None:
+        self._queue.settle(self._waiter, grant)
 
 
 class QueueActor:
@@ -103,14 +121,16 @@ class QueueActor:
                 self._claim(task, waiter)
                 return
         if seconds <= 0 and self._loaded:
-            self._remember(parked, None)
+            self._remember(key, None)
             parked.give(None)
             return
         self._hold(waiter, max(seconds, 0.0), parked_now=True)
+        if self._loaded:
+            parked.waits_in_line()
 
     def _hold(self, waiter: _Waiter, seconds: float, *, parked_now: bool) -> None:
         if parked_now:
-            waiter.ticket = self._waits.add(waiter)
+            waiter.ticket = self._waits.add(waiter, waiter.parked.served)
         waiter.timer = self._loop.call_at(ends_at(self._loop.time(), seconds), self._expire, waiter)
         waiter.parked.waits_at(lambda: self._leave(waiter))
         key = waiter.parked.poll.key
@@ -140,7 +160,7 @@ class QueueActor:
         if waiter.timer is not None:
             waiter.timer.cancel()
         if waiter.parked.give(grant):
-            self._remember(waiter.parked, grant)
+            self._remember(waiter.parked.poll.key, None if grant is None else (grant.task_id, attempt_of(grant)))
 
     def hand_off(self, elsewhere: Elsewhere) -> None:
         """Close the queue here: its polls go on waiting with `elsewhere(poll, deadline in loop time)`.
@@ -162,12 +182,16 @@ class QueueActor:
 
     # -- repeated polls (worker-protocol 4.3) ----------------------------------------------------------------------------
 
-    def _remember(self, parked: Parked, grant: TaskGrant | None) -> None:
+    def served_elsewhere(self, parked: Parked, task_id: str, attempt: int) -> None:
+        """A poll that waits here for another node was given this lease there, or will be within a moment."""
+        parked.abandon()
+        self._remember(parked.poll.key, (task_id, attempt))
+
+    def _remember(self, key: object, lease: _Lease | None) -> None:
         polls = self._polls
         now = self._loop.time()
-        key = parked.poll.key
         if key is not None:
-            polls[key] = (now, None if grant is None else (grant.task_id, _attempt(grant)))
+            polls[key] = (now, lease)
             polls.move_to_end(key)
         while polls:
             oldest = next(iter(polls))
@@ -241,7 +265,7 @@ class QueueActor:
         self._tasks.add(task, now)
         self._arm_ripening(now)
 
-    def reserve(self, type_name: str, compatibility: str | None) -> _Waiter | None:
+    def reserve(self, type_name: str, compatibility: str | None) -> _Reserved | None:
         """A parked poll for a task about to be committed (direct hand-over), if no other task comes first."""
         if not self._loaded or self._tasks.has_ready():
             return None
@@ -249,7 +273,7 @@ class QueueActor:
         if found is None:
             return None
         found[0].claiming = True
-        return found[0]
+        return _Reserved(self, found[0])
 
     def settle(self, waiter: _Waiter, grant: TaskGrant | None) -> None:
         """End of a reservation: the grant, or None when the commit failed and the poll waits on."""
@@ -320,7 +344,8 @@ class QueueActor:
         elif waiter.ticket:
             self._waits.put_back(waiter, waiter.ticket)
         else:
-            waiter.ticket = self._waits.add(waiter)
+            waiter.ticket = self._waits.add(waiter, waiter.parked.served)
+            waiter.parked.waits_in_line()
 
     def _arm_ripening(self, now: int) -> None:
         due = self._tasks.next_due()
@@ -384,8 +409,6 @@ class QueueActor:
             if task.task_id not in self._claiming:
                 self._tasks.add(task, now)
         self._match()
+        for waiter, _ in self._waits.each():
+            waiter.parked.waits_in_line()
         self._arm_ripening(now)
-
-
-def _attempt(grant: TaskGrant) -> int:
-    return grant.attempt_number if isinstance(grant, ActivityTaskGrant) else grant.workflow_task_attempt

@@ -1,8 +1,9 @@
 """The pure part of a task queue: ready tasks in order, waiting polls in order, who gets what.
 
 Tasks go out by priority, then the time they became available, then id (contract worker-protocol 4.2); among the polls that may
-have a task the longest waiting gets it. Tasks of one type and build marker share a heap, polls of one profile share a line, so
-a match looks at as many heaps or lines as there are kinds, not at every task or poll.
+have a task the longest waiting gets it, those of other nodes last: what is granted and completed on one node is cheaper.
+Tasks of one type and build marker share a heap, polls of one profile share a line, so a match looks at as many heaps or lines
+as there are kinds, not at every task or poll.
 """
 
 from __future__ import annotations
@@ -117,27 +118,32 @@ class TaskLine:
         self.tasks.pop(task_id, None)
 
 
+_FAR = 1 << 60  # tickets from here on belong to polls of other nodes: behind all others
+_LineKey = tuple[bool, str | None, frozenset[str] | None]
+
+
 class WaitLine(Generic[W]):
-    """Parked polls of one queue, in the order they came."""
+    """Parked polls of one queue, in the order they came, those of other nodes behind all others."""
 
     __slots__ = ("_count", "_lines")
 
     def __init__(self) -> None:
-        self._lines: dict[tuple[str | None, frozenset[str] | None], OrderedDict[int, W]] = {}
+        self._lines: dict[_LineKey, OrderedDict[int, W]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return sum(len(line) for line in self._lines.values())
 
-    def add(self, waiter: W) -> int:
-        """Park a poll at the end; returns the ticket to remove it with."""
+    def add(self, waiter: W, far: bool = False) -> int:
+        """Park a poll at the end; returns the ticket to remove it with. `far`: its client is connected to another node."""
         self._count += 1
-        self._line(waiter)[self._count] = waiter
-        return self._count
+        ticket = self._count + _FAR if far else self._count
+        self._lines.setdefault(_line_key(waiter, ticket), OrderedDict())[ticket] = waiter
+        return ticket
 
     def put_back(self, waiter: W, ticket: int) -> None:
         """Park a poll again at its old place (its claim came to nothing), mostly the front of its line."""
-        line = self._line(waiter)
+        line = self._lines.setdefault(_line_key(waiter, ticket), OrderedDict())
         earlier = bool(line) and next(iter(line)) < ticket
         line[ticket] = waiter
         if not earlier:
@@ -146,14 +152,9 @@ class WaitLine(Generic[W]):
             for later in [other for other in line if other > ticket]:
                 line.move_to_end(later)
 
-    def _line(self, waiter: W) -> OrderedDict[int, W]:
-        profile = waiter.profile
-        return self._lines.setdefault((profile.build_id, profile.types), OrderedDict())
-
     def remove(self, waiter: W, ticket: int) -> None:
         """Forget a poll."""
-        profile = waiter.profile
-        key = (profile.build_id, profile.types)
+        key = _line_key(waiter, ticket)
         line = self._lines.get(key)
         if line is not None:
             line.pop(ticket, None)
@@ -162,7 +163,7 @@ class WaitLine(Generic[W]):
 
     def take(self, type_name: str, compatibility: str | None) -> tuple[W, int] | None:
         """Remove and return the longest waiting poll that may have such a task, with its ticket."""
-        best: tuple[int, tuple[str | None, frozenset[str] | None]] | None = None
+        best: tuple[int, _LineKey] | None = None
         for key, line in self._lines.items():
             ticket = next(iter(line))
             if (best is None or ticket < best[0]) and line[ticket].profile.serves(type_name, compatibility):
@@ -183,6 +184,11 @@ class WaitLine(Generic[W]):
         return waiters
 
     def each(self) -> list[tuple[W, int]]:
-        """All parked polls with their tickets, the longest waiting first."""
+        """All parked polls with their tickets, in the order in which they get tasks."""
         parked = [(waiter, ticket) for line in self._lines.values() for ticket, waiter in line.items()]
         return sorted(parked, key=lambda each: each[1])
+
+
+def _line_key(waiter: Waiting, ticket: int) -> _LineKey:
+    profile = waiter.profile
+    return ticket >= _FAR, profile.build_id, profile.types

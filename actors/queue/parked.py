@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from typing import Protocol
 
 from actors.queries import QueryTaskGrant
 from actors.queue.poll import Poll, WorkerProfile
+from actors.run.commands import WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, WorkflowTaskGrant
 
 TaskGrant = WorkflowTaskGrant | ActivityTaskGrant
@@ -21,7 +23,7 @@ class Parked:
     for the answer any more, before or after the grant: a lease already granted is handed back at once.
     """
 
-    __slots__ = ("_hand_back", "_leave", "_sharing", "future", "gone", "guest", "poll", "profile", "served")
+    __slots__ = ("_hand_back", "_leave", "_sharing", "future", "gone", "guest", "in_line", "poll", "profile", "served")
 
     def __init__(self, poll: Poll, hand_back: Callable[[Poll, Grant], None]) -> None:
         self.poll = poll
@@ -30,6 +32,7 @@ class Parked:
         self.gone = False
         self.served = False  # parked for another node
         self.guest = False  # parked here though another node, which cannot be reached, hosts the queue
+        self.in_line: Callable[[], None] | None = None  # called once, when the poll really waits: no ready task is for it
         self._hand_back = hand_back
         self._leave: Callable[[], None] | None = None
         self._sharing = [1]  # how many polls wait for, or got, this very lease
@@ -75,6 +78,35 @@ class Parked:
         if leave is not None:
             leave()
         self.future.cancel()
+
+    def waits_in_line(self) -> None:
+        """The queue has no task for this poll now: it waits for one that is still to come."""
+        told, self.in_line = self.in_line, None
+        if told is not None:
+            told()
+
+
+class Reservation(Protocol):
+    """A parked poll set aside for a task about to be committed (architecture, direct hand-over)."""
+
+    @property
+    def identity(self) -> WorkerIdentity:
+        """Whose lease it will be."""
+
+    @property
+    def page_size(self) -> int:
+        """How many events of history the poll takes."""
+
+    def decided(self, grant: TaskGrant) -> None:
+        """This is what it gets once the commit, which begins now, has succeeded."""
+
+    def settle(self, grant: TaskGrant | None) -> None:
+        """The end: the committed grant, or None when there is none and the poll waits on."""
+
+
+def attempt_of(grant: TaskGrant) -> int:
+    """The attempt that a grant leases."""
+    return grant.attempt_number if isinstance(grant, ActivityTaskGrant) else grant.workflow_task_attempt
 
 
 _TICK_SECONDS = 0.1
