@@ -1,8 +1,8 @@
 """Polls of this node's clients that wait at other nodes, where their queues are hosted.
 
-The host of a queue lends such a poll back once it waits in line: a task that becomes ready on this node is then handed to it
-here, inside the commit, and lease, completion and next task stay on one node. The host is told before that commit and lets go
-of the poll; should host and node serve it at once all the same, the lease that comes second is handed back.
+The host of a queue lends such a poll back once it waits in line, and from then on this node alone gives it tasks. One that
+becomes ready on this node is handed to it inside the commit: lease, completion and next task stay on one node. For tasks of
+other nodes the host asks this one to claim them. So no poll is given two tasks, however the messages cross.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable
 
 from actors import messages
-from actors.messages import AskPoll, Granted, Served
+from actors.messages import Answer, AskPoll, AskTake, Failed, Granted, Moved, Served, Taken
 from actors.queue.actor import QueueName
 from actors.queue.matching import WaitLine
 from actors.queue.parked import Parked, Reservation, TaskGrant, attempt_of
 from actors.queue.poll import WorkerProfile
-from actors.run.commands import WorkerIdentity
+from actors.router import Router
+from actors.run.commands import ClaimTask, WorkerIdentity
+from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
 
@@ -34,9 +36,9 @@ Place = Callable[[Parked, float], None]
 class AwayPolls:
     """What waits elsewhere, by number; and what of it is lent back, by queue."""
 
-    def __init__(self, node_id: str, ask: Ask, place: Place, unreachable: Place) -> None:
+    def __init__(self, router: Router, ask: Ask, place: Place, unreachable: Place) -> None:
         """`place(poll, deadline in loop time)` parks a poll anew, `unreachable` one whose host cannot be asked."""
-        self._node_id = node_id
+        self._router = router
         self._ask = ask
         self._place = place
         self._unreachable = unreachable
@@ -49,7 +51,7 @@ class AwayPolls:
         poll = parked.poll
         seconds = max(deadline - asyncio.get_running_loop().time(), 0.0)
         number = next(self._numbers)
-        question = messages.encode(AskPoll(poll, seconds, self._node_id, number))
+        question = messages.encode(AskPoll(poll, seconds, self._router.node_id, number))
         try:
             token, answer = self._ask.begin(owner, question, seconds + _MARGIN_SECONDS)
         except Unreachable:
@@ -66,8 +68,11 @@ class AwayPolls:
 
     def _forget(self, away: _Away) -> None:
         self._away.pop(away.number, None)
+        self._out_of_line(away)
+
+    def _out_of_line(self, away: _Away) -> None:
         line = self._lent.get(away.queue)
-        if line is not None and away.ticket:
+        if line is not None:
             line.remove(away, away.ticket)
             if not line:
                 del self._lent[away.queue]
@@ -112,24 +117,64 @@ class AwayPolls:
         """A lent poll for a task of this node about to be committed."""
         line = self._lent.get(name)
         found = None if line is None else line.take(type_name, compatibility)
-        return None if found is None else found[0]
+        if found is None:
+            return None
+        if not line:
+            del self._lent[name]
+        return found[0]
 
     def decided(self, away: _Away, grant: TaskGrant) -> None:
-        """The poll is about to be served here: its host must not serve it, too."""
+        """The poll is about to be served here: it waits at its host no longer."""
+        self._end(away)
+        told = messages.encode(Served(self._router.node_id, away.number, grant.task_id, attempt_of(grant)))
+        self._ask.tell(away.owner, told)
+
+    def _end(self, away: _Away) -> None:
         self._forget(away)
         self._ask.forget(away.token)
         away.parked.waits_at(None)
-        told = messages.encode(Served(self._node_id, away.number, grant.task_id, attempt_of(grant)))
-        self._ask.tell(away.owner, told)
 
     def settle(self, away: _Away, grant: TaskGrant | None) -> None:
         """The end of a reservation."""
         if grant is not None:
             away.parked.give(grant)
-        elif away.number not in self._away:  # the commit failed
+        elif away.number in self._away:
+            self._put_back(away)
+        else:  # the commit failed
             self._place_later(away)
+
+    def _put_back(self, away: _Away) -> None:
+        self._lent.setdefault(away.queue, WaitLine()).put_back(away, away.ticket)
+
+    def take(self, question: AskTake) -> asyncio.Future[bytes]:
+        """Claim a task for a lent poll, as its host asks: `Taken`, `Moved` when it waits no longer, or the refusal."""
+        response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        away = self._away.get(question.number)
+        if away is None:
+            response.set_result(messages.encode(Moved()))
+            return response
+        self._out_of_line(away)
+        claim = ClaimTask(question.task_id, away.identity, away.page_size)
+        self._router.tell_run(question.task_id, claim).add_done_callback(lambda done: self._claimed(away, response, done))
+        return response
+
+    def _claimed(self, away: _Away, response: asyncio.Future[bytes], done: asyncio.Future[RunReply]) -> None:
+        error = done.exception()
+        reply = None if error is not None else done.result()
+        answer: Taken | Answer | Failed
+        if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):
+            if away.number in self._away:
+                self._end(away)
+            else:
+                away.parked.leave()  # sent on meanwhile
+            away.parked.give(reply)
+            answer = Taken(attempt_of(reply))
         else:
-            self._lent.setdefault(away.queue, WaitLine()).put_back(away, away.ticket)
+            if away.number in self._away:
+                self._put_back(away)
+            answer = Failed(str(error)) if reply is None else Answer(reply)
+        if not response.done():
+            response.set_result(messages.encode(answer))
 
     def drain(self) -> None:
         """Shutting down: polls end empty."""

@@ -23,6 +23,7 @@ from actors.messages import (
     AskQuery,
     AskRun,
     AskStart,
+    AskTake,
     Failed,
     Lent,
     Posted,
@@ -233,6 +234,8 @@ class Engine:
             return _respond(self._host.tell_run(question.run_key, question.command, question.namespace))
         if isinstance(question, AskPoll):
             return self._polls.serve(question)
+        if isinstance(question, AskTake):
+            return self._polls.take(question)
         if isinstance(question, AskQuery):
             return self._serve_query(question)
         if isinstance(question, AskFinishQuery):

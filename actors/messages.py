@@ -35,6 +35,13 @@ class AskPoll(Struct, tag="poll", frozen=True):
     number: int
 
 
+class AskTake(Struct, tag="take", frozen=True):
+    """Claim a task for a poll lent to the receiver, its own node: `Taken`, `Moved` when it waits no longer, or the refusal."""
+
+    number: int
+    task_id: str
+
+
 class AskCommand(Struct, tag="command", frozen=True):
     """Have the current run of a workflow id decide a command of the control plane."""
 
@@ -93,7 +100,7 @@ class Posted(Struct, tag="posted", frozen=True):
 
 
 class Lent(Struct, tag="lent", frozen=True):
-    """These polls of the receiver wait in their queue at the sender: it may serve them itself."""
+    """These polls of the receiver wait in their queue at the sender: from now on the receiver alone gives them tasks."""
 
     numbers: list[int]
 
@@ -120,6 +127,12 @@ class Granted(Struct, tag="granted", frozen=True):
     grant: WorkflowTaskGrant | ActivityTaskGrant | QueryTaskGrant | None
 
 
+class Taken(Struct, tag="taken", frozen=True):
+    """A lent poll has the task now, as this attempt."""
+
+    attempt: int
+
+
 class Moved(Struct, tag="moved", frozen=True):
     """The receiver does not host that (any more): look again who does."""
 
@@ -143,8 +156,8 @@ class TaskOffer(Struct, frozen=True, array_like=True):
     available_at: int
 
 
-Question = AskRun | AskStart | AskPoll | AskCommand | AskUpdate | AwaitUpdate | AskQuery | AskFinishQuery
-Response = Answer | Granted | Moved | Failed | QueryAnswered
+Question = AskRun | AskStart | AskPoll | AskTake | AskCommand | AskUpdate | AwaitUpdate | AskQuery | AskFinishQuery
+Response = Answer | Granted | Taken | Moved | Failed | QueryAnswered
 Told = Posted | Lent | Served
 
 _encoder = msgspec.msgpack.Encoder()

@@ -10,17 +10,19 @@ import msgspec
 
 from actors import messages
 from actors.away import AwayPolls
+from actors.errors import Unavailable
 from actors.host import Host
-from actors.messages import AskPoll, Failed, Granted, Lent, Moved, Served
+from actors.messages import Answer, AskPoll, AskTake, Failed, Granted, Lent, Moved, Served, Taken
 from actors.queries import QueryTaskGrant
 from actors.queue.actor import QueueActor, QueueName
-from actors.queue.parked import Grant, Parked, Reservation, attempt_of
+from actors.queue.parked import Grant, LentEnd, Parked, Reservation, attempt_of
 from actors.queue.poll import QUERY, Poll
 from actors.queue.queries import QueryBroker
-from actors.router import Router
+from actors.router import ASK_SECONDS, Router
 from actors.run.commands import ReleaseClaim
 from actors.run.replies import RunReply
 from bus.ask import Ask
+from bus.errors import Unreachable
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class Polls:
         self._queries = queries
         self._router = router
         self._ask = ask
-        self._away = AwayPolls(router.node_id, ask, self._place, self._be_guest)
+        self._away = AwayPolls(router, ask, self._place, self._be_guest)
         self._serving: dict[tuple[str, int], tuple[Parked, asyncio.Future[bytes]]] = {}
         self._to_lend: dict[str, list[int]] = {}
         self._draining = False
@@ -180,7 +182,9 @@ class Polls:
             self._hand_back(response.poll, response.grant)
 
     def _lend(self, node_id: str, number: int) -> None:
-        """A poll waits in line: its own node may serve it, too. Those of one turn of the loop are told together."""
+        """A poll waits in line: from now on its own node gives it tasks. Those of one turn of the loop are told together."""
+        parked, _ = self._serving[node_id, number]
+        parked.claim_at_home = lambda task_id: self._claim_at_home(node_id, number, task_id)
         if not self._to_lend:
             asyncio.get_running_loop().call_soon(self._tell_lent)
         self._to_lend.setdefault(node_id, []).append(number)
@@ -190,8 +194,34 @@ class Polls:
         for node_id, numbers in lent.items():
             self._ask.tell(node_id, messages.encode(Lent(numbers)))
 
+    def _claim_at_home(self, node_id: str, number: int, task_id: str) -> asyncio.Future[RunReply | LentEnd]:
+        """Have a lent poll's own node claim a task of this queue for it."""
+        self._tell_lent()
+        outcome: asyncio.Future[RunReply | LentEnd] = asyncio.get_running_loop().create_future()
+
+        def answered(done: asyncio.Future[bytes]) -> None:
+            response = None if done.exception() is not None else messages.decode_response(done.result())
+            if isinstance(response, Answer):
+                outcome.set_result(response.reply)
+            elif isinstance(response, Failed):
+                outcome.set_exception(Unavailable(response.message))
+            elif isinstance(response, Taken):
+                self.served(Served(node_id, number, task_id, response.attempt))
+                outcome.set_result(LentEnd.TAKEN)
+            else:
+                self._drop_lent(node_id, number)
+                outcome.set_result(LentEnd.GONE)
+
+        question = messages.encode(AskTake(number, task_id))
+        try:
+            self._ask.start_ask(node_id, question, ASK_SECONDS).add_done_callback(answered)
+        except Unreachable:
+            self._drop_lent(node_id, number)
+            outcome.set_result(LentEnd.GONE)
+        return outcome
+
     def served(self, told: Served) -> None:
-        """A poll lent to its own node got its task there."""
+        """A lent poll got its task at its own node."""
         known = self._serving.pop((told.node_id, told.number), None)
         if known is None:
             return
@@ -199,6 +229,15 @@ class Polls:
         poll = parked.poll
         response.cancel()
         self._host.queue((poll.namespace, poll.queue, poll.kind)).served_elsewhere(parked, told.task_id, told.attempt)
+
+    def _drop_lent(self, node_id: str, number: int) -> None:
+        """A lent poll is said to wait no longer, or cannot be asked; if it waits after all, its node looks for a new place."""
+        known = self._serving.pop((node_id, number), None)
+        if known is not None:
+            parked, response = known
+            if not response.done():
+                response.set_result(messages.encode(Moved()))
+            parked.abandon()
 
     # -- lent by other nodes -------------------------------------------------------------------------------------------
 
@@ -209,6 +248,10 @@ class Polls:
     def reserve_lent(self, name: QueueName, type_name: str, compatibility: str | None) -> Reservation | None:
         """A poll of ours that waits at another node, for a task about to be committed (`AwayPolls.reserve`)."""
         return self._away.reserve(name, type_name, compatibility)
+
+    def take(self, question: AskTake) -> asyncio.Future[bytes]:
+        """Claim a task for a poll of ours that waits at another node (`AwayPolls.take`)."""
+        return self._away.take(question)
 
     # -- shards come and go --------------------------------------------------------------------------------------------
 

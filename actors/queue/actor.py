@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from actors.errors import Unavailable
 from actors.queue.matching import QueuedTask, TaskLine, WaitLine
-from actors.queue.parked import Grant, Parked, TaskGrant, attempt_of, ends_at
+from actors.queue.parked import Grant, LentEnd, Parked, TaskGrant, attempt_of, ends_at
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand, WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 
@@ -266,10 +266,10 @@ class QueueActor:
         self._arm_ripening(now)
 
     def reserve(self, type_name: str, compatibility: str | None) -> _Reserved | None:
-        """A parked poll for a task about to be committed (direct hand-over), if no other task comes first."""
+        """A poll of this node for a task about to be committed (direct hand-over), if no other task comes first."""
         if not self._loaded or self._tasks.has_ready():
             return None
-        found = self._waits.take(type_name, compatibility)
+        found = self._waits.take(type_name, compatibility, near=True)
         if found is None:
             return None
         found[0].claiming = True
@@ -286,11 +286,16 @@ class QueueActor:
     def _claim(self, task: QueuedTask, waiter: _Waiter) -> None:
         waiter.claiming = True
         self._claiming.add(task.task_id)
-        poll = waiter.parked.poll
-        claim = ClaimTask(task.task_id, waiter.profile.identity, poll.history_page_size)
+        parked = waiter.parked
+        if parked.claim_at_home is not None:
+            parked.claim_at_home(task.task_id).add_done_callback(lambda done: self._claimed(task, waiter, done))
+            return
+        claim = ClaimTask(task.task_id, waiter.profile.identity, parked.poll.history_page_size)
         self._tell_run(task.task_id, claim).add_done_callback(lambda done: self._claimed(task, waiter, done))
 
-    def _claimed(self, task: QueuedTask, waiter: _Waiter, done: asyncio.Future[RunReply]) -> None:
+    def _claimed(
+        self, task: QueuedTask, waiter: _Waiter, done: asyncio.Future[RunReply] | asyncio.Future[RunReply | LentEnd]
+    ) -> None:
         self._claiming.discard(task.task_id)
         waiter.claiming = False
         now = time.time_ns() // 1000
@@ -300,6 +305,11 @@ class QueueActor:
             reply = done.result()
             if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):
                 self._give(waiter, reply)
+                self._refill()
+                return
+            if isinstance(reply, LentEnd):
+                if reply is LentEnd.GONE and self._elsewhere is None:
+                    self.offer(task)
                 self._refill()
                 return
             if isinstance(reply, Refused) and reply.reason == "not_due":

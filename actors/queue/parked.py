@@ -5,15 +5,26 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Protocol
 
 from actors.queries import QueryTaskGrant
 from actors.queue.poll import Poll, WorkerProfile
 from actors.run.commands import WorkerIdentity
-from actors.run.replies import ActivityTaskGrant, WorkflowTaskGrant
+from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
 
 TaskGrant = WorkflowTaskGrant | ActivityTaskGrant
 Grant = TaskGrant | QueryTaskGrant
+
+
+class LentEnd(Enum):
+    """How the claim for a lent poll ends when not with the run's refusal: either way the poll waits here no longer."""
+
+    TAKEN = auto()  # the poll has the task
+    GONE = auto()  # the poll had ended already, or its node cannot be asked
+
+
+ClaimAtHome = Callable[[str], "asyncio.Future[RunReply | LentEnd]"]
 
 
 class Parked:
@@ -23,7 +34,9 @@ class Parked:
     for the answer any more, before or after the grant: a lease already granted is handed back at once.
     """
 
-    __slots__ = ("_hand_back", "_leave", "_sharing", "future", "gone", "guest", "in_line", "poll", "profile", "served")
+    __slots__ = (
+        "_hand_back", "_leave", "_sharing", "claim_at_home", "future", "gone", "guest", "in_line", "poll", "profile", "served"
+    )  # fmt: skip
 
     def __init__(self, poll: Poll, hand_back: Callable[[Poll, Grant], None]) -> None:
         self.poll = poll
@@ -33,6 +46,7 @@ class Parked:
         self.served = False  # parked for another node
         self.guest = False  # parked here though another node, which cannot be reached, hosts the queue
         self.in_line: Callable[[], None] | None = None  # called once, when the poll really waits: no ready task is for it
+        self.claim_at_home: ClaimAtHome | None = None  # set when the poll is lent: its own node alone gives it tasks then
         self._hand_back = hand_back
         self._leave: Callable[[], None] | None = None
         self._sharing = [1]  # how many polls wait for, or got, this very lease
@@ -40,6 +54,12 @@ class Parked:
     def waits_at(self, leave: Callable[[], None] | None) -> None:
         """Where the poll waits now: `leave` takes it out of there."""
         self._leave = leave
+
+    def leave(self) -> None:
+        """Take the poll out of where it waits."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()
 
     def give(self, grant: Grant | None) -> bool:
         """Answer the poll. False: nobody waits for it any more, and a lease is handed back."""
@@ -74,9 +94,7 @@ class Parked:
                 if grant is not None and not self._sharing[0]:
                     self._hand_back(self.poll, grant)
             return
-        leave, self._leave = self._leave, None
-        if leave is not None:
-            leave()
+        self.leave()
         self.future.cancel()
 
     def waits_in_line(self) -> None:

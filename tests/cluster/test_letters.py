@@ -92,6 +92,9 @@ class World:
     def take_back(self, grant: Grant) -> None:
         raise AssertionError(f"nobody polls here: {grant}")
 
+    def reserve_lent(self, *_: object) -> None:
+        """No poll of this node waits elsewhere."""
+
     # -- acting --------------------------------------------------------------------------------------------------------
 
     async def start(self) -> str:
