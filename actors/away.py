@@ -144,10 +144,11 @@ class AwayPolls:
             self._place_later(away)
 
     def _put_back(self, away: _Away) -> None:
-        self._lent.setdefault(away.queue, WaitLine()).put_back(away, away.ticket)
+        if away.ticket:
+            self._lent.setdefault(away.queue, WaitLine()).put_back(away, away.ticket)
 
     def take(self, question: AskTake) -> asyncio.Future[bytes]:
-        """Claim a task for a lent poll, as its host asks: `Taken`, `Moved` when it waits no longer, or the refusal."""
+        """Claim a task for a poll, as its host asks: `Taken`, `Moved` when it waits no longer, or the refusal."""
         response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         away = self._away.get(question.number)
         if away is None:

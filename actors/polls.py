@@ -15,10 +15,11 @@ from actors.host import Host
 from actors.messages import Answer, AskPoll, AskTake, Failed, Granted, Lent, Moved, Served, Taken
 from actors.queries import QueryTaskGrant
 from actors.queue.actor import QueueActor, QueueName
-from actors.queue.parked import Grant, LentEnd, Parked, Reservation, attempt_of
+from actors.queue.parked import Claimed, Grant, LentEnd, Parked, Reservation, attempt_of
 from actors.queue.poll import QUERY, Poll
 from actors.queue.queries import QueryBroker
 from actors.router import ASK_SECONDS, Router
+from actors.run import ids
 from actors.run.commands import ReleaseClaim
 from actors.run.replies import RunReply
 from bus.ask import Ask
@@ -31,6 +32,20 @@ _RETRY_SECONDS = 0.05
 _HAND_BACK_TRIES = 300  # one a second; after that the lease has run out by itself
 
 
+class _Serving:
+    """A poll that waits here for the node `node_id`, which calls it `number`; `response` ends that node's question."""
+
+    __slots__ = ("lent", "name", "node_id", "number", "parked", "response")
+
+    def __init__(self, node_id: str, number: int, parked: Parked, response: asyncio.Future[bytes]) -> None:
+        self.name = (node_id, number)
+        self.node_id = node_id
+        self.number = number
+        self.parked = parked
+        self.response = response
+        self.lent = False  # its own node alone gives it tasks
+
+
 class Polls:
     """The polls that clients of this node hold, and those that other nodes wait with here."""
 
@@ -40,7 +55,7 @@ class Polls:
         self._router = router
         self._ask = ask
         self._away = AwayPolls(router, ask, self._place, self._be_guest)
-        self._serving: dict[tuple[str, int], tuple[Parked, asyncio.Future[bytes]]] = {}
+        self._serving: dict[tuple[str, int], _Serving] = {}
         self._to_lend: dict[str, list[int]] = {}
         self._draining = False
         self._under_way: set[asyncio.Task[None]] = set()
@@ -150,14 +165,15 @@ class Polls:
         if self._draining or not self._router.owns(self._host.queue_shard(poll.namespace, poll.queue)):
             response.set_result(messages.encode(Moved()))
             return response
-        name = (question.node_id, question.number)
         parked = Parked(poll, self._hand_back)
         parked.served = True
-        parked.in_line = lambda: self._lend(*name)
-        self._serving[name] = parked, response
+        serving = _Serving(question.node_id, question.number, parked, response)
+        parked.in_line = lambda: self._lend(serving)
+        parked.claim_at_home = lambda task_id: self._claim_at_home(serving, task_id)
+        self._serving[serving.name] = serving
 
         def answered(done: asyncio.Future[Grant | None]) -> None:
-            self._serving.pop(name, None)
+            self._serving.pop(serving.name, None)
             if response.done():
                 return
             if done.cancelled():
@@ -181,23 +197,24 @@ class Polls:
         if isinstance(response, Granted) and response.grant is not None:
             self._hand_back(response.poll, response.grant)
 
-    def _lend(self, node_id: str, number: int) -> None:
+    def _lend(self, serving: _Serving) -> None:
         """A poll waits in line: from now on its own node gives it tasks. Those of one turn of the loop are told together."""
-        parked, _ = self._serving[node_id, number]
-        parked.claim_at_home = lambda task_id: self._claim_at_home(node_id, number, task_id)
+        serving.lent = True
         if not self._to_lend:
             asyncio.get_running_loop().call_soon(self._tell_lent)
-        self._to_lend.setdefault(node_id, []).append(number)
+        self._to_lend.setdefault(serving.node_id, []).append(serving.number)
 
     def _tell_lent(self) -> None:
         lent, self._to_lend = self._to_lend, {}
         for node_id, numbers in lent.items():
             self._ask.tell(node_id, messages.encode(Lent(numbers)))
 
-    def _claim_at_home(self, node_id: str, number: int, task_id: str) -> asyncio.Future[RunReply | LentEnd]:
-        """Have a lent poll's own node claim a task of this queue for it."""
+    def _claim_at_home(self, serving: _Serving, task_id: str) -> Claimed | None:
+        """Have a poll's own node claim a task of this queue for it, if it is lent or the task's run is there."""
+        if not serving.lent and self._router.elsewhere(ids.shard_in(task_id[10:25])) != serving.node_id:
+            return None
         self._tell_lent()
-        outcome: asyncio.Future[RunReply | LentEnd] = asyncio.get_running_loop().create_future()
+        outcome: Claimed = asyncio.get_running_loop().create_future()
 
         def answered(done: asyncio.Future[bytes]) -> None:
             response = None if done.exception() is not None else messages.decode_response(done.result())
@@ -206,38 +223,39 @@ class Polls:
             elif isinstance(response, Failed):
                 outcome.set_exception(Unavailable(response.message))
             elif isinstance(response, Taken):
-                self.served(Served(node_id, number, task_id, response.attempt))
+                self._end(serving, task_id, response.attempt)
                 outcome.set_result(LentEnd.TAKEN)
             else:
-                self._drop_lent(node_id, number)
+                self._drop(serving)
                 outcome.set_result(LentEnd.GONE)
 
-        question = messages.encode(AskTake(number, task_id))
+        question = messages.encode(AskTake(serving.number, task_id))
         try:
-            self._ask.start_ask(node_id, question, ASK_SECONDS).add_done_callback(answered)
+            self._ask.start_ask(serving.node_id, question, ASK_SECONDS).add_done_callback(answered)
         except Unreachable:
-            self._drop_lent(node_id, number)
+            self._drop(serving)
             outcome.set_result(LentEnd.GONE)
         return outcome
 
     def served(self, told: Served) -> None:
         """A lent poll got its task at its own node."""
-        known = self._serving.pop((told.node_id, told.number), None)
-        if known is None:
-            return
-        parked, response = known
-        poll = parked.poll
-        response.cancel()
-        self._host.queue((poll.namespace, poll.queue, poll.kind)).served_elsewhere(parked, told.task_id, told.attempt)
+        serving = self._serving.get((told.node_id, told.number))
+        if serving is not None:
+            self._end(serving, told.task_id, told.attempt)
 
-    def _drop_lent(self, node_id: str, number: int) -> None:
-        """A lent poll is said to wait no longer, or cannot be asked; if it waits after all, its node looks for a new place."""
-        known = self._serving.pop((node_id, number), None)
-        if known is not None:
-            parked, response = known
-            if not response.done():
-                response.set_result(messages.encode(Moved()))
-            parked.abandon()
+    def _end(self, serving: _Serving, task_id: str, attempt: int) -> None:
+        if self._serving.pop(serving.name, None) is not None:
+            poll = serving.parked.poll
+            serving.response.cancel()
+            queue = self._host.queue((poll.namespace, poll.queue, poll.kind))
+            queue.served_elsewhere(serving.parked, task_id, attempt)
+
+    def _drop(self, serving: _Serving) -> None:
+        """A poll is said to wait no longer, or cannot be asked; if it waits after all, its node looks for a new place."""
+        if self._serving.pop(serving.name, None) is not None:
+            if not serving.response.done():
+                serving.response.set_result(messages.encode(Moved()))
+            serving.parked.abandon()
 
     # -- lent by other nodes -------------------------------------------------------------------------------------------
 

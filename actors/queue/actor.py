@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from actors.errors import Unavailable
 from actors.queue.matching import QueuedTask, TaskLine, WaitLine
-from actors.queue.parked import Grant, LentEnd, Parked, TaskGrant, attempt_of, ends_at
+from actors.queue.parked import Claimed, Grant, LentEnd, Parked, TaskGrant, attempt_of, ends_at
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand, WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 
@@ -288,14 +288,14 @@ class QueueActor:
         self._claiming.add(task.task_id)
         parked = waiter.parked
         if parked.claim_at_home is not None:
-            parked.claim_at_home(task.task_id).add_done_callback(lambda done: self._claimed(task, waiter, done))
-            return
+            claimed = parked.claim_at_home(task.task_id)
+            if claimed is not None:
+                claimed.add_done_callback(lambda done: self._claimed(task, waiter, done))
+                return
         claim = ClaimTask(task.task_id, waiter.profile.identity, parked.poll.history_page_size)
         self._tell_run(task.task_id, claim).add_done_callback(lambda done: self._claimed(task, waiter, done))
 
-    def _claimed(
-        self, task: QueuedTask, waiter: _Waiter, done: asyncio.Future[RunReply] | asyncio.Future[RunReply | LentEnd]
-    ) -> None:
+    def _claimed(self, task: QueuedTask, waiter: _Waiter, done: asyncio.Future[RunReply] | Claimed) -> None:
         self._claiming.discard(task.task_id)
         waiter.claiming = False
         now = time.time_ns() // 1000

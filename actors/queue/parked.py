@@ -18,13 +18,14 @@ Grant = TaskGrant | QueryTaskGrant
 
 
 class LentEnd(Enum):
-    """How the claim for a lent poll ends when not with the run's refusal: either way the poll waits here no longer."""
+    """How a claim at a poll's own node ends when not with the run's refusal: either way the poll waits here no longer."""
 
     TAKEN = auto()  # the poll has the task
     GONE = auto()  # the poll had ended already, or its node cannot be asked
 
 
-ClaimAtHome = Callable[[str], "asyncio.Future[RunReply | LentEnd]"]
+Claimed = asyncio.Future[RunReply | LentEnd]
+ClaimAtHome = Callable[[str], Claimed | None]
 
 
 class Parked:
@@ -46,7 +47,7 @@ class Parked:
         self.served = False  # parked for another node
         self.guest = False  # parked here though another node, which cannot be reached, hosts the queue
         self.in_line: Callable[[], None] | None = None  # called once, when the poll really waits: no ready task is for it
-        self.claim_at_home: ClaimAtHome | None = None  # set when the poll is lent: its own node alone gives it tasks then
+        self.claim_at_home: ClaimAtHome | None = None  # has its own node claim a task, None: claim it here
         self._hand_back = hand_back
         self._leave: Callable[[], None] | None = None
         self._sharing = [1]  # how many polls wait for, or got, this very lease
