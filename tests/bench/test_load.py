@@ -98,7 +98,7 @@ async def test_idle_polls_are_held_and_renewed(tmp_path: Path) -> None:
     assert code == 0, output
     idle = report["workloads"]["idle"]
     assert idle["parked"] == 60
-    assert idle["window_seconds"] >= 1.0  # a whole hold
+    assert idle["window_seconds"] >= 0.9  # a whole hold, as exactly as timers are
     assert idle["times_ms"]["workflow_poll_hold"]["p50"] == pytest.approx(1000, abs=200)
     assert idle["times_ms"]["health"]["count"] >= 2
 

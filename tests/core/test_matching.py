@@ -22,9 +22,10 @@ def task(task_id: str, type_name: str = "order", build: str | None = None, prior
 
 @dataclass
 class Poller:
-    """A parked poll with nothing but a profile."""
+    """A parked poll with nothing but a profile; `far`: of another node."""
 
     profile: WorkerProfile
+    far: bool = False
 
 
 def worker(types: set[str] | None = None, build: str | None = None) -> WorkerProfile:
@@ -202,10 +203,10 @@ class Queue(RuleBasedStateMachine):
             assert taken.task_id not in self.delivered
             self.delivered.append(taken.task_id)
 
-    @rule(profile=profiles)
-    def park(self, profile: WorkerProfile) -> None:
-        poller = Poller(profile)
-        ticket = self.waits.add(poller)
+    @rule(profile=profiles, far=st.booleans())
+    def park(self, profile: WorkerProfile, far: bool) -> None:
+        poller = Poller(profile, far)
+        ticket = self.waits.add(poller, far)
         assert ticket not in self.parked and ticket not in self.taken
         self.parked[ticket] = poller
 
@@ -217,10 +218,11 @@ class Queue(RuleBasedStateMachine):
             self.waits.remove(everyone[ticket], ticket)
             self.parked.pop(ticket, None)
 
-    @rule(type_name=st.sampled_from(TYPES), build=st.sampled_from(BUILDS))
-    def find(self, type_name: str, build: str | None) -> None:
-        fitting = [ticket for ticket, each in sorted(self.parked.items()) if each.profile.serves(type_name, build)]
-        found = self.waits.take(type_name, build)
+    @rule(type_name=st.sampled_from(TYPES), build=st.sampled_from(BUILDS), near=st.booleans())
+    def find(self, type_name: str, build: str | None, near: bool) -> None:
+        waiting = sorted(self.parked.items(), key=lambda each: (each[1].far, each[0]))
+        fitting = [ticket for ticket, each in waiting if each.profile.serves(type_name, build) and not (near and each.far)]
+        found = self.waits.take(type_name, build, near)
         if not fitting:
             assert found is None
             return

@@ -1,0 +1,272 @@
+"""Polls that wait at another node, by message: lent, reserved, claimed for by their host; failures at every step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sized
+
+import pytest
+
+from actors import messages
+from actors.away import AwayPolls
+from actors.errors import Unavailable
+from actors.messages import Answer, AskPoll, AskTake, Failed, Granted, Moved, Response, Served, Taken
+from actors.queue.parked import Grant, Parked
+from actors.queue.poll import Poll, WorkerProfile
+from actors.router import Router
+from actors.run.commands import ClaimTask, RunCommand
+from actors.run.replies import Refused, RunReply
+from bus.ask import Ask
+from bus.connection import Bus, BusOptions
+from tests.cluster.test_queue_failures import grant
+from tests.support.services import TestServices
+
+pytestmark = pytest.mark.cluster
+
+NAME = ("default", "queue", "activity")
+
+
+class NoOwners:
+    """The host of the queue is given by hand here."""
+
+    def owner(self, _shard: int) -> str | None:
+        return None
+
+    def owns(self, _shard: int) -> bool:
+        return False
+
+
+class Home(Router):
+    """The poll's own node; its runs answer when the test says so."""
+
+    def __init__(self, ask: Ask) -> None:
+        super().__init__("home", NoOwners(), ask)
+        self.claims: list[tuple[RunCommand, asyncio.Future[RunReply]]] = []
+
+    def tell_run(self, _any_id: str, command: RunCommand, _namespace: str | None = None) -> asyncio.Future[RunReply]:
+        future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
+        self.claims.append((command, future))
+        return future
+
+
+class Scene:
+    """Two nodes on NATS: `home` holds the client, `host` the queue; the host's side is played by the test."""
+
+    def __init__(self, home: Ask, host: Ask) -> None:
+        self.host = host
+        self.router = Home(home)
+        self.placed: list[Parked] = []
+        self.unreachable: list[Parked] = []
+        self.handed_back: list[Grant] = []
+        self.waiting: list[tuple[AskPoll, asyncio.Future[bytes]]] = []
+        self.told: list[messages.Told] = []
+        self.undelivered: list[bytes] = []
+        self.away = AwayPolls(
+            self.router,
+            home,
+            lambda parked, _: self.placed.append(parked),
+            lambda parked, _: self.unreachable.append(parked),
+        )
+        home.on_undelivered(self.undelivered.append)
+        host.serve(self._serve)
+        host.on_tell(lambda payload: self.told.append(messages.decode_told(payload)))
+
+    def _serve(self, payload: bytes) -> asyncio.Future[bytes]:
+        question = messages.decode_question(payload)
+        assert isinstance(question, AskPoll)
+        response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.waiting.append((question, response))
+        return response
+
+    async def park(self, seconds: float = 30.0) -> Parked:
+        """A poll that has reached its host."""
+        count = len(self.waiting)
+        poll = Poll(*NAME, WorkerProfile("worker"), seconds)
+        parked = Parked(poll, lambda _poll, grant: self.handed_back.append(grant))
+        self.away.send(parked, asyncio.get_running_loop().time() + seconds, "host")
+        async with asyncio.timeout(20):
+            while len(self.waiting) == count:
+                await asyncio.sleep(0.005)
+        return parked
+
+    @property
+    def number(self) -> int:
+        """What the last poll is called."""
+        return self.waiting[-1][0].number
+
+    async def lent(self) -> Parked:
+        """A poll that is lent back."""
+        parked = await self.park()
+        self.away.lent([self.number])
+        return parked
+
+    def take(self) -> asyncio.Future[bytes]:
+        """The host has a task for the last poll."""
+        return self.away.take(AskTake(self.number, "task"))
+
+    async def soon(self, what: Sized, count: int = 1) -> None:
+        """Until so many are there."""
+        async with asyncio.timeout(20):
+            while len(what) < count:
+                await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def scene(services: TestServices) -> AsyncIterator[Scene]:
+    place = services.place()
+    buses = [Bus(BusOptions(servers=(place.nats_url,), prefix=place.prefix), name) for name in ("home", "host")]
+    asks = [Ask(bus) for bus in buses]
+    for bus in buses:
+        await bus.start()
+        assert await bus.wait_connected(20)
+    made = Scene(*asks)
+    await asyncio.sleep(0.05)
+    yield made
+    for bus in buses:
+        await bus.stop()
+
+
+def response(done: asyncio.Future[bytes]) -> Response:
+    return messages.decode_response(done.result())
+
+
+async def test_the_host_answers_a_poll_that_is_not_lent(scene: Scene) -> None:
+    parked = await scene.park()
+    assert scene.away.reserve(NAME, "echo", None) is None
+    question, answer = scene.waiting[0]
+    answer.set_result(messages.encode(Granted(question.poll, grant())))
+    assert await asyncio.wait_for(parked.future, 20) == grant()
+    assert not scene.handed_back
+
+
+async def test_a_reserved_poll_is_told_to_the_host_and_served(scene: Scene) -> None:
+    parked = await scene.lent()
+    reserved = scene.away.reserve(NAME, "echo", None)
+    assert reserved is not None and reserved.identity.worker_id == "worker"
+    assert scene.away.reserve(NAME, "echo", None) is None
+    reserved.decided(grant("mine", 3))
+    reserved.settle(grant("mine", 3))
+    assert await parked.future == grant("mine", 3)
+    await scene.soon(scene.told)
+    assert scene.told == [Served("home", scene.number, "mine", 3)]
+    # What the host answers all the same reaches nobody: its lease goes back.
+    question, answer = scene.waiting[0]
+    theirs = messages.encode(Granted(question.poll, grant("theirs")))
+    answer.set_result(theirs)
+    await scene.soon(scene.undelivered)
+    assert scene.undelivered == [theirs] and parked.future.result() == grant("mine", 3)
+
+
+async def test_a_poll_whose_commit_failed_looks_for_its_place_again(scene: Scene) -> None:
+    parked = await scene.lent()
+    reserved = scene.away.reserve(NAME, "echo", None)
+    assert reserved is not None
+    reserved.decided(grant())
+    reserved.settle(None)
+    await scene.soon(scene.placed)
+    assert scene.placed == [parked] and not parked.future.done()
+
+
+async def test_a_reservation_that_came_to_nothing_leaves_the_poll_lent(scene: Scene) -> None:
+    await scene.lent()
+    first = scene.away.reserve(NAME, "echo", None)
+    assert first is not None
+    first.settle(None)
+    assert scene.away.reserve(NAME, "echo", None) is first
+    assert not scene.told and not scene.placed
+
+
+async def test_the_host_has_a_lent_poll_claim_its_task(scene: Scene) -> None:
+    parked = await scene.lent()
+    taking = scene.take()
+    assert scene.away.reserve(NAME, "echo", None) is None  # under way
+    (command, claim) = scene.router.claims[0]
+    assert isinstance(command, ClaimTask) and command.task_id == "task"
+    claim.set_result(grant("task", 2))
+    assert await asyncio.wait_for(parked.future, 20) == grant("task", 2)
+    await taking
+    assert response(taking) == Taken(2)
+    assert response(scene.take()) == Moved()  # it waits no longer
+
+
+@pytest.mark.parametrize("reply", [Refused("not_due", {"available_at": 5}), None])
+async def test_a_claim_without_a_lease_leaves_the_poll_lent(scene: Scene, reply: RunReply | None) -> None:
+    parked = await scene.lent()
+    taking = scene.take()
+    if reply is None:
+        scene.router.claims[0][1].set_exception(Unavailable("the store is away"))
+    else:
+        scene.router.claims[0][1].set_result(reply)
+    await taking
+    assert response(taking) == (Failed("the store is away") if reply is None else Answer(reply))
+    assert not parked.future.done()
+    assert scene.away.reserve(NAME, "echo", None) is not None
+
+
+async def test_a_claim_for_a_poll_that_is_not_lent_does_not_lend_it(scene: Scene) -> None:
+    parked = await scene.park()
+    taking = scene.take()
+    scene.router.claims[0][1].set_result(Refused("task_not_claimable"))
+    await taking
+    assert scene.away.reserve(NAME, "echo", None) is None
+    assert not parked.future.done()
+
+
+async def test_a_client_that_leaves_during_the_claim_swallows_no_task(scene: Scene) -> None:
+    parked = await scene.lent()
+    taking = scene.take()
+    parked.abandon()
+    scene.router.claims[0][1].set_result(grant("task", 1))
+    await taking
+    assert response(taking) == Taken(1)
+    assert scene.handed_back == [grant("task", 1)]
+
+
+async def test_a_queue_that_moves_during_the_claim(scene: Scene) -> None:
+    """The poll is on its way to its new host when the lease comes: it gets it, and waits nowhere any more."""
+    parked = await scene.lent()
+    taking = scene.take()
+    scene.waiting[0][1].set_result(messages.encode(Moved()))
+    await scene.soon(scene.placed)
+    scene.away.send(parked, asyncio.get_running_loop().time() + 30, "host")
+    async with asyncio.timeout(20):
+        while len(scene.waiting) < 2:
+            await asyncio.sleep(0.005)
+    scene.away.lent([scene.number])
+    scene.router.claims[0][1].set_result(grant("task", 1))
+    await taking
+    assert await parked.future == grant("task", 1)
+    assert scene.away.reserve(NAME, "echo", None) is None
+    async with asyncio.timeout(20):
+        while not scene.waiting[1][1].cancelled():  # its new host is told
+            await asyncio.sleep(0.005)
+    assert not scene.handed_back
+
+
+async def test_a_client_that_leaves_is_withdrawn_and_lent_no_more(scene: Scene) -> None:
+    parked = await scene.lent()
+    parked.abandon()
+    assert scene.away.reserve(NAME, "echo", None) is None
+    async with asyncio.timeout(20):
+        while not scene.waiting[0][1].cancelled():
+            await asyncio.sleep(0.005)
+    assert response(scene.take()) == Moved()
+
+
+async def test_a_host_that_cannot_be_asked_or_is_gone(scene: Scene) -> None:
+    parked = Parked(Poll(*NAME, WorkerProfile("worker"), 30.0), lambda *_: None)
+    scene.away.send(parked, asyncio.get_running_loop().time() + 30, "nobody")
+    await scene.soon(scene.unreachable)
+    assert scene.unreachable == [parked]
+    waiting = await scene.lent()
+    scene.router._ask.fail_pending("host")
+    await scene.soon(scene.placed)
+    assert scene.placed == [waiting]
+    assert scene.away.reserve(NAME, "echo", None) is None
+
+
+async def test_draining_ends_all_empty(scene: Scene) -> None:
+    polls = [await scene.park(), await scene.lent()]
+    scene.away.drain()
+    assert [await poll.future for poll in polls] == [None, None]
+    assert scene.away.reserve(NAME, "echo", None) is None
