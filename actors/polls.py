@@ -1,4 +1,7 @@
-"""Polls, wherever their queue is hosted: parked here, waiting at another node, moved with a shard, handed back when lost."""
+"""Polls, wherever their queue is hosted: parked here, waiting at another node, moved with a shard, handed back when lost.
+
+What waits elsewhere is `away`, what waits here for other nodes is `lending`.
+"""
 
 from __future__ import annotations
 
@@ -10,40 +13,24 @@ import msgspec
 
 from actors import messages
 from actors.away import AwayPolls
-from actors.errors import Unavailable
 from actors.host import Host
-from actors.messages import Answer, AskPoll, AskTake, Failed, Granted, Lent, Moved, Served, Taken
+from actors.lending import Lending
+from actors.messages import AskPoll, AskTake, Granted, Moved, Served
 from actors.queries import QueryTaskGrant
 from actors.queue.actor import QueueActor, QueueName
-from actors.queue.parked import Claimed, Grant, LentEnd, Parked, Reservation, attempt_of
+from actors.queue.parked import Grant, Parked, Reservation, attempt_of
 from actors.queue.poll import QUERY, Poll
 from actors.queue.queries import QueryBroker
-from actors.router import ASK_SECONDS, Router
-from actors.run import ids
+from actors.router import Router
 from actors.run.commands import ReleaseClaim
 from actors.run.replies import RunReply
 from bus.ask import Ask
-from bus.errors import Unreachable
 
 _log = logging.getLogger(__name__)
 
 _GUEST_SECONDS = 1.0
 _RETRY_SECONDS = 0.05
 _HAND_BACK_TRIES = 300  # one a second; after that the lease has run out by itself
-
-
-class _Serving:
-    """A poll that waits here for the node `node_id`, which calls it `number`; `response` ends that node's question."""
-
-    __slots__ = ("lent", "name", "node_id", "number", "parked", "response")
-
-    def __init__(self, node_id: str, number: int, parked: Parked, response: asyncio.Future[bytes]) -> None:
-        self.name = (node_id, number)
-        self.node_id = node_id
-        self.number = number
-        self.parked = parked
-        self.response = response
-        self.lent = False  # its own node alone gives it tasks
 
 
 class Polls:
@@ -55,8 +42,7 @@ class Polls:
         self._router = router
         self._ask = ask
         self._away = AwayPolls(router, ask, self._place, self._be_guest)
-        self._serving: dict[tuple[str, int], _Serving] = {}
-        self._to_lend: dict[str, list[int]] = {}
+        self._lending = Lending(router, ask, self._park_here, self._served_elsewhere)
         self._draining = False
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -91,6 +77,10 @@ class Polls:
             self._queries.park(parked, seconds)
         else:
             self._host.queue((poll.namespace, poll.queue, poll.kind)).park(parked, seconds)
+
+    def _served_elsewhere(self, parked: Parked, task_id: str, attempt: int) -> None:
+        poll = parked.poll
+        self._host.queue((poll.namespace, poll.queue, poll.kind)).served_elsewhere(parked, task_id, attempt)
 
     def _be_guest(self, parked: Parked, deadline: float) -> None:
         """The host of the queue cannot be asked: look into the ready rows from here for a while, then for the host again."""
@@ -159,34 +149,13 @@ class Polls:
     # -- polls of other nodes ------------------------------------------------------------------------------------------
 
     def serve(self, question: AskPoll) -> asyncio.Future[bytes]:
-        """Hold the poll of another node's client: `Granted`, or `Moved` when its queue is not hosted here any more."""
-        response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        """Hold the poll of another node's client (`Lending.hold`); `Moved` when its queue is not hosted here any more."""
         poll = question.poll
         if self._draining or not self._router.owns(self._host.queue_shard(poll.namespace, poll.queue)):
+            response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             response.set_result(messages.encode(Moved()))
             return response
-        parked = Parked(poll, self._hand_back)
-        parked.served = True
-        serving = _Serving(question.node_id, question.number, parked, response)
-        parked.in_line = lambda: self._lend(serving)
-        parked.claim_at_home = lambda task_id: self._claim_at_home(serving, task_id)
-        self._serving[serving.name] = serving
-
-        def answered(done: asyncio.Future[Grant | None]) -> None:
-            self._serving.pop(serving.name, None)
-            if response.done():
-                return
-            if done.cancelled():
-                response.set_result(messages.encode(Moved()))
-            elif done.exception() is not None:
-                response.set_result(messages.encode(Failed(str(done.exception()))))
-            else:
-                response.set_result(messages.encode(Granted(poll, done.result())))
-
-        parked.future.add_done_callback(answered)
-        response.add_done_callback(lambda done: parked.abandon() if done.cancelled() else None)
-        self._park_here(parked, question.seconds)
-        return response
+        return self._lending.hold(question, Parked(poll, self._hand_back))
 
     def undelivered(self, answer: bytes) -> None:
         """An answer of `serve` that did not reach its node: what it granted goes back."""
@@ -197,65 +166,9 @@ class Polls:
         if isinstance(response, Granted) and response.grant is not None:
             self._hand_back(response.poll, response.grant)
 
-    def _lend(self, serving: _Serving) -> None:
-        """A poll waits in line: from now on its own node gives it tasks. Those of one turn of the loop are told together."""
-        serving.lent = True
-        if not self._to_lend:
-            asyncio.get_running_loop().call_soon(self._tell_lent)
-        self._to_lend.setdefault(serving.node_id, []).append(serving.number)
-
-    def _tell_lent(self) -> None:
-        lent, self._to_lend = self._to_lend, {}
-        for node_id, numbers in lent.items():
-            self._ask.tell(node_id, messages.encode(Lent(numbers)))
-
-    def _claim_at_home(self, serving: _Serving, task_id: str) -> Claimed | None:
-        """Have a poll's own node claim a task of this queue for it, if it is lent or the task's run is there."""
-        if not serving.lent and self._router.elsewhere(ids.shard_in(task_id[10:25])) != serving.node_id:
-            return None
-        self._tell_lent()
-        outcome: Claimed = asyncio.get_running_loop().create_future()
-
-        def answered(done: asyncio.Future[bytes]) -> None:
-            response = None if done.exception() is not None else messages.decode_response(done.result())
-            if isinstance(response, Answer):
-                outcome.set_result(response.reply)
-            elif isinstance(response, Failed):
-                outcome.set_exception(Unavailable(response.message))
-            elif isinstance(response, Taken):
-                self._end(serving, task_id, response.attempt)
-                outcome.set_result(LentEnd.TAKEN)
-            else:
-                self._drop(serving)
-                outcome.set_result(LentEnd.GONE)
-
-        question = messages.encode(AskTake(serving.number, task_id))
-        try:
-            self._ask.start_ask(serving.node_id, question, ASK_SECONDS).add_done_callback(answered)
-        except Unreachable:
-            self._drop(serving)
-            outcome.set_result(LentEnd.GONE)
-        return outcome
-
     def served(self, told: Served) -> None:
-        """A lent poll got its task at its own node."""
-        serving = self._serving.get((told.node_id, told.number))
-        if serving is not None:
-            self._end(serving, told.task_id, told.attempt)
-
-    def _end(self, serving: _Serving, task_id: str, attempt: int) -> None:
-        if self._serving.pop(serving.name, None) is not None:
-            poll = serving.parked.poll
-            serving.response.cancel()
-            queue = self._host.queue((poll.namespace, poll.queue, poll.kind))
-            queue.served_elsewhere(serving.parked, task_id, attempt)
-
-    def _drop(self, serving: _Serving) -> None:
-        """A poll is said to wait no longer, or cannot be asked; if it waits after all, its node looks for a new place."""
-        if self._serving.pop(serving.name, None) is not None:
-            if not serving.response.done():
-                serving.response.set_result(messages.encode(Moved()))
-            serving.parked.abandon()
+        """A poll lent to its own node got its task there (`Lending.served`)."""
+        self._lending.served(told)
 
     # -- lent by other nodes -------------------------------------------------------------------------------------------
 
