@@ -74,7 +74,7 @@ async def complete(call: Call) -> Answer:
     task_id = call.path["task_id"]
     fields = Fields(call.body)
     attempt_id, owner = _guard(fields)
-    result = normalise_value(fields, "result", AVRO)
+    result = normalise_value(fields, "result")
     fields.check()
     reply = await call.services.engine.ask_task(call.namespace, task_id, CompleteActivity(task_id, attempt_id, owner, result))
     if isinstance(reply, Refused):

@@ -243,26 +243,46 @@ def _is_value_collection(blob: str) -> bool:
         return False
 
 
-def normalise_value(fields: Fields, name: str, codec: str) -> Payload | None:
-    """A result (worker-protocol 9.2): None when null or absent; plain JSON is encoded in `codec`."""
+def normalise_value(fields: Fields, name: str) -> Payload | None:
+    """A result (worker-protocol 9.2): None when null or absent; plain JSON is stored in the codec the run will say."""
     value = fields.data.get(name)
     if value is None:
         return None
     if is_envelope(value):
         return check_envelope(fields, name, value, (AVRO, JSON))
-    if isinstance(value, str) and codec == AVRO and is_avro_blob(value):
-        return Payload(codec, value)
-    return Payload(codec, encode(value, codec))
+    return _plain(value)
 
 
-def normalise_arguments(fields: Fields, name: str, codec: str) -> Payload | None:
+def normalise_side_effect(fields: Fields, name: str) -> Payload | None:
+    """The same for a side effect, whose text may be a ready blob of a run with codec `json`, too."""
+    value = fields.data.get(name)
+    payload = normalise_value(fields, name)
+    if payload is not None and isinstance(value, str) and _is_json(value):
+        return Payload(AVRO, payload.blob, plain=value)
+    return payload
+
+
+def normalise_arguments(fields: Fields, name: str) -> Payload | None:
     """Arguments of a command (worker-protocol 9.2): as `normalise_value`, plain JSON that is no list becomes a list of one."""
     value = fields.data.get(name)
-    if isinstance(value, list):
-        return Payload(codec, encode(value, codec))
-    if value is None or is_envelope(value) or (isinstance(value, str) and codec == AVRO and is_avro_blob(value)):
-        return normalise_value(fields, name, codec)
-    return Payload(codec, encode([value], codec))
+    if value is None or isinstance(value, list) or is_envelope(value):
+        return normalise_value(fields, name)
+    return _plain(value, [value])
+
+
+def _plain(value: Any, listed: Any = None) -> Payload:
+    """Plain JSON in both codecs. `listed`: what is encoded when the value is no ready blob in the codec, default itself."""
+    meant = value if listed is None else listed
+    ready = isinstance(value, str) and is_avro_blob(value)
+    return Payload(AVRO, value if ready else encode(meant), plain=compact(meant))
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 EMPTY_LIST = Payload(AVRO, encode([]))

@@ -23,7 +23,7 @@ from actors.run.commands import (
     Steps,
     UpsertSearchAttributes,
 )
-from api.payloads import AVRO, normalise_arguments, normalise_value
+from api.payloads import AVRO, normalise_arguments, normalise_side_effect, normalise_value
 from api.search_attributes import read_attribute_types, read_attributes
 from api.validation import LONGEST_SECONDS, Fields, as_integer
 
@@ -50,7 +50,7 @@ def _queue(fields: Fields) -> str | None:
 
 
 def _arguments(fields: Fields) -> Payload | None:
-    return normalise_arguments(fields, "arguments" if fields.data.get("arguments") is not None else "input", AVRO)
+    return normalise_arguments(fields, "arguments" if fields.data.get("arguments") is not None else "input")
 
 
 def _timeouts(fields: Fields, names: tuple[str, ...]) -> dict[str, int | None]:
@@ -154,7 +154,7 @@ def _open_condition_wait(fields: Fields) -> OpenConditionWait:
 def _record_side_effect(fields: Fields) -> RecordSideEffect:
     if fields.data.get("result") is None:
         fields.missing("result")
-    return RecordSideEffect(normalise_value(fields, "result", AVRO) or Payload(AVRO))
+    return RecordSideEffect(normalise_side_effect(fields, "result") or Payload(AVRO))
 
 
 def _record_version_marker(fields: Fields) -> RecordVersionMarker:
@@ -173,7 +173,7 @@ def _upsert_search_attributes(fields: Fields) -> UpsertSearchAttributes:
 
 
 def _complete_update(fields: Fields) -> CompleteUpdate:
-    return CompleteUpdate(fields.required_text("update_id"), normalise_value(fields, "result", AVRO))
+    return CompleteUpdate(fields.required_text("update_id"), normalise_value(fields, "result"))
 
 
 def _fail_update(fields: Fields) -> FailUpdate:
@@ -187,7 +187,7 @@ def _fail_update(fields: Fields) -> FailUpdate:
 
 
 def _complete_workflow(fields: Fields) -> CompleteWorkflow:
-    return CompleteWorkflow(normalise_value(fields, "result", AVRO))
+    return CompleteWorkflow(normalise_value(fields, "result"))
 
 
 def _fail_workflow(fields: Fields) -> FailWorkflow:

@@ -24,7 +24,7 @@ from actors.run.times import SECOND, iso, iso_seconds
 from actors.run.transition import Transition
 
 _ENDINGS = {"completed": "ChildRunCompleted", "cancelled": "ChildRunCancelled", "terminated": "ChildRunTerminated"}
-NO_ARGUMENTS = Payload("avro", "AARbXQI=")  # the empty list
+NO_ARGUMENTS = {"avro": Payload("avro", "AARbXQI="), "json": Payload("json", "[]")}  # the empty list
 
 
 def start(tx: Transition, command: StartChild, step: int) -> str:
@@ -63,7 +63,7 @@ def start(tx: Transition, command: StartChild, step: int) -> str:
         step=step,
     )
     state.children[call_id] = child
-    arguments = command.arguments or NO_ARGUMENTS
+    arguments = command.arguments or NO_ARGUMENTS[state.payload_codec]
     begin = StartRun(
         namespace=state.namespace,
         workflow_id=workflow_id,

@@ -11,11 +11,15 @@ from msgspec import Struct
 
 
 class Payload(Struct, frozen=True, array_like=True):
-    """An opaque value: `blob` in `codec`, or a reference to external storage in place of the blob."""
+    """An opaque value: `blob` in `codec`, or a reference to external storage in place of the blob.
+
+    `plain`: the JSON text of the same value, where the sender left the codec to the run (worker-protocol 9.2).
+    """
 
     codec: str
     blob: str | None = None
     external_storage: dict[str, Any] | None = None
+    plain: str | None = None
 
     def envelope(self) -> dict[str, Any]:
         """The wire form, contract worker-protocol 9.1 and 9.4."""

@@ -22,6 +22,7 @@ from actors.run.commands import (
     Steps,
     UpsertSearchAttributes,
 )
+from actors.run.payloads import in_codec
 from actors.run.replies import Refused, RunReply, WorkflowTaskCompleted
 from actors.run.transition import Transition
 
@@ -33,7 +34,7 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
         assert refused is not None
         return refused
     state = tx.state
-    steps = command.steps
+    steps = [in_codec(step, state.payload_codec) for step in command.steps]
     terminal = [step for step in steps if isinstance(step, TERMINAL_STEPS)]
     if len(terminal) > 1:
         return _invalid(tx, "A batch may hold one terminal command.")

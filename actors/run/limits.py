@@ -10,11 +10,7 @@ import orjson
 from actors.run.commands import (
     TERMINAL_STEPS,
     CompleteUpdate,
-    CompleteWorkflow,
-    ContinueAsNew,
     OpenConditionWait,
-    Payload,
-    RecordSideEffect,
     ScheduleActivity,
     StartChild,
     StartTimer,
@@ -22,6 +18,7 @@ from actors.run.commands import (
     UpsertSearchAttributes,
 )
 from actors.run.markers import merge
+from actors.run.payloads import payload_of, size_of
 from actors.run.rules import Rules
 from actors.run.state import RunState
 
@@ -48,7 +45,7 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
             attributes = merge(attributes, step)
             if 0 < rules.max_search_attribute_bytes < (bytes_ := len(orjson.dumps(attributes))):
                 return _limit("search_attribute_size", bytes_, rules.max_search_attribute_bytes)
-        if 0 < rules.max_payload_bytes < (bytes_ := size_of(_payload(step))):
+        if 0 < rules.max_payload_bytes < (bytes_ := size_of(payload_of(step))):
             return _limit("payload_size", bytes_, rules.max_payload_bytes)
     events = sum(map(_events, steps))
     if rules.max_transaction_events and events > rules.max_transaction_events:
@@ -76,26 +73,10 @@ def _counted(step: Steps) -> str | None:
     return None
 
 
-def _payload(step: Steps) -> Payload | None:
-    if isinstance(step, ScheduleActivity | StartChild | ContinueAsNew):
-        return step.arguments
-    if isinstance(step, CompleteWorkflow | CompleteUpdate | RecordSideEffect):
-        return step.result
-    return None
-
-
 def _timeouts_left(state: RunState) -> int:
     """How many timeouts of waits the batch leaves pending: only an update's task does not end the open wait (6.2)."""
     wait, task = state.wait, state.open_task
     return int(wait is not None and wait.timer_id is not None and task is not None and task.update_id is not None)
-
-
-def size_of(payload: Payload | None) -> int:
-    """The size of a stored blob, in bytes."""
-    blob = None if payload is None else payload.blob
-    if blob is None:
-        return 0
-    return len(blob) if blob.isascii() else len(blob.encode())
 
 
 def _limit(kind: str, value: int, configured: int) -> dict[str, Any]:

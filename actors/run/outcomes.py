@@ -17,7 +17,7 @@ from actors.run.activity_parts import (
 )
 from actors.run.causes import cause, ours
 from actors.run.commands import ActivityGuard, CompleteActivity, FailActivity, Failure
-from actors.run.limits import size_of
+from actors.run.payloads import in_codec, size_of
 from actors.run.replies import ActivityRecorded, Refused, RunReply
 from actors.run.state import Activity, RunState
 from actors.run.times import SECOND, iso, iso_or_none, iso_seconds
@@ -90,7 +90,7 @@ def complete(tx: Transition, command: CompleteActivity) -> RunReply:
     if activity is None:
         return cast(RunReply, reply)
     limit = tx.rules.max_payload_bytes
-    result = command.result
+    result = in_codec(command, activity.payload_codec).result
     size = size_of(result)
     if limit and size > limit:
         failure = Failure(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from durable_workflow import serializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.run.commands import Payload
+from actors.run.commands import Payload, RecordSideEffect
+from actors.run.payloads import in_codec
 from api.payloads import (
     Undecodable,
     decode,
@@ -19,6 +21,7 @@ from api.payloads import (
     normalise_arguments,
     normalise_input,
     normalise_message,
+    normalise_side_effect,
     normalise_value,
 )
 from api.validation import Fields
@@ -97,13 +100,32 @@ BLOB = encode({"ok": 1})
 )
 def test_results(sent: Any, stored: Payload | None) -> None:
     reader = fields(sent)
-    assert normalise_value(reader, "x", "avro") == stored
+    assert in_avro(normalise_value(reader, "x")) == stored
     assert not reader.errors
 
 
+def in_avro(payload: Payload | None) -> Payload | None:
+    """The payload as a run with codec `avro` stores it."""
+    return None if payload is None else in_codec(RecordSideEffect(payload), "avro").result
+
+
+def in_json(payload: Payload | None) -> Payload | None:
+    """The same of a run with codec `json`."""
+    return None if payload is None else in_codec(RecordSideEffect(payload), "json").result
+
+
 def test_results_in_json_runs() -> None:
-    assert normalise_value(fields(BLOB), "x", "json") == Payload("json", f'"{BLOB}"')
-    assert normalise_value(fields({"ä": 1}), "x", "json") == Payload("json", '{"ä":1}')
+    assert in_json(normalise_value(fields(BLOB), "x")) == Payload("json", f'"{BLOB}"')
+    assert in_json(normalise_value(fields({"ä": 1}), "x")) == Payload("json", '{"ä":1}')
+    assert in_json(normalise_value(fields({"codec": "avro", "blob": BLOB}), "x")) == Payload("avro", BLOB)
+    assert in_json(normalise_arguments(fields("text"), "x")) == Payload("json", '["text"]')
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', "7", '"quoted"', "null"])
+def test_side_effects_that_are_json_text_are_ready_blobs_of_json_runs_only(text: str) -> None:
+    assert in_json(normalise_side_effect(fields(text), "x")) == Payload("json", text)
+    assert in_avro(normalise_side_effect(fields(text), "x")) == Payload("avro", encode(text))
+    assert in_json(normalise_value(fields(text), "x")) == Payload("json", json.dumps(text))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +133,7 @@ def test_results_in_json_runs() -> None:
     [(["a", 1], ["a", 1]), ({"a": 1}, [{"a": 1}]), ("text", ["text"]), (7, [7]), ([], [])],
 )
 def test_plain_arguments_become_a_list(sent: Any, value: Any) -> None:
-    payload = normalise_arguments(fields(sent), "x", "avro")
+    payload = in_avro(normalise_arguments(fields(sent), "x"))
     assert payload is not None
     assert payload.blob is not None
     assert decode(payload.blob, "avro") == value
