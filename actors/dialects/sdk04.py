@@ -23,7 +23,7 @@ from collections.abc import Collection, Iterator, Sequence
 import msgspec
 
 from actors.dialects.page_cache import PageCache
-from actors.run.commands import ScheduleActivity, StartChild, Steps
+from actors.run.commands import Payload, ScheduleActivity, StartChild, StartTimer, Steps
 from actors.run.presentation import Chronological, Recorded, number
 from actors.run.state import RunState, View, WorkflowTask
 
@@ -267,14 +267,23 @@ class _Digests:
 
 
 def _digest(state: RunState, steps: Sequence[Steps]) -> bytes:
-    """What makes two batches equal: kinds, names, queues, arguments, delays, and no other option (worker-protocol 6.3)."""
-    queue = state.task_queue
-    same = [
-        ("activity", step.activity_type, step.arguments, step.queue or queue)
-        if type(step) is ScheduleActivity
-        else ("child", step.workflow_type, step.arguments, step.queue or queue)
-        if type(step) is StartChild
-        else step
-        for step in steps
-    ]
+    """What makes two batches equal: kinds, names, queues, arguments, delays, and no other option (worker-protocol 6.3).
+
+    Stored with the run: it must say the same of the same batch in every later version of this program.
+    """
+    same = [_identity(step, state.task_queue) for step in steps]
     return hashlib.blake2b(_encode(same), digest_size=16).digest()
+
+
+def _identity(step: Steps, queue: str | None) -> tuple[object, ...]:
+    if isinstance(step, ScheduleActivity):
+        return "activity", step.activity_type, _value(step.arguments), step.queue or queue
+    if isinstance(step, StartChild):
+        return "child", step.workflow_type, _value(step.arguments), step.queue or queue
+    if isinstance(step, StartTimer):
+        return "timer", step.delay_seconds
+    return (step,)  # of a batch that is never recognised again
+
+
+def _value(arguments: Payload | None) -> tuple[object, ...] | None:
+    return None if arguments is None else (arguments.codec, arguments.blob, arguments.external_storage)

@@ -22,7 +22,7 @@ from actors.run.commands import (
     Steps,
     UpsertSearchAttributes,
 )
-from actors.run.payloads import in_codec
+from actors.run.payloads import all_in_codec
 from actors.run.replies import Refused, RunReply, WorkflowTaskCompleted
 from actors.run.transition import Transition
 
@@ -34,7 +34,7 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
         assert refused is not None
         return refused
     state = tx.state
-    steps = [in_codec(step, state.payload_codec) for step in command.steps]
+    steps = all_in_codec(command.steps, state.payload_codec)
     terminal = [step for step in steps if isinstance(step, TERMINAL_STEPS)]
     if len(terminal) > 1:
         return _invalid(tx, "A batch may hold one terminal command.")

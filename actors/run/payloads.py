@@ -43,6 +43,15 @@ def size_of(payload: Payload | None) -> int:
     return len(blob) if blob.isascii() else len(blob.encode())
 
 
+def all_in_codec(steps: list[Steps], codec: str) -> list[Steps]:
+    """`in_codec` of a batch; the same list if there is nothing to do, by which a repeated batch is recognised fast."""
+    for step in steps:
+        payload = payload_of(step)
+        if payload is not None and payload.plain is not None:
+            return [in_codec(step, codec) for step in steps]
+    return steps
+
+
 def in_codec(step: S, codec: str) -> S:
     """The command with plain JSON stored in this codec (worker-protocol 9.2)."""
     payload = payload_of(step)

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.dialects import sdk04
+from actors.run.commands import Payload, StartTimer
 from actors.run.state import View, decode, encode
-from tests.core.harness import Run, activity
+from tests.core.harness import Run, activity, child
 
 
 @settings(deadline=None)
@@ -38,3 +39,17 @@ def test_signals_under_leases_leave_little_behind() -> None:
     assert (sizes[last] - sizes[first]) / (last - first) < 2.0  # bytes per event
     again = decode(encode(run.state))
     assert list(sdk04._spans(again.view)) == list(sdk04._spans(run.state.view))
+
+
+def test_the_stored_mark_of_a_batch_is_the_same_in_every_version() -> None:
+    """A run may outlive the program that recorded its batch: after an upgrade the batch must still be recognised."""
+    run = Run()
+    arguments = Payload("avro", "BLOB", plain='"the same as JSON text"')
+    run.batch(
+        activity("charge", arguments=arguments, queue="two"),
+        activity("charge", arguments=None),
+        StartTimer(30),
+        child("part", arguments=Payload("json", "[1]")),
+        child("part", arguments=Payload("avro", None, {"uri": "s3://bucket/key"})),
+    )
+    assert run.state.batch.hex() == "bdae5efbfb0f88b342bfc469c8625060"
