@@ -22,13 +22,18 @@ from actors.run.commands import (
     StartTimer,
     UpsertSearchAttributes,
 )
-from api.payloads import encode
+from api.payloads import compact, encode
 from api.steps import read_steps, scope_errors
 
 ENVELOPE = {"codec": "avro", "blob": "AARbXQI="}
 CHILD = {"type": "start_child_workflow", "workflow_type": "x"}
 MARKER = {"type": "record_version_marker", "change_id": "c", "version": 1, "min_supported": 0, "max_supported": 1}
 UPSERT = {"type": "upsert_search_attributes", "attributes": {"k": "v"}}
+
+
+def plain(value: Any) -> Payload:
+    """Plain JSON as the reader hands it on: the run decides which codec it is stored in."""
+    return Payload("avro", encode(value), plain=compact(value))
 
 
 def read(*commands: Any) -> list[Any]:
@@ -92,11 +97,11 @@ def test_aliases_and_plain_json() -> None:
         {"type": "fail_workflow", "message": "", "exception_type": "E", "non_retryable": True},
     )
     assert steps[0].queue == "t"
-    assert steps[0].arguments == Payload("avro", encode(["order-42"]))
-    assert (steps[1].queue, steps[1].arguments) == ("q", Payload("avro", encode(["x"])))
+    assert steps[0].arguments == plain(["order-42"])
+    assert (steps[1].queue, steps[1].arguments) == ("q", plain(["x"]))
     assert steps[2:] == [
         StartTimer(0),
-        CompleteWorkflow(Payload("avro", encode({"status": "shipped"}))),
+        CompleteWorkflow(plain({"status": "shipped"})),
         FailWorkflow("", "E", None, True),
     ]
     assert read({"type": "complete_workflow"}) == [CompleteWorkflow(None)]
@@ -121,7 +126,7 @@ def test_start_child_workflow() -> None:
     assert steps == [
         StartChild(
             workflow_type="child",
-            arguments=Payload("avro", encode([{"n": 1}])),
+            arguments=plain([{"n": 1}]),
             queue="cq",
             connection="c",
             parent_close_policy="request_cancel",
@@ -152,8 +157,8 @@ def test_waits_and_markers() -> None:
         # The key is compared by the worker, so it is kept letter by letter.
         OpenConditionWait(" paid ", "sha256:ab", 0),
         OpenConditionWait(),
-        RecordSideEffect(Payload("avro", "AARbXQI=")),
-        RecordSideEffect(Payload("avro", encode(False))),
+        RecordSideEffect(Payload("avro", "AARbXQI=", plain='"AARbXQI="')),
+        RecordSideEffect(plain(False)),
         RecordVersionMarker("c1", -1, -1, 2),
     ]
 
@@ -198,10 +203,10 @@ def test_updates_and_continue_as_new() -> None:
     )
     assert steps == [
         CompleteUpdate("u1"),
-        CompleteUpdate("u1", Payload("avro", encode({"ok": True}))),
+        CompleteUpdate("u1", plain({"ok": True})),
         FailUpdate("u2", " no ", "E", "C", True, {"k": 1}),
         ContinueAsNew(),
-        ContinueAsNew("next", Payload("avro", encode([1])), "t"),
+        ContinueAsNew("next", plain([1]), "t"),
     ]
 
 
