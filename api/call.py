@@ -76,7 +76,7 @@ class Services:
 class Call:
     """One request that passed the pipeline. `namespace` is lower-cased; `path` holds percent-decoded parameters.
 
-    `headers` are as ASGI gives them: names in lower case.
+    `headers` are as ASGI gives them: names in lower case. `url_path` is the request's path as text.
     """
 
     services: Services
@@ -89,6 +89,8 @@ class Call:
     protocol_version: str = ""
     connection: Connection | None = None
     headers: dict[bytes, bytes] = field(default_factory=dict)
+    method: str = ""
+    url_path: str = ""
 
     def query(self) -> dict[str, str]:
         """The query parameters, percent-decoded; the last of a repeated name wins."""

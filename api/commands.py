@@ -6,6 +6,7 @@ from typing import Any
 
 from actors.run.commands import ArchiveRun, CancelRun, Commanded, RepairRun, SignalRun, TerminateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
+from api.attribution import attribution
 from api.call import Answer, Call
 from api.payloads import normalise_message
 from api.targets import check_body, operation_name, run_id_of, target_refused
@@ -69,7 +70,7 @@ async def signal(call: Call) -> Answer:
     arguments = normalise_message(fields)
     request_id = fields.text("request_id")
     await check_body(call, fields)
-    command = SignalRun(request_id=request_id, to_run=run_id_of(call) is not None, name=name, arguments=arguments)
+    command = SignalRun(request_id, run_id_of(call) is not None, attribution(call), name, arguments)
     return await _command(call, command, 202, signal_name=name)
 
 
@@ -78,7 +79,7 @@ async def _with_reason(call: Call, kind: type[CancelRun] | type[TerminateRun] | 
     reason = fields.text("reason", longest=_LONGEST_REASON)
     request_id = fields.text("request_id")
     await check_body(call, fields)
-    return await _command(call, kind(request_id=request_id, to_run=run_id_of(call) is not None, reason=reason), 200)
+    return await _command(call, kind(request_id, run_id_of(call) is not None, attribution(call), reason), 200)
 
 
 async def cancel(call: Call) -> Answer:
@@ -101,4 +102,4 @@ async def repair(call: Call) -> Answer:
     fields = Fields(call.body)
     request_id = fields.text("request_id")
     await check_body(call, fields)
-    return await _command(call, RepairRun(request_id=request_id), 200)
+    return await _command(call, RepairRun(request_id, attribution=attribution(call)), 200)

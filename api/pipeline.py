@@ -38,13 +38,14 @@ _WORKER_KEY = envelope.WORKER_HEADER.lower().encode()
 class _Exchange:
     """One request and what is known of it so far. `compressible`: the answer may be (not before the body was accepted)."""
 
-    __slots__ = ("compressible", "connection", "headers", "method", "path", "plane", "query", "route", "send")
+    __slots__ = ("compressible", "connection", "headers", "method", "path", "plane", "query", "route", "send", "url_path")
 
     def __init__(self, scope: Scope, plane: str, route: Route | None, send: Send) -> None:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.method: str = scope["method"]
         self.query: bytes = scope["query_string"]
         self.path: dict[str, str] = scope.get("path_params", {})
+        self.url_path: str = scope["path"]
         self.plane = plane
         self.route = route
         self.send = send
@@ -130,6 +131,8 @@ class Pipeline:
             version,
             exchange.connection,
             headers,
+            method,
+            exchange.url_path,
         )
         return await route.endpoint(call)
 

@@ -25,6 +25,16 @@ class AuthSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AttributionSettings:
+    """Which headers of a trusted proxy name the caller. Lower-case bytes, empty: that field is never taken from a header."""
+
+    trusted: bool = False
+    label_header: bytes = b"x-workflow-caller-label"
+    status_header: bytes = b"x-workflow-auth-status"
+    method_header: bytes = b"x-workflow-auth-method"
+
+
+@dataclass(frozen=True, slots=True)
 class LimitSettings:
     """Limits enforced at the HTTP edge and shown in cluster info (control-plane 3.3 `limits`)."""
 
@@ -75,6 +85,7 @@ class Settings:
     version: str = "2.0.0"
     default_namespace: str = "default"
     auth: AuthSettings = field(default_factory=AuthSettings)
+    attribution: AttributionSettings = field(default_factory=AttributionSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     structural_limits: StructuralLimits = field(default_factory=StructuralLimits)
     repair_policy: RepairPolicy = field(default_factory=RepairPolicy)

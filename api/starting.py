@@ -7,6 +7,7 @@ from typing import Any
 
 from actors.run.commands import StartRun
 from actors.run.replies import Refused, Started
+from api.attribution import attribution
 from api.call import Answer, Call
 from api.errors import ApiError, ValidationFailed
 from api.ids import new_ulid
@@ -33,7 +34,7 @@ _UNSUPPORTED = {
 
 async def start(call: Call) -> Answer:
     """POST /api/workflows."""
-    command = read_start(call.body, call.namespace, call.services.settings)
+    command = read_start(call.body, call.namespace, call.services.settings, attribution(call))
     engine = call.services.engine
     reply = await engine.start_workflow(command)
     if isinstance(reply, Refused):
@@ -42,7 +43,7 @@ async def start(call: Call) -> Answer:
     return _started(reply)
 
 
-def read_start(body: dict[str, Any], namespace: str, settings: Settings) -> StartRun:
+def read_start(body: dict[str, Any], namespace: str, settings: Settings, caused_by: dict[str, Any] | None = None) -> StartRun:
     """The start command of a request body, without a run id (the engine makes it). Raises ValidationFailed."""
     fields = Fields(body)
     for name, text in _UNSUPPORTED.items():
@@ -83,6 +84,7 @@ def read_start(body: dict[str, Any], namespace: str, settings: Settings) -> Star
         fairness_key=fairness_key.lower() if fairness_key else None,
         fairness_weight=fairness_weight or 1,
         compatibility=settings.current_compatibility,
+        attribution=caused_by,
     )
 
 

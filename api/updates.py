@@ -6,6 +6,7 @@ from typing import Any
 
 from actors.run.commands import UpdateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
+from api.attribution import attribution
 from api.call import Answer, Call
 from api.commands import command_fields, result_fields
 from api.payloads import decoded_or_none, normalise_message
@@ -32,7 +33,7 @@ async def update(call: Call) -> Answer:
     await check_body(call, fields)
     seconds = timeout if wait_for == "completed" else None
     run_id = run_id_of(call)
-    command = UpdateRun(request_id=request_id, to_run=run_id is not None, name=name, arguments=arguments)
+    command = UpdateRun(request_id, run_id is not None, attribution(call), name, arguments)
     reply = await call.services.engine.update(
         call.namespace, call.path["workflow_id"], command, run_id, None if seconds is None else float(seconds)
     )

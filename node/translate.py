@@ -6,7 +6,7 @@ from pathlib import Path
 
 from actors.queue.queries import QueryRules
 from actors.run.rules import Rules
-from api.settings import AuthSettings, LimitSettings, RepairPolicy, Settings, StructuralLimits
+from api.settings import AttributionSettings, AuthSettings, LimitSettings, RepairPolicy, Settings, StructuralLimits
 from bus.connection import BusOptions
 from node.config import Config
 
@@ -19,6 +19,7 @@ def api_settings(config: Config) -> Settings:
         version=config.server.version,
         default_namespace=config.server.default_namespace,
         auth=_auth(config),
+        attribution=_attribution(config),
         limits=LimitSettings(
             max_payload_bytes=limits.payload_bytes,
             max_memo_bytes=limits.memo_bytes,
@@ -74,6 +75,16 @@ def _auth(config: Config) -> AuthSettings:
         ),
         legacy_signature_key=auth.signature_key or "",
         backward_compatible=auth.backward_compatible,
+    )
+
+
+def _attribution(config: Config) -> AttributionSettings:
+    auth = config.auth
+    return AttributionSettings(
+        trusted=auth.trust_forwarded_attribution_headers,
+        label_header=auth.caller_label_header.strip().lower().encode("latin-1", "replace"),
+        status_header=auth.auth_status_header.strip().lower().encode("latin-1", "replace"),
+        method_header=auth.auth_method_header.strip().lower().encode("latin-1", "replace"),
     )
 
 

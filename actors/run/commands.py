@@ -36,7 +36,10 @@ class Command(Struct, tag_field="do", frozen=True):
 
 
 class StartRun(Command, frozen=True, tag="start"):
-    """Create the first run of a workflow id (control-plane 5.1). `run_id` comes from `ids.new_run_id`."""
+    """Create the first run of a workflow id (control-plane 5.1). `run_id` comes from `ids.new_run_id`.
+
+    `attribution`: who caused it, for the command's snapshot in history (configuration-and-security 5); none for children.
+    """
 
     namespace: str
     workflow_id: str
@@ -55,6 +58,7 @@ class StartRun(Command, frozen=True, tag="start"):
     fairness_key: str | None = None
     fairness_weight: int = 1
     compatibility: str | None = None
+    attribution: dict[str, Any] | None = None
 
 
 class NoteDuplicateStart(Command, frozen=True, tag="note_duplicate_start"):
@@ -301,11 +305,13 @@ class HeartbeatActivity(ActivityGuard, frozen=True, tag="heartbeat_activity"):
 class External(Command, frozen=True):
     """A command of the control plane to an existing run (control-plane 5.7 to 5.12).
 
-    `to_run`: addressed to this run and not to the instance. `request_id` is recorded; it makes updates idempotent only.
+    `to_run`: addressed to this run and not to the instance. `request_id` makes updates idempotent. `attribution`: who
+    caused it, for the command's snapshot in history (configuration-and-security 5).
     """
 
     request_id: str | None = None
     to_run: bool = False
+    attribution: dict[str, Any] | None = None
 
 
 class SignalRun(External, frozen=True, tag="signal"):

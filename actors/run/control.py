@@ -23,8 +23,9 @@ def stop(tx: Transition, command: CancelRun | TerminateRun) -> RunReply:
         return external.not_active(tx)
     kind = "cancel" if isinstance(command, CancelRun) else "terminate"
     numbered = external.number(tx)
-    _stop(tx, kind, numbered[0], command.reason)
-    return external.accepted(tx, numbered, _WORDS[kind][2], command.reason)
+    outcome = _WORDS[kind][2]
+    _stop(tx, kind, numbered[0], command.reason, external.snapshot(tx, numbered, command, outcome, applied=True))
+    return external.accepted(tx, numbered, outcome, command.reason)
 
 
 def parent_closed(tx: Transition, command: ParentClosed) -> RunReply:
@@ -32,14 +33,14 @@ def parent_closed(tx: Transition, command: ParentClosed) -> RunReply:
     if not tx.state.is_open:
         return Refused("run_not_active")
     command_id, _ = external.number(tx)
-    _stop(tx, "cancel" if command.policy == "request_cancel" else "terminate", command_id, command.reason)
+    _stop(tx, "cancel" if command.policy == "request_cancel" else "terminate", command_id, command.reason, None)
     return Done()
 
 
-def _stop(tx: Transition, kind: str, command_id: str, reason: str | None) -> None:
+def _stop(tx: Transition, kind: str, command_id: str, reason: str | None, snapshot: dict[str, Any] | None) -> None:
     requested, ended, status, class_ = _WORDS[kind]
     keys = external.command_keys(tx, command_id)
-    tx.record(requested, {**keys, "command_type": kind, "reason": reason}, command_id=command_id)
+    tx.record(requested, {**keys, "command_type": kind, "reason": reason, "command": snapshot}, command_id=command_id)
     closing.cancel_steps(tx, command_id)
     message = f"Workflow {status}: {reason}" if reason else f"Workflow {status}."
     failure: dict[str, Any] = {
@@ -85,6 +86,7 @@ def repair(tx: Transition, command: RepairRun) -> RunReply:
             "wait_kind": found.kind,
             "task_id": None if open_task is None else open_task.task_id,
             "task_type": None if open_task is None else "workflow",
+            "command": external.snapshot(tx, numbered, command, outcome, applied=True),
         },
         command_id=numbered[0],
     )
@@ -103,7 +105,13 @@ def archive(tx: Transition, command: ArchiveRun) -> RunReply:
     outcome = "archive_not_needed" if state.archived else "archived"
     tx.record(
         "ArchiveRequested",
-        {**keys, "command_type": "archive", "outcome": outcome, "reason": command.reason},
+        {
+            **keys,
+            "command_type": "archive",
+            "outcome": outcome,
+            "reason": command.reason,
+            "command": external.snapshot(tx, numbered, command, outcome, applied=True),
+        },
         command_id=numbered[0],
     )
     if not state.archived:

@@ -9,12 +9,13 @@ import msgspec
 from actors.run.commands import Payload
 
 
-class _Arguments(msgspec.Struct):
+class _Payload(msgspec.Struct):
     arguments: dict[str, Any] | None = None
+    command: dict[str, Any] | None = None
 
 
 class _Event(msgspec.Struct):
-    payload: _Arguments
+    payload: _Payload
 
 
 _decode = msgspec.json.Decoder(_Event).decode
@@ -26,6 +27,11 @@ def arguments_of(event: bytes) -> Payload | None:
     if envelope is None:
         return None
     return Payload(envelope["codec"], envelope.get("blob"), envelope.get("external_storage"))
+
+
+def command_of(event: bytes) -> dict[str, Any] | None:
+    """The snapshot of the command that a stored event records, None when it has none."""
+    return _decode(event).payload.command
 
 
 def envelope_or_none(payload: Payload | None) -> dict[str, Any] | None:

@@ -5,8 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
+from actors.run.commands import Commanded, StartRun, UpdateRun
+from actors.run.events import command_of
 from actors.run.replies import CommandAnswered
+from actors.run.times import iso
 from actors.run.transition import Transition
+
+_TYPES = {
+    "StartRun": "start",
+    "SignalRun": "signal",
+    "UpdateRun": "update",
+    "CancelRun": "cancel",
+    "TerminateRun": "terminate",
+    "RepairRun": "repair",
+    "ArchiveRun": "archive",
+}
 
 
 def number(tx: Transition) -> tuple[str, int]:
@@ -25,6 +38,47 @@ def command_keys(tx: Transition, command_id: str) -> dict[str, Any]:
         "workflow_instance_id": state.workflow_id,
         "workflow_run_id": state.run_id,
     }
+
+
+def snapshot(
+    tx: Transition,
+    numbered: tuple[str, int],
+    command: StartRun | Commanded | UpdateRun,
+    outcome: str | None = None,
+    *,
+    applied: bool = False,
+    rejection: str | None = None,
+) -> dict[str, Any] | None:
+    """The `command` object of the event that records a command (engine-semantics 2.1); None where nobody is known to have
+    caused it. `applied`: it had its effect at once.
+    """
+    if command.attribution is None:
+        return None
+    run_id, now = tx.state.run_id, iso(tx.now)
+    to_run = not isinstance(command, StartRun) and command.to_run
+    keys = {
+        "id": numbered[0],
+        "sequence": numbered[1],
+        "type": _TYPES[type(command).__name__],
+        "target_scope": "run" if to_run else "instance",
+        "requested_run_id": run_id if to_run else None,
+        "resolved_run_id": run_id,
+        "source": "control_plane",
+        "status": "accepted" if rejection is None else "rejected",
+        "outcome": outcome,
+        "rejection_reason": rejection,
+        "accepted_at": now if rejection is None else None,
+        "applied_at": now if applied else None,
+        "rejected_at": None if rejection is None else now,
+        **command.attribution,
+    }
+    return {name: value for name, value in keys.items() if value is not None}
+
+
+def moved_snapshot(tx: Transition, event: bytes, sequence: int) -> dict[str, Any] | None:
+    """The snapshot of a command recorded by the run before, for the run that it goes on in."""
+    known = command_of(event)
+    return None if known is None else {**known, "sequence": sequence, "resolved_run_id": tx.state.run_id}
 
 
 def accepted(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from actors.run import external, ids
 from actors.run.causes import signal_task
 from actors.run.commands import Payload, SignalRun
@@ -29,13 +31,13 @@ def receive(tx: Transition, command: SignalRun) -> RunReply:
         command_sequence=numbered[1],
         to_run=command.to_run,
     )
-    record(tx, signal, command.arguments)
+    record(tx, signal, command.arguments, external.snapshot(tx, numbered, command, "signal_received"))
     if state.wait is not None and state.open_task is None:
         signal_task(tx, signal)
     return external.accepted(tx, numbered, "signal_received")
 
 
-def record(tx: Transition, signal: Signal, arguments: Payload | None) -> None:
+def record(tx: Transition, signal: Signal, arguments: Payload | None, snapshot: dict[str, Any] | None) -> None:
     """Write the signal into history and into the run's inbox."""
     state = tx.state
     signal.event = tx.record(
@@ -47,6 +49,7 @@ def record(tx: Transition, signal: Signal, arguments: Payload | None) -> None:
             "signal_wait_id": signal.wait_id,
             "arguments": envelope_or_none(arguments),
             "payload_codec": state.payload_codec if arguments is None else arguments.codec,
+            "command": snapshot,
         },
         command_id=signal.command_id,
     )
@@ -84,4 +87,5 @@ def hand_over(tx: Transition, old: Transition) -> None:
             command_id=signal.command_id,
             command_sequence=state.command_sequence,
         )
-        record(tx, moved, arguments_of(old.history[signal.event - 1]))
+        before = old.history[signal.event - 1]
+        record(tx, moved, arguments_of(before), external.moved_snapshot(tx, before, moved.command_sequence))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run import ids
+from actors.run import external, ids
 from actors.run.commands import NoteDuplicateStart, StartChildRun, StartRun
 from actors.run.continuing import record_started
 from actors.run.presentation import Chronological
@@ -49,10 +49,11 @@ def create(command: StartRun, now: int, rules: Rules = DEFAULT_RULES, shown: Chr
 def begin(tx: Transition, command: StartRun) -> RunReply:
     """Record the start and offer the first workflow task."""
     state = tx.state
-    command_id = tx.mint(ids.COMMAND)
+    command_id, outcome = tx.mint(ids.COMMAND), "started_new"
+    snapshot = external.snapshot(tx, (command_id, state.command_sequence), command, outcome, applied=True)
     tx.record(
         "StartAccepted",
-        {**_command_keys(state, command_id), **_start_keys(command), "outcome": "started_new"},
+        {**external.command_keys(tx, command_id), **_start_keys(command), "outcome": outcome, "command": snapshot},
         command_id=command_id,
     )
     record_started(tx, command.arguments, {}, command_id)
@@ -98,15 +99,18 @@ def duplicate(tx: Transition, command: NoteDuplicateStart) -> RunReply:
         return Refused("workflow_type_mismatch", {"workflow_type": state.workflow_type})
     if state.superseded:
         return Refused("run_continued")  # not the current run any more: the one that goes on answers
-    state.command_sequence += 1
-    command_id = tx.mint(ids.COMMAND)
-    keys = {**_command_keys(state, command_id), **_start_keys(start)}
+    numbered = external.number(tx)
+    command_id = numbered[0]
+    keys = {**external.command_keys(tx, command_id), **_start_keys(start)}
     if start.duplicate_policy == "use-existing" and state.is_open:
         outcome = "returned_existing_active"
-        tx.record("StartAccepted", {**keys, "outcome": outcome}, command_id=command_id)
+        snapshot = external.snapshot(tx, numbered, start, outcome, applied=True)
+        tx.record("StartAccepted", {**keys, "outcome": outcome, "command": snapshot}, command_id=command_id)
     else:
         outcome = "rejected_duplicate"
-        rejected = {**keys, "outcome": outcome, "rejection_reason": "instance_already_started"}
+        rejection = "instance_already_started"
+        snapshot = external.snapshot(tx, numbered, start, outcome, rejection=rejection)
+        rejected = {**keys, "outcome": outcome, "rejection_reason": rejection, "command": snapshot}
         tx.record("StartRejected", rejected, command_id=command_id)
     return started(state, outcome)
 
@@ -123,14 +127,6 @@ def started(state: RunState, outcome: str) -> Started:
         payload_codec=state.payload_codec,
         outcome=outcome,
     )
-
-
-def _command_keys(state: RunState, command_id: str) -> dict[str, Any]:
-    return {
-        "workflow_command_id": command_id,
-        "workflow_instance_id": state.workflow_id,
-        "workflow_run_id": state.run_id,
-    }
 
 
 def _start_keys(command: StartRun) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -45,13 +46,13 @@ def accept(tx: Transition, command: UpdateRun) -> RunReply:
     )
     if command.request_id is not None:
         tx.requests.append((command.request_id, update_id))
-    record(tx, update_id, update, command.arguments)
+    record(tx, update_id, update, command.arguments, external.snapshot(tx, (command_id, sequence), command))
     if state.open_task is None and state.begun:
         update_task(tx)
     return _status(tx, update_id, update)
 
 
-def record(tx: Transition, update_id: str, update: Update, arguments: Payload | None) -> None:
+def record(tx: Transition, update_id: str, update: Update, arguments: Payload | None, snapshot: dict[str, Any] | None) -> None:
     """Write the acceptance into history and into the run's inbox."""
     state = tx.state
     behind = state.signals[0] if state.signals else None
@@ -68,6 +69,7 @@ def record(tx: Transition, update_id: str, update: Update, arguments: Payload | 
             "queued_behind_command_id": None if behind is None else behind.command_id,
             "queued_behind_command_sequence": None if behind is None else behind.command_sequence,
             "queued_behind_command_type": None if behind is None else "signal",
+            "command": snapshot,
         },
         command_id=update.command_id,
     )
@@ -195,7 +197,8 @@ def hand_over(tx: Transition, old: Transition) -> None:
             accepted_at=update.accepted_at,
             request_id=update.request_id,
         )
-        record(tx, update_id, moved, arguments_of(old.history[update.event - 1]))
+        before = old.history[update.event - 1]
+        record(tx, update_id, moved, arguments_of(before), external.moved_snapshot(tx, before, moved.command_sequence))
         del old.state.updates[update_id]
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+import msgspec
+
 from actors.run.commands import (
     ArchiveRun,
     CancelRun,
@@ -37,6 +39,7 @@ from actors.run.replies import Refused, RunReply, UpdateStatus
 from tests.cluster.client import ClusterClient, Reply
 from tests.differential import answers
 from tests.differential.batches import QUEUES, TYPES, Batches, Pair, payload
+from tests.differential.caused import caused_by
 from tests.differential.model import Decided, World, id_time
 from tests.differential.observer import Act, Difference, Event, Observer, Unheard, micros, micros_of
 
@@ -157,7 +160,8 @@ class Driver:
         body = {"workflow_id": workflow_id, "workflow_type": name, "task_queue": queue, "input": arguments.envelope(), **fields}
         sent_at = micros()
         answer = await self._call(body, "/api/workflows")
-        command = StartRun("default", workflow_id, answer.body.get("run_id") or "", name, queue, arguments, **fields)
+        run_id, caused = answer.body.get("run_id") or "", caused_by("/api/workflows", body)
+        command = StartRun("default", workflow_id, run_id, name, queue, arguments, attribution=caused, **fields)
 
         def target(world: World) -> str | None:
             current = world.current(workflow_id)
@@ -337,13 +341,13 @@ class Driver:
         if kind == "signal":
             arguments = payload([self.batches.text()])
             path, body = "signal/poke", {"input": arguments.envelope()}
-            command = SignalRun(None, to_run, "poke", arguments)
+            command = SignalRun(to_run=to_run, name="poke", arguments=arguments)
         elif kind == "repair":
             body, command = {}, RepairRun()
         else:
             stopping: dict[str, type[CancelRun] | type[TerminateRun] | type[ArchiveRun]]
             stopping = {"cancel": CancelRun, "terminate": TerminateRun, "archive": ArchiveRun}
-            command = stopping[kind](None, to_run, reason)
+            command = stopping[kind](to_run=to_run, reason=reason)
         accepted = 202 if kind == "signal" else 200
         reply = await self._to_workflow(kind, workflow_id, run_id, path, body, command, accepted)
         if isinstance(reply, Refused):
@@ -357,7 +361,7 @@ class Driver:
         """Have an update accepted."""
         arguments = payload([self.batches.text()])
         body = {"input": arguments.envelope()}
-        command = UpdateRun(None, run_id is not None, "set", arguments)
+        command = UpdateRun(to_run=run_id is not None, name="set", arguments=arguments)
         reply = await self._to_workflow("update", workflow_id, run_id, "update/set", body, command, 202)
         if isinstance(reply, UpdateStatus):
             self.did("update")
@@ -374,6 +378,7 @@ class Driver:
     ) -> RunReply:
         sent_at = micros()
         base = f"/api/workflows/{workflow_id}" if run_id is None else f"/api/workflows/{workflow_id}/runs/{run_id}"
+        command = msgspec.structs.replace(command, attribution=caused_by(f"{base}/{path}", body))
         answer = await self._call(body, f"{base}/{path}")
 
         def decide(world: World, now: int) -> Decided:
@@ -410,8 +415,9 @@ class Driver:
         arguments, request_id = payload([self.batches.text()]), secrets.token_hex(6)
         body = {"input": arguments.envelope(), "wait_for": "completed", "wait_timeout_seconds": UPDATE_WAIT_SECONDS}
         sent_at = micros()
-        asked = asyncio.create_task(self._call({**body, "request_id": request_id}, f"/api/workflows/{workflow_id}/update/set"))
-        command = UpdateRun(request_id, False, "set", arguments)
+        body, path = {**body, "request_id": request_id}, f"/api/workflows/{workflow_id}/update/set"
+        asked = asyncio.create_task(self._call(body, path))
+        command = UpdateRun(request_id, False, caused_by(path, body), "set", arguments)
 
         def target(world: World) -> str | None:
             current = world.current(workflow_id)

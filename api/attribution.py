@@ -1,0 +1,71 @@
+"""Who caused a command, as its snapshot in history keeps it (configuration-and-security 5)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from api.call import Call, Principal
+from api.settings import AttributionSettings
+
+_LABEL = "Standalone Server"
+_LONGEST = 255  # characters kept of a header
+
+
+def attribution(call: Call) -> dict[str, Any]:
+    """The caller's and the request's part of a command's snapshot; blank values are left out."""
+    settings = call.services.settings.attribution
+    principal = call.principal
+    method = "none" if principal is None else principal.method
+    auth_method = _forwarded(call, settings, settings.method_header) or method
+    auth_status = _forwarded(call, settings, settings.status_header)
+    if auth_status is None:
+        auth_status = "not_configured" if method == "none" else "authorized"
+    request_id = _header(call, b"x-request-id") or _named_in_body(call)
+    correlation_id = _header(call, b"x-correlation-id")
+    keys = {
+        "caller_label": _forwarded(call, settings, settings.label_header) or _LABEL,
+        "auth_status": auth_status,
+        "auth_method": auth_method,
+        "request_method": call.method,
+        "request_path": call.url_path,
+        "request_fingerprint": _fingerprint(call, request_id, correlation_id),
+        "request_id": request_id,
+        "correlation_id": correlation_id,
+        "context": None if principal is None else {"auth": _auth(principal, auth_status, auth_method)},
+    }
+    return {name: value for name, value in keys.items() if value is not None}
+
+
+def _header(call: Call, name: bytes) -> str | None:
+    value = call.headers.get(name, b"").decode("latin-1").strip()
+    return value[:_LONGEST] or None
+
+
+def _named_in_body(call: Call) -> str | None:
+    value = call.body.get("request_id")
+    return value.strip()[:_LONGEST] or None if isinstance(value, str) else None
+
+
+def _forwarded(call: Call, settings: AttributionSettings, name: bytes) -> str | None:
+    return _header(call, name) if settings.trusted and name else None
+
+
+def _fingerprint(call: Call, request_id: str | None, correlation_id: str | None) -> str:
+    """The same for the same request sent again, whatever the order of its fields."""
+    said = [call.method, call.url_path, call.body, request_id, correlation_id]
+    return "sha256:" + hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _auth(principal: Principal, status: str, method: str) -> dict[str, Any]:
+    who: dict[str, Any] = {"subject": principal.subject, "roles": list(principal.roles), "claims": principal.claims}
+    if principal.legacy_full_access:
+        who["legacy_full_access"] = True
+    return {
+        "status": status,
+        "method": method,
+        "role": principal.roles[0] if principal.roles else None,
+        "roles": list(principal.roles),
+        "principal": {name: value for name, value in who.items() if value},
+    }

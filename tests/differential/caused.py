@@ -1,0 +1,22 @@
+"""The attribution of the driver's own commands, as the server's edge makes it (configuration-and-security 5)."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from api.attribution import attribution
+from api.call import Call, Principal, Services
+from api.settings import Settings
+
+WHO = Principal("legacy-token", ("admin",), "token", legacy_full_access=True, claims={"legacy_credential": True})
+_SERVICES = cast(Services, SimpleNamespace(settings=Settings()))
+
+
+async def _nothing() -> None:
+    """These calls have no body left to receive."""
+
+
+def caused_by(path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What the server notes of a POST with the test token and no header that names it."""
+    return attribution(Call(_SERVICES, "default", WHO, {}, b"", body, _nothing, method="POST", url_path=path))
