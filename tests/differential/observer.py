@@ -150,11 +150,14 @@ class Observer:
     # -- searching -----------------------------------------------------------------------------------------------------
 
     async def _search(self, act: Act) -> Decided | None:
-        """Fewest things in between first."""
+        """Fewest things in between first; times before the act was sent only if no other explains it."""
+        return await self._search_at(act, early=False) or await self._search_at(act, early=True)
+
+    async def _search_at(self, act: Act, *, early: bool) -> Decided | None:
         queue: deque[tuple[World, int]] = deque([(self.world, 0)])
         while queue:
             world, depth = queue.popleft()
-            for now in await self._times(world, act):
+            for now in await self._times(world, act, early=early):
                 decided = act.decide(world, now)
                 if not await self._agrees(world, decided):
                     self._tried.append(f"{depth} before, at {now}: {str(decided.reply)[:200]} {_types(decided)}")
@@ -174,7 +177,7 @@ class Observer:
         run = None if run_id is None else world.run_of(run_id)
         return run is None or len(run.history) == len(await self._events(run.run_id))
 
-    async def _times(self, world: World, act: Act) -> list[int]:
+    async def _times(self, world: World, act: Act, *, early: bool) -> list[int]:
         run_id = act.run_id(world)
         times = [*act.times()]
         if run_id is None:
@@ -186,10 +189,13 @@ class Observer:
             if next_event is not None:
                 times.insert(0, micros_of(next_event["timestamp"]))
             deadline = None if run is None else run.deadline
-            times.append(act.sent_at if deadline is None else min(act.sent_at, deadline - 1))
-            if deadline is not None and deadline <= micros():
-                times.append(deadline)
-        return list(dict.fromkeys(times))
+            times.append(act.sent_at)
+            if deadline is not None:
+                times.append(deadline - 1)
+                if deadline <= micros():
+                    times.append(deadline)
+        # Times taken from ids are whole milliseconds.
+        return [now for now in dict.fromkeys(times) if early or now > act.sent_at - 1000]
 
     async def _in_between(self, world: World, act: Act) -> AsyncIterator[World]:
         run_id = act.run_id(world)
@@ -219,7 +225,7 @@ class Observer:
                         async for step in self._given_and_lost(world, run, row.task_id, poll.worker):
                             yield step
         if act.lost:
-            for now in await self._times(world, act):
+            for now in await self._times(world, act, early=True):
                 decided = act.decide(world, now)
                 if decided.changed and await self._agrees(world, decided):
                     yield decided.world
