@@ -19,7 +19,7 @@ class Options(Struct, frozen=True):
     """Closed loop: workflows open at a time."""
     workers: int = 4
     """Registered workers, each on a task queue of its own."""
-    polls: int = 8
+    polls: int = 16
     """Connections of each worker and family (workflow, activity) that poll, work and complete in a loop."""
     rate: float = 20.0
     """Open loop: starts per second."""
