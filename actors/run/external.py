@@ -88,9 +88,15 @@ def accepted(
     return _answer(tx, numbered, outcome, None, reason, update_id)
 
 
-def rejected(tx: Transition, rejection: str, outcome: str | None) -> CommandAnswered:
-    """Reject a command; it takes a number and leaves no event."""
-    return _answer(tx, number(tx), outcome, rejection, None, None)
+def rejected(
+    tx: Transition,
+    rejection: str,
+    outcome: str | None,
+    numbered: tuple[str, int] | None = None,
+    update_id: str | None = None,
+) -> CommandAnswered:
+    """Reject a command. It takes a number, unless it has one (`numbered`), and leaves no event here."""
+    return _answer(tx, numbered or number(tx), outcome, rejection, None, update_id)
 
 
 def not_active(tx: Transition) -> CommandAnswered:

@@ -32,7 +32,7 @@ def accept(tx: Transition, command: UpdateRun) -> RunReply:
         return external.not_active(tx)
     limit = tx.rules.max_pending_updates
     if limit and len(state.updates) >= limit:
-        return external.rejected(tx, "structural_limit_exceeded", None)
+        return _reject(tx, command, "structural_limit_exceeded")
     command_id, sequence = external.number(tx)
     update_id = tx.mint(ids.UPDATE)
     update = Update(
@@ -50,6 +50,28 @@ def accept(tx: Transition, command: UpdateRun) -> RunReply:
     if state.open_task is None and state.begun:
         update_task(tx)
     return _status(tx, update_id, update)
+
+
+def _reject(tx: Transition, command: UpdateRun, rejection: str) -> RunReply:
+    """Turn an update of an open run away; other than those of a closed one (engine-semantics 2.5) this is recorded."""
+    numbered = external.number(tx)
+    update_id = tx.mint(ids.UPDATE)
+    arguments = command.arguments
+    tx.record(
+        "UpdateRejected",
+        {
+            **external.command_keys(tx, numbered[0]),
+            "update_id": update_id,
+            "update_name": command.name,
+            "arguments": envelope_or_none(arguments),
+            "payload_codec": tx.state.payload_codec if arguments is None else arguments.codec,
+            "rejection_reason": rejection,
+            "validation_errors": {},
+            "command": external.snapshot(tx, numbered, command, rejection=rejection),
+        },
+        command_id=numbered[0],
+    )
+    return external.rejected(tx, rejection, None, numbered, update_id)
 
 
 def record(tx: Transition, update_id: str, update: Update, arguments: Payload | None, snapshot: dict[str, Any] | None) -> None:

@@ -320,7 +320,10 @@ async def test_pending_limits_of_a_run(limited: Http) -> None:
         body = await limited.post(f"/workflows/full-1/{kind}/x", 409)
         assert (body["reason"], body["outcome"], body["command_status"]) == ("structural_limit_exceeded", None, "rejected")
         assert body["control_plane"]["rejection_reason"] == "structural_limit_exceeded"
-        assert await limited.types("full-1", run_id) == before
+        assert await limited.types("full-1", run_id) == before + (["UpdateRejected"] if kind == "update" else [])
+    rejected = (await limited.events("full-1", run_id))[-1]["payload"]
+    assert (rejected["update_id"], rejected["rejection_reason"]) == (body["update_id"], "structural_limit_exceeded")
+    assert (rejected["command"]["status"], rejected["command"]["type"]) == ("rejected", "update")
 
 
 async def test_the_limit_of_operation_names_is_configured(limited: Http) -> None:

@@ -19,6 +19,7 @@ from actors.run.commands import (
     UpdateRun,
     UpsertSearchAttributes,
 )
+from actors.run.replies import CommandAnswered
 from actors.run.rules import Rules
 from tests.core.family import end, of_type, parent_of, refused, rejected
 from tests.core.harness import PLAIN, Run, activity, blob, child, completion, finish, onward, wait
@@ -206,7 +207,8 @@ def test_inputs_of_a_run(limit: int) -> None:
         run.update()
     if limit:
         rejected(run, SignalRun(name="more"), "structural_limit_exceeded", None)
-        rejected(run, UpdateRun(name="more"), "structural_limit_exceeded", None)
+        answer = run.expect(CommandAnswered, UpdateRun(name="more"))
+        assert answer.rejection == "structural_limit_exceeded" and run.new_types == ["UpdateRejected"]
     assert (len(run.state.signals), len(run.state.updates)) == (limit or 10,) * 2
 
 

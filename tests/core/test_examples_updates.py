@@ -20,7 +20,7 @@ from actors.run.commands import (
     UpdateRun,
     WakeUp,
 )
-from actors.run.replies import UpdateStatus
+from actors.run.replies import CommandAnswered, UpdateStatus
 from actors.run.rules import Rules
 from tests.core.family import CMD, keys, of_type, refused, rejected, types
 from tests.core.harness import PLAIN, RUN_ID, Run, activity, blob, completion, finish, onward, result_of, wait
@@ -251,7 +251,15 @@ def test_pending_updates_are_limited() -> None:
     run = blocked(rules=Rules(max_pending_updates=2))
     one = run.update()
     run.update(request_id="r-1")
-    rejected(run, UpdateRun(name="three"), "structural_limit_exceeded", None)
+    pending = dict(run.state.updates)
+    answer = run.expect(CommandAnswered, UpdateRun(name="three", arguments=blob("[3]")))
+    assert (answer.rejection, answer.outcome) == ("structural_limit_exceeded", None)
+    assert run.new_types == ["UpdateRejected"] and run.state.updates == pending
+    payload = run.new[0]["payload"]
+    assert keys(run.new[0]) == NAMED | {"arguments", "payload_codec", "rejection_reason", "validation_errors"}
+    assert (payload["update_id"], payload["update_name"]) == (answer.update_id, "three")
+    assert (payload["arguments"], payload["validation_errors"]) == ({"codec": "avro", "blob": "[3]"}, {})
+    assert payload["workflow_command_id"] == answer.command_id and answer.command_sequence == 4
     assert run.expect(UpdateStatus, UpdateRun(name="set", request_id="r-1")).status == "accepted"
     run.batch(CompleteUpdate(one.update_id))
     run.update("three")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
-from actors.run.commands import Mailed, ParentClosed, RunCommand, StartChildRun, Steps
+from actors.run.commands import Mailed, ParentClosed, RunCommand, StartChildRun, Steps, UpdateRun
 from actors.run.presentation import Chronological
 from actors.run.replies import (
     ActivityTaskGrant,
@@ -103,7 +103,8 @@ class World:
         """18: the numbers of commands have no gaps."""
         if isinstance(reply, CommandAnswered):
             assert reply.command_sequence == after == before + 1, "18"
-            assert reply.rejection is None or not run.new, "16: a rejected command left an event"
+            told = ["UpdateRejected"] if isinstance(command, UpdateRun) and run.state.is_open else []
+            assert reply.rejection is None or run.new_types == told, "16: what a rejected command leaves"
         elif isinstance(reply, UpdateStatus) and run.changed:
             assert reply.command_sequence == after == before + 1, "18"
         elif not isinstance(command, ParentClosed) and type(command).__name__ != "NoteDuplicateStart":
