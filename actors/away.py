@@ -2,49 +2,55 @@
 
 The host of a queue lends such a poll back once it waits in line, and from then on this node alone gives it tasks. One that
 becomes ready on this node is handed to it inside the commit: lease, completion and next task stay on one node. For tasks of
-other nodes the host asks this one to claim them. So no poll is given two tasks, however the messages cross.
+other nodes the host asks this one to claim them. So no poll is given two tasks, however the messages cross. Nothing is said of
+a lease to the host before it is committed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import time
 from collections.abc import Callable
 
 from actors import messages
-from actors.messages import Answer, AskPoll, AskTake, Failed, Granted, Moved, Served, Taken
+from actors.messages import Answer, AskPoll, AskTake, Granted, Moved, Taken
 from actors.queue.actor import QueueName
 from actors.queue.matching import WaitLine
 from actors.queue.parked import Parked, Reservation, TaskGrant, attempt_of
 from actors.queue.poll import WorkerProfile
 from actors.router import Router
-from actors.run.commands import ClaimTask, WorkerIdentity
-from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
+from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, WorkerIdentity
+from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 from bus.ask import Ask
-from bus.errors import OutcomeUnknown, Unreachable
-
-_log = logging.getLogger(__name__)
+from bus.errors import Unreachable
 
 _MARGIN_SECONDS = 2.0  # how much longer than a poll its answer from another node may take
 _RETRY_SECONDS = 0.05
+_RELEASE_SECONDS = 1.0
+_RELEASE_TRIES = 300  # after that the lease has run out by itself
 
 Place = Callable[[Parked, float], None]
+TellServed = Callable[["Away", str, int], None]
 
 
 class AwayPolls:
     """What waits elsewhere, by number; and what of it is lent back, by queue."""
 
-    def __init__(self, router: Router, ask: Ask, place: Place, unreachable: Place) -> None:
-        """`place(poll, deadline in loop time)` parks a poll anew, `unreachable` one whose host cannot be asked."""
+    def __init__(self, router: Router, ask: Ask, place: Place, unreachable: Place, tell_served: TellServed) -> None:
+        """`place(poll, deadline in loop time)` parks a poll anew, `unreachable` one whose host cannot be asked.
+
+        `tell_served(poll, task id, attempt)` tells the queue's host that a lent poll has this lease.
+        """
         self._router = router
         self._ask = ask
         self._place = place
         self._unreachable = unreachable
+        self._tell_served = tell_served
         self._numbers = itertools.count(time.time_ns())  # never twice, also when a node starts again under its name
-        self._away: dict[int, _Away] = {}
-        self._lent: dict[QueueName, WaitLine[_Away]] = {}
+        self._away: dict[int, Away] = {}
+        self._lent: dict[QueueName, WaitLine[Away]] = {}
+        self._tickets = itertools.count(1)
 
     def send(self, parked: Parked, deadline: float, owner: str) -> None:
         """Have a poll wait at the node `owner`."""
@@ -57,45 +63,40 @@ class AwayPolls:
         except Unreachable:
             self._unreachable(parked, deadline)
             return
-        away = self._away[number] = _Away(self, parked, deadline, owner, number, token)
+        away = self._away[number] = Away(self, parked, deadline, owner, number, token)
         parked.waits_at(lambda: self._leave(away))
         answer.add_done_callback(lambda done: self._answered(away, done))
 
-    def _leave(self, away: _Away) -> None:
+    def _leave(self, away: Away) -> None:
         """Its client is gone."""
         self._forget(away)
         self._ask.withdraw(away.token)
 
-    def _forget(self, away: _Away) -> None:
+    def _forget(self, away: Away) -> None:
         self._away.pop(away.number, None)
         self._out_of_line(away)
 
-    def _out_of_line(self, away: _Away) -> None:
+    def _out_of_line(self, away: Away) -> None:
         line = self._lent.get(away.queue)
         if line is not None:
             line.remove(away, away.ticket)
             if not line:
                 del self._lent[away.queue]
 
-    def _answered(self, away: _Away, done: asyncio.Future[bytes]) -> None:
+    def _answered(self, away: Away, done: asyncio.Future[bytes]) -> None:
         self._forget(away)
+        if away.reserved:  # its reservation decides; nothing is granted to a lent poll by its host
+            return
         parked = away.parked
-        error = done.exception()
-        if isinstance(error, Unreachable):
+        response = messages.response_or_none(done)
+        if isinstance(done.exception(), Unreachable):
             self._unreachable(parked, away.deadline)
-            return
-        if error is None:
-            response = messages.decode_response(done.result())
-            if isinstance(response, Granted):
-                parked.give(response.grant)
-                return
-        elif not isinstance(error, OutcomeUnknown):
-            _log.error("a poll on another node failed", exc_info=error)
-            parked.give(None)
-            return
-        self._place_later(away)
+        elif isinstance(response, Granted):
+            parked.give(response.grant)
+        else:
+            self._place_later(away)
 
-    def _place_later(self, away: _Away) -> None:
+    def _place_later(self, away: Away) -> None:
         parked, deadline = away.parked, away.deadline
         loop = asyncio.get_running_loop()
         if parked.gone or loop.time() >= deadline:
@@ -111,7 +112,7 @@ class AwayPolls:
         for number in numbers:
             away = self._away.get(number)
             if away is not None and not away.ticket:
-                away.ticket = self._lent.setdefault(away.queue, WaitLine()).add(away)
+                away.ticket = self._lent.setdefault(away.queue, WaitLine(self._tickets)).add(away)
 
     def reserve(self, name: QueueName, type_name: str, compatibility: str | None) -> Reservation | None:
         """A lent poll for a task of this node about to be committed."""
@@ -121,61 +122,70 @@ class AwayPolls:
             return None
         if not line:
             del self._lent[name]
+        found[0].reserved = True
         return found[0]
 
-    def decided(self, away: _Away, grant: TaskGrant) -> None:
-        """The poll is about to be served here: it waits at its host no longer."""
-        self._end(away)
-        told = messages.encode(Served(self._router.node_id, away.number, grant.task_id, attempt_of(grant)))
-        self._ask.tell(away.owner, told)
+    def settle(self, away: Away, grant: TaskGrant | None) -> None:
+        """The end of a reservation: the poll has its lease, or waits on."""
+        known, away.reserved = away.number in self._away, False
+        if grant is not None:
+            self._end(away)
+            self._tell_served(away, grant.task_id, attempt_of(grant))
+            away.parked.give(grant)
+        elif known:
+            self._put_back(away)
+        else:
+            self._place_later(away)
 
-    def _end(self, away: _Away) -> None:
+    def _end(self, away: Away) -> None:
+        """The poll has its task; whoever held it is told by other means than a withdrawal."""
         self._forget(away)
         self._ask.forget(away.token)
         away.parked.waits_at(None)
 
-    def settle(self, away: _Away, grant: TaskGrant | None) -> None:
-        """The end of a reservation."""
-        if grant is not None:
-            away.parked.give(grant)
-        elif away.number in self._away:
-            self._put_back(away)
-        else:  # the commit failed
-            self._place_later(away)
-
-    def _put_back(self, away: _Away) -> None:
+    def _put_back(self, away: Away) -> None:
         if away.ticket:
-            self._lent.setdefault(away.queue, WaitLine()).put_back(away, away.ticket)
+            self._lent.setdefault(away.queue, WaitLine(self._tickets)).put_back(away, away.ticket)
 
     def take(self, question: AskTake) -> asyncio.Future[bytes]:
         """Claim a task for a poll, as its host asks: `Taken`, `Moved` when it waits no longer, or the refusal."""
         response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         away = self._away.get(question.number)
-        if away is None:
+        if away is None or away.reserved:
             response.set_result(messages.encode(Moved()))
             return response
         self._out_of_line(away)
         claim = ClaimTask(question.task_id, away.identity, away.page_size)
-        self._router.tell_run(question.task_id, claim).add_done_callback(lambda done: self._claimed(away, response, done))
+        claimed = self._router.tell_run(question.task_id, claim)
+        claimed.add_done_callback(lambda done: self._claimed(away, question.task_id, response, done))
         return response
 
-    def _claimed(self, away: _Away, response: asyncio.Future[bytes], done: asyncio.Future[RunReply]) -> None:
-        error = done.exception()
-        reply = None if error is not None else done.result()
-        answer: Taken | Answer | Failed
+    def _claimed(self, away: Away, task_id: str, response: asyncio.Future[bytes], done: asyncio.Future[RunReply]) -> None:
+        reply = None if done.exception() is not None else done.result()
         if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):
             if away.number in self._away:
                 self._end(away)
             else:
                 away.parked.leave()  # sent on meanwhile
             away.parked.give(reply)
-            answer = Taken(attempt_of(reply))
+            _answer(response, Taken(attempt_of(reply)))
+            return
+        if away.number in self._away:
+            self._put_back(away)
+        if reply is not None:
+            _answer(response, Answer(reply))
         else:
-            if away.number in self._away:
-                self._put_back(away)
-            answer = Failed(str(error)) if reply is None else Answer(reply)
-        if not response.done():
-            response.set_result(messages.encode(answer))
+            # Perhaps it is leased, to nobody: the host holds the task until it is known not to be.
+            self._release(ReleaseClaim(task_id, away.profile.worker_id, ANY_ATTEMPT), response, 1)
+
+    def _release(self, release: ReleaseClaim, response: asyncio.Future[bytes], tries: int) -> None:
+        def released(done: asyncio.Future[RunReply]) -> None:
+            if done.exception() is None or tries >= _RELEASE_TRIES:
+                _answer(response, Answer(Refused("not_due", {"available_at": time.time_ns() // 1000})))
+            else:
+                asyncio.get_running_loop().call_later(_RELEASE_SECONDS, self._release, release, response, tries + 1)
+
+        self._router.tell_run(release.task_id, release).add_done_callback(released)
 
     def drain(self) -> None:
         """Shutting down: polls end empty."""
@@ -184,10 +194,15 @@ class AwayPolls:
             away.parked.give(None)
 
 
-class _Away:
+def _answer(response: asyncio.Future[bytes], answer: Taken | Answer) -> None:
+    if not response.done():
+        response.set_result(messages.encode(answer))
+
+
+class Away:
     """One poll that waits at the node `owner`; it is its own reservation when lent (`parked.Reservation`)."""
 
-    __slots__ = ("_polls", "deadline", "number", "owner", "parked", "profile", "queue", "ticket", "token")
+    __slots__ = ("_polls", "deadline", "number", "owner", "parked", "profile", "queue", "reserved", "ticket", "token")
 
     def __init__(self, polls: AwayPolls, parked: Parked, deadline: float, owner: str, number: int, token: bytes) -> None:
         poll = parked.poll
@@ -200,6 +215,7 @@ class _Away:
         self.number = number
         self.token = token
         self.ticket = 0  # its place among the lent ones, 0 while it is not lent
+        self.reserved = False  # for a task about to be committed
 
     @property
     def identity(self) -> WorkerIdentity:
@@ -208,9 +224,6 @@ class _Away:
     @property
     def page_size(self) -> int:
         return self.parked.poll.history_page_size
-
-    def decided(self, grant: TaskGrant) -> None:
-        self._polls.decided(self, grant)
 
     def settle(self, grant: TaskGrant | None) -> None:
         self._polls.settle(self, grant)

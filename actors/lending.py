@@ -7,16 +7,22 @@ tasks: those of its own runs by itself, those of other runs when it is asked her
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from actors import messages
-from actors.errors import Unavailable
 from actors.messages import Answer, AskPoll, AskTake, Failed, Granted, Lent, Moved, Served, Taken
 from actors.queue.parked import Claimed, Grant, LentEnd, Parked
-from actors.router import ASK_SECONDS, Router
+from actors.queue.poll import Poll
+from actors.router import Router
 from actors.run import ids
+from actors.run.replies import Refused
 from bus.ask import Ask
 from bus.errors import Unreachable
+
+# Longer than all that the poll's node may have to wait for, so that its answer is heard while the task is held here.
+_TAKE_SECONDS = 25.0
+_RETRY_MICROS = 500_000
 
 
 class _Serving:
@@ -41,9 +47,9 @@ class Lending:
         router: Router,
         ask: Ask,
         park: Callable[[Parked, float], None],
-        served_elsewhere: Callable[[Parked, str, int], None],
+        served_elsewhere: Callable[[Poll, str, int], None],
     ) -> None:
-        """`park(poll, seconds)` lets a poll wait; `served_elsewhere(poll, task id, attempt)` says which lease it has now."""
+        """`park(poll, seconds)` lets a poll wait; `served_elsewhere(poll, task id, attempt)` says which lease one has."""
         self._router = router
         self._ask = ask
         self._park = park
@@ -99,40 +105,46 @@ class Lending:
         outcome: Claimed = asyncio.get_running_loop().create_future()
 
         def answered(done: asyncio.Future[bytes]) -> None:
-            response = None if done.exception() is not None else messages.decode_response(done.result())
+            response = messages.response_or_none(done)
             if isinstance(response, Answer):
                 outcome.set_result(response.reply)
-            elif isinstance(response, Failed):
-                outcome.set_exception(Unavailable(response.message))
             elif isinstance(response, Taken):
-                self._end(serving, task_id, response.attempt)
+                self._end(serving)
+                self._served_elsewhere(serving.parked.poll, task_id, response.attempt)
                 outcome.set_result(LentEnd.TAKEN)
-            else:
+            elif isinstance(response, Moved):
                 self._drop(serving)
                 outcome.set_result(LentEnd.GONE)
+            else:  # nobody knows: whether the poll has a task will be seen when it is asked again
+                outcome.set_result(_later())
 
         question = messages.encode(AskTake(serving.number, task_id))
         try:
-            self._ask.start_ask(serving.node_id, question, ASK_SECONDS).add_done_callback(answered)
+            self._ask.start_ask(serving.node_id, question, _TAKE_SECONDS).add_done_callback(answered)
         except Unreachable:
-            self._drop(serving)
-            outcome.set_result(LentEnd.GONE)
+            outcome.set_result(_later())
         return outcome
 
     def served(self, told: Served) -> None:
         """A lent poll got its task at its own node."""
         serving = self._serving.get((told.node_id, told.number))
         if serving is not None:
-            self._end(serving, told.task_id, told.attempt)
+            self._end(serving)
+        self._served_elsewhere(told.poll, told.task_id, told.attempt)
 
-    def _end(self, serving: _Serving, task_id: str, attempt: int) -> None:
+    def _end(self, serving: _Serving) -> None:
         if self._serving.pop(serving.name, None) is not None:
             serving.response.cancel()
-            self._served_elsewhere(serving.parked, task_id, attempt)
+            serving.parked.abandon()
 
     def _drop(self, serving: _Serving) -> None:
-        """A poll is said to wait no longer, or cannot be asked; if it waits after all, its node looks for a new place."""
+        """A poll is said to wait no longer; if it waits after all, its node looks for a new place."""
         if self._serving.pop(serving.name, None) is not None:
             if not serving.response.done():
                 serving.response.set_result(messages.encode(Moved()))
             serving.parked.abandon()
+
+
+def _later() -> Refused:
+    """The task is tried again in a moment, with whatever poll comes first then."""
+    return Refused("not_due", {"available_at": time.time_ns() // 1000 + _RETRY_MICROS})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 from msgspec import Struct
 
@@ -106,10 +108,11 @@ class Lent(Struct, tag="lent", frozen=True):
 
 
 class Served(Struct, tag="served", frozen=True):
-    """A lent poll got this lease at its own node, or will within a moment: it waits no longer."""
+    """A lent poll got this lease at its own node: it waits no longer. `poll` for what a repeated one is answered."""
 
     node_id: str
     number: int
+    poll: Poll
     task_id: str
     attempt: int
 
@@ -185,6 +188,16 @@ def decode_response(data: bytes) -> Response:
 def decode_offer(data: bytes) -> TaskOffer:
     """A dispatched task from its wire form."""
     return _offers.decode(data)
+
+
+def response_or_none(done: asyncio.Future[bytes]) -> Response | None:
+    """The response of an ask that has ended; None when it failed, or with something this version cannot read."""
+    if done.exception() is not None:
+        return None
+    try:
+        return _responses.decode(done.result())
+    except msgspec.DecodeError:
+        return None
 
 
 def decode_told(data: bytes) -> Told:

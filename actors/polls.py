@@ -12,7 +12,7 @@ from collections.abc import Collection
 import msgspec
 
 from actors import messages
-from actors.away import AwayPolls
+from actors.away import Away, AwayPolls
 from actors.host import Host
 from actors.lending import Lending
 from actors.messages import AskPoll, AskTake, Granted, Moved, Served
@@ -41,7 +41,7 @@ class Polls:
         self._queries = queries
         self._router = router
         self._ask = ask
-        self._away = AwayPolls(router, ask, self._place, self._be_guest)
+        self._away = AwayPolls(router, ask, self._place, self._be_guest, self._tell_served)
         self._lending = Lending(router, ask, self._park_here, self._served_elsewhere)
         self._draining = False
         self._under_way: set[asyncio.Task[None]] = set()
@@ -78,9 +78,19 @@ class Polls:
         else:
             self._host.queue((poll.namespace, poll.queue, poll.kind)).park(parked, seconds)
 
-    def _served_elsewhere(self, parked: Parked, task_id: str, attempt: int) -> None:
-        poll = parked.poll
-        self._host.queue((poll.namespace, poll.queue, poll.kind)).served_elsewhere(parked, task_id, attempt)
+    def _served_elsewhere(self, poll: Poll, task_id: str, attempt: int) -> None:
+        if self._router.owns(self._host.queue_shard(poll.namespace, poll.queue)):
+            self._host.queue((poll.namespace, poll.queue, poll.kind)).served_elsewhere(poll, task_id, attempt)
+
+    def _tell_served(self, away: Away, task_id: str, attempt: int) -> None:
+        """A poll of ours that waited at another node was served here: the queue's host should know, whoever that is now."""
+        poll = away.parked.poll
+        owner = self._router.elsewhere(self._host.queue_shard(poll.namespace, poll.queue))
+        told = messages.encode(Served(self._router.node_id, away.number, poll, task_id, attempt))
+        for node_id in {owner, away.owner} - {None}:
+            self._ask.tell(str(node_id), told)
+        if owner is None:
+            self._served_elsewhere(poll, task_id, attempt)
 
     def _be_guest(self, parked: Parked, deadline: float) -> None:
         """The host of the queue cannot be asked: look into the ready rows from here for a while, then for the host again."""

@@ -263,7 +263,6 @@ class RunActor:
                 raise
             if isinstance(grant, WorkflowTaskGrant | ActivityTaskGrant):
                 handed.append((poll, grant))
-                poll.decided(grant)
             else:
                 poll.settle(None)
 

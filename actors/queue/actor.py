@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from actors.errors import Unavailable
 from actors.queue.matching import QueuedTask, TaskLine, WaitLine
 from actors.queue.parked import Claimed, Grant, LentEnd, Parked, TaskGrant, attempt_of, ends_at
+from actors.queue.poll import Poll
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand, WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 
@@ -58,9 +59,6 @@ class _Reserved:
         self._waiter = waiter
         self.identity: WorkerIdentity = waiter.profile.identity
         self.page_size: int = waiter.parked.poll.history_page_size
-
-    def decided(self, grant: TaskGrant) -> None:
-        """Nobody else can take the poll meanwhile."""
 
     def settle(self, grant: TaskGrant | None) -> None:
         self._queue.settle(self._waiter, grant)
@@ -182,10 +180,9 @@ class QueueActor:
 
     # -- repeated polls (worker-protocol 4.3) ----------------------------------------------------------------------------
 
-    def served_elsewhere(self, parked: Parked, task_id: str, attempt: int) -> None:
-        """A poll that waits here for another node was given this lease there, or will be within a moment."""
-        parked.abandon()
-        self._remember(parked.poll.key, (task_id, attempt))
+    def served_elsewhere(self, poll: Poll, task_id: str, attempt: int) -> None:
+        """A poll that waited here for another node was given this lease there: a repeated one gets the same."""
+        self._remember(poll.key, (task_id, attempt))
 
     def _remember(self, key: object, lease: _Lease | None) -> None:
         polls = self._polls

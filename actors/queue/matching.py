@@ -9,7 +9,9 @@ as there are kinds, not at every task or poll.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import OrderedDict
+from collections.abc import Iterator
 from typing import Generic, Protocol, TypeVar
 
 from msgspec import Struct
@@ -125,19 +127,21 @@ _LineKey = tuple[bool, str | None, frozenset[str] | None]
 class WaitLine(Generic[W]):
     """Parked polls of one queue, in the order they came, those of other nodes behind all others."""
 
-    __slots__ = ("_count", "_lines")
+    __slots__ = ("_lines", "_numbers")
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterator[int] | None = None) -> None:
+        """`numbers`: where tickets come from, for lines that are made anew while polls hold tickets of the old one."""
         self._lines: dict[_LineKey, OrderedDict[int, W]] = {}
-        self._count = 0
+        self._numbers = numbers or itertools.count(1)
 
     def __len__(self) -> int:
         return sum(len(line) for line in self._lines.values())
 
     def add(self, waiter: W, far: bool = False) -> int:
         """Park a poll at the end; returns the ticket to remove it with. `far`: its client is connected to another node."""
-        self._count += 1
-        ticket = self._count + _FAR if far else self._count
+        ticket = next(self._numbers)
+        if far:
+            ticket += _FAR
         self._lines.setdefault(_line_key(waiter, ticket), OrderedDict())[ticket] = waiter
         return ticket
 

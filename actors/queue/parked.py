@@ -116,9 +116,6 @@ class Reservation(Protocol):
     def page_size(self) -> int:
         """How many events of history the poll takes."""
 
-    def decided(self, grant: TaskGrant) -> None:
-        """This is what it gets once the commit, which begins now, has succeeded."""
-
     def settle(self, grant: TaskGrant | None) -> None:
         """The end: the committed grant, or None when there is none and the poll waits on."""
 

@@ -10,12 +10,12 @@ import pytest
 from actors import messages
 from actors.away import AwayPolls
 from actors.errors import Unavailable
-from actors.messages import Answer, AskPoll, AskTake, Failed, Granted, Moved, Response, Served, Taken
+from actors.messages import Answer, AskPoll, AskTake, Granted, Moved, Response, Taken
 from actors.queue.parked import Grant, Parked
 from actors.queue.poll import Poll, WorkerProfile
 from actors.router import Router
-from actors.run.commands import ClaimTask, RunCommand
-from actors.run.replies import Refused, RunReply
+from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RunCommand
+from actors.run.replies import Done, Refused, RunReply
 from bus.ask import Ask
 from bus.connection import Bus, BusOptions
 from tests.cluster.test_queue_failures import grant
@@ -59,17 +59,17 @@ class Scene:
         self.unreachable: list[Parked] = []
         self.handed_back: list[Grant] = []
         self.waiting: list[tuple[AskPoll, asyncio.Future[bytes]]] = []
-        self.told: list[messages.Told] = []
         self.undelivered: list[bytes] = []
+        self.served: list[tuple[int, str, int]] = []
         self.away = AwayPolls(
             self.router,
             home,
             lambda parked, _: self.placed.append(parked),
             lambda parked, _: self.unreachable.append(parked),
+            lambda away, task_id, attempt: self.served.append((away.number, task_id, attempt)),
         )
         home.on_undelivered(self.undelivered.append)
         host.serve(self._serve)
-        host.on_tell(lambda payload: self.told.append(messages.decode_told(payload)))
 
     def _serve(self, payload: bytes) -> asyncio.Future[bytes]:
         question = messages.decode_question(payload)
@@ -103,6 +103,12 @@ class Scene:
     def take(self) -> asyncio.Future[bytes]:
         """The host has a task for the last poll."""
         return self.away.take(AskTake(self.number, "task"))
+
+    async def gone(self, number: int) -> None:
+        """Until the poll is not known any more."""
+        async with asyncio.timeout(20):
+            while number in self.away._away:
+                await asyncio.sleep(0.005)
 
     async def soon(self, what: Sized, count: int = 1) -> None:
         """Until so many are there."""
@@ -144,11 +150,11 @@ async def test_a_reserved_poll_is_told_to_the_host_and_served(scene: Scene) -> N
     reserved = scene.away.reserve(NAME, "echo", None)
     assert reserved is not None and reserved.identity.worker_id == "worker"
     assert scene.away.reserve(NAME, "echo", None) is None
-    reserved.decided(grant("mine", 3))
+    assert response(scene.take()) == Moved()  # taken already
+    assert not scene.served  # not before the commit
     reserved.settle(grant("mine", 3))
     assert await parked.future == grant("mine", 3)
-    await scene.soon(scene.told)
-    assert scene.told == [Served("home", scene.number, "mine", 3)]
+    assert scene.served == [(scene.number, "mine", 3)]
     # What the host answers all the same reaches nobody: its lease goes back.
     question, answer = scene.waiting[0]
     theirs = messages.encode(Granted(question.poll, grant("theirs")))
@@ -157,23 +163,34 @@ async def test_a_reserved_poll_is_told_to_the_host_and_served(scene: Scene) -> N
     assert scene.undelivered == [theirs] and parked.future.result() == grant("mine", 3)
 
 
-async def test_a_poll_whose_commit_failed_looks_for_its_place_again(scene: Scene) -> None:
+async def test_a_poll_whose_commit_failed_stays_lent(scene: Scene) -> None:
     parked = await scene.lent()
-    reserved = scene.away.reserve(NAME, "echo", None)
-    assert reserved is not None
-    reserved.decided(grant())
-    reserved.settle(None)
-    await scene.soon(scene.placed)
-    assert scene.placed == [parked] and not parked.future.done()
-
-
-async def test_a_reservation_that_came_to_nothing_leaves_the_poll_lent(scene: Scene) -> None:
-    await scene.lent()
+    other = await scene.lent()
     first = scene.away.reserve(NAME, "echo", None)
-    assert first is not None
+    second = scene.away.reserve(NAME, "echo", None)
+    assert first is not None and second is not None and first is not second
+    second.settle(None)
     first.settle(None)
-    assert scene.away.reserve(NAME, "echo", None) is first
-    assert not scene.told and not scene.placed
+    assert [scene.away.reserve(NAME, "echo", None) for _ in range(3)] == [first, second, None]
+    assert not scene.placed and not scene.served and not parked.future.done() and not other.future.done()
+
+
+async def test_a_poll_that_its_host_let_go_during_the_commit(scene: Scene) -> None:
+    """With a lease it has it, without it looks for a place; a host's empty answer does not end it before."""
+    for granted in (grant(), None):
+        parked = await scene.lent()
+        reserved = scene.away.reserve(NAME, "echo", None)
+        assert reserved is not None
+        question, answer = scene.waiting[-1]
+        answer.set_result(messages.encode(Granted(question.poll, None)))
+        await scene.gone(question.number)
+        assert not parked.future.done()
+        reserved.settle(granted)
+        if granted is None:
+            await scene.soon(scene.placed)
+            assert scene.placed == [parked] and not parked.future.done()
+        else:
+            assert await parked.future == granted
 
 
 async def test_the_host_has_a_lent_poll_claim_its_task(scene: Scene) -> None:
@@ -189,18 +206,31 @@ async def test_the_host_has_a_lent_poll_claim_its_task(scene: Scene) -> None:
     assert response(scene.take()) == Moved()  # it waits no longer
 
 
-@pytest.mark.parametrize("reply", [Refused("not_due", {"available_at": 5}), None])
-async def test_a_claim_without_a_lease_leaves_the_poll_lent(scene: Scene, reply: RunReply | None) -> None:
+async def test_a_claim_that_is_refused_leaves_the_poll_lent(scene: Scene) -> None:
     parked = await scene.lent()
     taking = scene.take()
-    if reply is None:
-        scene.router.claims[0][1].set_exception(Unavailable("the store is away"))
-    else:
-        scene.router.claims[0][1].set_result(reply)
+    refusal = Refused("not_due", {"available_at": 5})
+    scene.router.claims[0][1].set_result(refusal)
     await taking
-    assert response(taking) == (Failed("the store is away") if reply is None else Answer(reply))
+    assert response(taking) == Answer(refusal)
     assert not parked.future.done()
     assert scene.away.reserve(NAME, "echo", None) is not None
+
+
+async def test_a_claim_of_unknown_outcome_is_released_before_the_host_hears_of_it(scene: Scene) -> None:
+    parked = await scene.lent()
+    taking = scene.take()
+    scene.router.claims[0][1].set_exception(Unavailable("the store is away"))
+    await scene.soon(scene.router.claims, 2)
+    assert scene.router.claims[1][0] == ReleaseClaim("task", "worker", ANY_ATTEMPT)
+    scene.router.claims[1][1].set_exception(Unavailable("still away"))
+    await scene.soon(scene.router.claims, 3)
+    assert not taking.done()
+    assert scene.away.reserve(NAME, "echo", None) is not None and not parked.future.done()
+    scene.router.claims[2][1].set_result(Done())
+    await taking
+    answer = response(taking)
+    assert isinstance(answer, Answer) and isinstance(answer.reply, Refused) and answer.reply.reason == "not_due"
 
 
 async def test_a_claim_for_a_poll_that_is_not_lent_does_not_lend_it(scene: Scene) -> None:
