@@ -184,12 +184,15 @@ class Ask:
 
         Its unanswered asks end with OutcomeUnknown, and what this node still works on for it is cancelled.
         """
-        self._settle_with(node_id, None)
+        self._end_asks(node_id)
+        self._end_served(node_id, None)
 
-    def _settle_with(self, node_id: str, but: str | None) -> None:
-        """End everything to and from a node; what its process `but` asked goes on."""
+    def _end_asks(self, node_id: str) -> None:
         for token in [token for token, entry in self._pending.items() if entry.node_id == node_id]:
             self._fail(token, f"node {node_id} is gone", withdraw=False)
+
+    def _end_served(self, node_id: str, but: str | None) -> None:
+        """Cancel what this node works on for another one; what its process `but` asked goes on."""
         inbox = self._bus.subjects.inbox(node_id).encode()
         spared = None if but is None else self._bus.subjects.inbox(node_id, but).encode()
         for reply in [reply for reply in self._serving if reply.startswith(inbox)]:
@@ -209,10 +212,13 @@ class Ask:
                 self._withdraw(to, token)
             else:
                 self._told_early.append((to, token))
-        if self._processes.get(node_id) == body:
+        known = self._processes.get(node_id)
+        if known == body:
             return
         self._processes[node_id] = body
-        self._settle_with(node_id, body.decode())
+        if known is not None:  # what was asked before anything was heard of the node went to this very process
+            self._end_asks(node_id)
+        self._end_served(node_id, body.decode())
         self._say_hello()
 
     def _on_reply(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
