@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 from actors import messages
@@ -26,9 +27,6 @@ from bus.ask import Ask
 from bus.errors import Unreachable
 
 _MARGIN_SECONDS = 2.0  # how much longer than a poll its answer from another node may take
-_RETRY_SECONDS = 0.05
-_RELEASE_SECONDS = 1.0
-_RELEASE_TRIES = 300  # after that the lease has run out by itself
 
 Place = Callable[[Parked, float], None]
 TellServed = Callable[["Away", str, int], None]
@@ -37,20 +35,20 @@ TellServed = Callable[["Away", str, int], None]
 class AwayPolls:
     """What waits elsewhere, by number; and what of it is lent back, by queue."""
 
-    def __init__(self, router: Router, ask: Ask, place: Place, unreachable: Place, tell_served: TellServed) -> None:
-        """`place(poll, deadline in loop time)` parks a poll anew, `unreachable` one whose host cannot be asked.
+    def __init__(self, router: Router, ask: Ask, place_later: Place, unreachable: Place, tell_served: TellServed) -> None:
+        """`place_later(poll, deadline in loop time)` soon parks a poll anew, `unreachable` one whose host cannot be asked.
 
         `tell_served(poll, task id, attempt)` tells the queue's host that a lent poll has this lease.
         """
         self._router = router
         self._ask = ask
-        self._place = place
+        self._place_later = place_later
         self._unreachable = unreachable
         self._tell_served = tell_served
         self._numbers = itertools.count(time.time_ns())  # never twice, also when a node starts again under its name
         self._away: dict[int, Away] = {}
-        self._lent: dict[QueueName, WaitLine[Away]] = {}
-        self._tickets = itertools.count(1)
+        tickets = itertools.count(1)
+        self._lent: defaultdict[QueueName, WaitLine[Away]] = defaultdict(lambda: WaitLine(tickets))
 
     def send(self, parked: Parked, deadline: float, owner: str) -> None:
         """Have a poll wait at the node `owner`."""
@@ -94,16 +92,14 @@ class AwayPolls:
         elif isinstance(response, Granted):
             parked.give(response.grant)
         else:
-            self._place_later(away)
+            self._move(away)
 
-    def _place_later(self, away: Away) -> None:
-        parked, deadline = away.parked, away.deadline
-        loop = asyncio.get_running_loop()
-        if parked.gone or loop.time() >= deadline:
-            parked.give(None)
-            return
-        later = loop.call_later(_RETRY_SECONDS, self._place, parked, deadline)
-        parked.waits_at(later.cancel)
+    def _move(self, away: Away) -> None:
+        """The poll looks for another place, if there is time."""
+        if asyncio.get_running_loop().time() >= away.deadline:
+            away.parked.give(None)
+        else:
+            self._place_later(away.parked, away.deadline)
 
     # -- lent back -----------------------------------------------------------------------------------------------------
 
@@ -112,7 +108,7 @@ class AwayPolls:
         for number in numbers:
             away = self._away.get(number)
             if away is not None and not away.ticket:
-                away.ticket = self._lent.setdefault(away.queue, WaitLine(self._tickets)).add(away)
+                away.ticket = self._lent[away.queue].add(away)
 
     def reserve(self, name: QueueName, type_name: str, compatibility: str | None) -> Reservation | None:
         """A lent poll for a task of this node about to be committed."""
@@ -120,10 +116,10 @@ class AwayPolls:
         found = None if line is None else line.take(type_name, compatibility)
         if found is None:
             return None
-        if not line:
-            del self._lent[name]
-        found[0].reserved = True
-        return found[0]
+        away = found[0]
+        self._out_of_line(away)
+        away.reserved = True
+        return away
 
     def settle(self, away: Away, grant: TaskGrant | None) -> None:
         """The end of a reservation: the poll has its lease, or waits on."""
@@ -135,17 +131,16 @@ class AwayPolls:
         elif known:
             self._put_back(away)
         else:
-            self._place_later(away)
+            self._move(away)
 
     def _end(self, away: Away) -> None:
         """The poll has its task; whoever held it is told by other means than a withdrawal."""
         self._forget(away)
         self._ask.forget(away.token)
-        away.parked.waits_at(None)
 
     def _put_back(self, away: Away) -> None:
         if away.ticket:
-            self._lent.setdefault(away.queue, WaitLine(self._tickets)).put_back(away, away.ticket)
+            self._lent[away.queue].put_back(away, away.ticket)
 
     def take(self, question: AskTake) -> asyncio.Future[bytes]:
         """Claim a task for a poll, as its host asks: `Taken`, `Moved` when it waits no longer, or the refusal."""
@@ -176,16 +171,9 @@ class AwayPolls:
             _answer(response, Answer(reply))
         else:
             # Perhaps it is leased, to nobody: the host holds the task until it is known not to be.
-            self._release(ReleaseClaim(task_id, away.profile.worker_id, ANY_ATTEMPT), response, 1)
-
-    def _release(self, release: ReleaseClaim, response: asyncio.Future[bytes], tries: int) -> None:
-        def released(done: asyncio.Future[RunReply]) -> None:
-            if done.exception() is None or tries >= _RELEASE_TRIES:
-                _answer(response, Answer(Refused("not_due", {"available_at": time.time_ns() // 1000})))
-            else:
-                asyncio.get_running_loop().call_later(_RELEASE_SECONDS, self._release, release, response, tries + 1)
-
-        self._router.tell_run(release.task_id, release).add_done_callback(released)
+            released = self._router.release_claim(ReleaseClaim(task_id, away.profile.worker_id, ANY_ATTEMPT))
+            again = Answer(Refused("not_due", {"available_at": time.time_ns() // 1000}))
+            released.add_done_callback(lambda _: _answer(response, again))
 
     def drain(self) -> None:
         """Shutting down: polls end empty."""

@@ -133,15 +133,13 @@ class Lending:
         self._served_elsewhere(told.poll, told.task_id, told.attempt)
 
     def _end(self, serving: _Serving) -> None:
-        if self._serving.pop(serving.name, None) is not None:
-            serving.response.cancel()
-            serving.parked.abandon()
+        """A poll has its task: there is nothing to say to its node."""
+        serving.response.cancel()
+        self._drop(serving)
 
     def _drop(self, serving: _Serving) -> None:
-        """A poll is said to wait no longer; if it waits after all, its node looks for a new place."""
+        """A poll waits here no longer; unless it has ended, its node hears that and looks for a new place."""
         if self._serving.pop(serving.name, None) is not None:
-            if not serving.response.done():
-                serving.response.set_result(messages.encode(Moved()))
             serving.parked.abandon()
 
 

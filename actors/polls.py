@@ -23,14 +23,12 @@ from actors.queue.poll import QUERY, Poll
 from actors.queue.queries import QueryBroker
 from actors.router import Router
 from actors.run.commands import ReleaseClaim
-from actors.run.replies import RunReply
 from bus.ask import Ask
 
 _log = logging.getLogger(__name__)
 
 _GUEST_SECONDS = 1.0
 _RETRY_SECONDS = 0.05
-_HAND_BACK_TRIES = 300  # one a second; after that the lease has run out by itself
 
 
 class Polls:
@@ -41,7 +39,7 @@ class Polls:
         self._queries = queries
         self._router = router
         self._ask = ask
-        self._away = AwayPolls(router, ask, self._place, self._be_guest, self._tell_served)
+        self._away = AwayPolls(router, ask, self._place_later, self._be_guest, self._tell_served)
         self._lending = Lending(router, ask, self._park_here, self._served_elsewhere)
         self._draining = False
         self._under_way: set[asyncio.Task[None]] = set()
@@ -147,14 +145,7 @@ class Polls:
         if isinstance(grant, QueryTaskGrant):
             self._queries.take_back(grant)  # hosted elsewhere, it ends with its caller's patience
             return
-        self._release_claim(ReleaseClaim(grant.task_id, grant.lease_owner, attempt_of(grant)), 1)
-
-    def _release_claim(self, release: ReleaseClaim, tries: int) -> None:
-        def again(done: asyncio.Future[RunReply]) -> None:
-            if done.exception() is not None and tries < _HAND_BACK_TRIES:
-                asyncio.get_running_loop().call_later(1.0, self._release_claim, release, tries + 1)
-
-        self._router.tell_run(release.task_id, release).add_done_callback(again)
+        self._router.release_claim(ReleaseClaim(grant.task_id, grant.lease_owner, attempt_of(grant)))
 
     # -- polls of other nodes ------------------------------------------------------------------------------------------
 

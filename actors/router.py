@@ -14,12 +14,14 @@ from actors import messages
 from actors.errors import Unavailable
 from actors.messages import Answer, AskRun, Failed
 from actors.run import ids
-from actors.run.commands import RunCommand
+from actors.run.commands import ReleaseClaim, RunCommand
 from actors.run.replies import Refused, RunReply
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
 
 ASK_SECONDS = 10.0
+_RELEASE_SECONDS = 1.0
+_RELEASE_TRIES = 300  # after that the lease has run out by itself
 
 
 class Owners(Protocol):
@@ -130,6 +132,23 @@ class Router:
 
         asked.add_done_callback(answered)
         return future
+
+    def release_claim(self, release: ReleaseClaim) -> asyncio.Future[None]:
+        """End a lease that reached nobody, tried again until that is certain or the lease has run out by itself; then the
+        future ends.
+        """
+        released: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._release(release, released, 1)
+        return released
+
+    def _release(self, release: ReleaseClaim, released: asyncio.Future[None], tries: int) -> None:
+        def told(done: asyncio.Future[RunReply]) -> None:
+            if done.exception() is None or tries >= _RELEASE_TRIES:
+                released.set_result(None)
+            else:
+                asyncio.get_running_loop().call_later(_RELEASE_SECONDS, self._release, release, released, tries + 1)
+
+        self.tell_run(release.task_id, release).add_done_callback(told)
 
     async def ask_node(
         self, node_id: str, question: messages.Question, timeout_seconds: float = ASK_SECONDS

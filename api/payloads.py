@@ -45,11 +45,12 @@ def compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
-def encode(value: Any, codec: str = AVRO) -> str:
-    """The blob of a JSON value in `codec` (worker-protocol 9.3)."""
-    text = compact(value)
-    if codec == JSON:
-        return text
+def encode(value: Any) -> str:
+    """The avro blob of a JSON value (worker-protocol 9.3)."""
+    return _wrapped(compact(value))
+
+
+def _wrapped(text: str) -> str:
     buffer = io.BytesIO(b"\x00")
     buffer.seek(1)
     fastavro.schemaless_writer(buffer, _SCHEMA, {"json": text, "version": _WRAPPER_VERSION})
@@ -272,9 +273,9 @@ def normalise_arguments(fields: Fields, name: str) -> Payload | None:
 
 def _plain(value: Any, listed: Any = None) -> Payload:
     """Plain JSON in both codecs. `listed`: what is encoded when the value is no ready blob in the codec, default itself."""
-    meant = value if listed is None else listed
+    text = compact(value if listed is None else listed)
     ready = isinstance(value, str) and is_avro_blob(value)
-    return Payload(AVRO, value if ready else encode(meant), plain=compact(meant))
+    return Payload(AVRO, value if ready else _wrapped(text), plain=text)
 
 
 def _is_json(text: str) -> bool:

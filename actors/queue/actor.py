@@ -348,10 +348,11 @@ class QueueActor:
             self._claim(task, waiter)
         elif waiter.expired:
             self._give(waiter, None)
-        elif waiter.ticket:
-            self._waits.put_back(waiter, waiter.ticket)
         else:
-            waiter.ticket = self._waits.add(waiter, waiter.parked.served)
+            if waiter.ticket:
+                self._waits.put_back(waiter, waiter.ticket)
+            else:
+                waiter.ticket = self._waits.add(waiter, waiter.parked.served)
             waiter.parked.waits_in_line()
 
     def _arm_ripening(self, now: int) -> None:
@@ -409,13 +410,14 @@ class QueueActor:
         found = await self._load_ready(namespace, queue, kind, _LOAD_LIMIT)
         if self._elsewhere is not None:
             return
-        self._loaded = True
+        first, self._loaded = not self._loaded, True
         self._more_in_store = len(found) >= _LOAD_LIMIT
         now = time.time_ns() // 1000
         for task in found:
             if task.task_id not in self._claiming:
                 self._tasks.add(task, now)
         self._match()
-        for waiter, _ in self._waits.each():
-            waiter.parked.waits_in_line()
+        if first:  # those that come later are told when they do
+            for waiter, _ in self._waits.each():
+                waiter.parked.waits_in_line()
         self._arm_ripening(now)

@@ -11,16 +11,6 @@ from actors.run.replies import CommandAnswered
 from actors.run.times import iso
 from actors.run.transition import Transition
 
-_TYPES = {
-    "StartRun": "start",
-    "SignalRun": "signal",
-    "UpdateRun": "update",
-    "CancelRun": "cancel",
-    "TerminateRun": "terminate",
-    "RepairRun": "repair",
-    "ArchiveRun": "archive",
-}
-
 
 def number(tx: Transition) -> tuple[str, int]:
     """The id and the sequence of a command that reached this run; rejected ones count, too."""
@@ -59,7 +49,7 @@ def snapshot(
     keys = {
         "id": numbered[0],
         "sequence": numbered[1],
-        "type": _TYPES[type(command).__name__],
+        "type": command.__struct_config__.tag,
         "target_scope": "run" if to_run else "instance",
         "requested_run_id": run_id if to_run else None,
         "resolved_run_id": run_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sized
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -18,6 +18,7 @@ from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RunCommand
 from actors.run.replies import Done, Refused, RunReply
 from bus.ask import Ask
 from bus.connection import Bus, BusOptions
+from tests.cluster.test_lost_answers import soon
 from tests.cluster.test_queue_failures import grant
 from tests.support.services import TestServices
 
@@ -84,9 +85,7 @@ class Scene:
         poll = Poll(*NAME, WorkerProfile("worker"), seconds)
         parked = Parked(poll, lambda _poll, grant: self.handed_back.append(grant))
         self.away.send(parked, asyncio.get_running_loop().time() + seconds, "host")
-        async with asyncio.timeout(20):
-            while len(self.waiting) == count:
-                await asyncio.sleep(0.005)
+        await soon(lambda: len(self.waiting) > count)
         return parked
 
     @property
@@ -103,18 +102,6 @@ class Scene:
     def take(self) -> asyncio.Future[bytes]:
         """The host has a task for the last poll."""
         return self.away.take(AskTake(self.number, "task"))
-
-    async def gone(self, number: int) -> None:
-        """Until the poll is not known any more."""
-        async with asyncio.timeout(20):
-            while number in self.away._away:
-                await asyncio.sleep(0.005)
-
-    async def soon(self, what: Sized, count: int = 1) -> None:
-        """Until so many are there."""
-        async with asyncio.timeout(20):
-            while len(what) < count:
-                await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -159,7 +146,7 @@ async def test_a_reserved_poll_is_told_to_the_host_and_served(scene: Scene) -> N
     question, answer = scene.waiting[0]
     theirs = messages.encode(Granted(question.poll, grant("theirs")))
     answer.set_result(theirs)
-    await scene.soon(scene.undelivered)
+    await soon(lambda: bool(scene.undelivered))
     assert scene.undelivered == [theirs] and parked.future.result() == grant("mine", 3)
 
 
@@ -183,11 +170,11 @@ async def test_a_poll_that_its_host_let_go_during_the_commit(scene: Scene) -> No
         assert reserved is not None
         question, answer = scene.waiting[-1]
         answer.set_result(messages.encode(Granted(question.poll, None)))
-        await scene.gone(question.number)
+        await soon(lambda: not scene.away._away)
         assert not parked.future.done()
         reserved.settle(granted)
         if granted is None:
-            await scene.soon(scene.placed)
+            await soon(lambda: bool(scene.placed))
             assert scene.placed == [parked] and not parked.future.done()
         else:
             assert await parked.future == granted
@@ -221,10 +208,10 @@ async def test_a_claim_of_unknown_outcome_is_released_before_the_host_hears_of_i
     parked = await scene.lent()
     taking = scene.take()
     scene.router.claims[0][1].set_exception(Unavailable("the store is away"))
-    await scene.soon(scene.router.claims, 2)
+    await soon(lambda: len(scene.router.claims) >= 2)
     assert scene.router.claims[1][0] == ReleaseClaim("task", "worker", ANY_ATTEMPT)
     scene.router.claims[1][1].set_exception(Unavailable("still away"))
-    await scene.soon(scene.router.claims, 3)
+    await soon(lambda: len(scene.router.claims) >= 3)
     assert not taking.done()
     assert scene.away.reserve(NAME, "echo", None) is not None and not parked.future.done()
     scene.router.claims[2][1].set_result(Done())
@@ -257,19 +244,15 @@ async def test_a_queue_that_moves_during_the_claim(scene: Scene) -> None:
     parked = await scene.lent()
     taking = scene.take()
     scene.waiting[0][1].set_result(messages.encode(Moved()))
-    await scene.soon(scene.placed)
+    await soon(lambda: bool(scene.placed))
     scene.away.send(parked, asyncio.get_running_loop().time() + 30, "host")
-    async with asyncio.timeout(20):
-        while len(scene.waiting) < 2:
-            await asyncio.sleep(0.005)
+    await soon(lambda: len(scene.waiting) == 2)
     scene.away.lent([scene.number])
     scene.router.claims[0][1].set_result(grant("task", 1))
     await taking
     assert await parked.future == grant("task", 1)
     assert scene.away.reserve(NAME, "echo", None) is None
-    async with asyncio.timeout(20):
-        while not scene.waiting[1][1].cancelled():  # its new host is told
-            await asyncio.sleep(0.005)
+    await soon(scene.waiting[1][1].cancelled)  # its new host is told
     assert not scene.handed_back
 
 
@@ -277,20 +260,18 @@ async def test_a_client_that_leaves_is_withdrawn_and_lent_no_more(scene: Scene) 
     parked = await scene.lent()
     parked.abandon()
     assert scene.away.reserve(NAME, "echo", None) is None
-    async with asyncio.timeout(20):
-        while not scene.waiting[0][1].cancelled():
-            await asyncio.sleep(0.005)
+    await soon(scene.waiting[0][1].cancelled)
     assert response(scene.take()) == Moved()
 
 
 async def test_a_host_that_cannot_be_asked_or_is_gone(scene: Scene) -> None:
     parked = Parked(Poll(*NAME, WorkerProfile("worker"), 30.0), lambda *_: None)
     scene.away.send(parked, asyncio.get_running_loop().time() + 30, "nobody")
-    await scene.soon(scene.unreachable)
+    await soon(lambda: bool(scene.unreachable))
     assert scene.unreachable == [parked]
     waiting = await scene.lent()
     scene.router._ask.fail_pending("host")
-    await scene.soon(scene.placed)
+    await soon(lambda: bool(scene.placed))
     assert scene.placed == [waiting]
     assert scene.away.reserve(NAME, "echo", None) is None
 

@@ -13,6 +13,7 @@ import pytest
 from actors.run import ids
 from tests.cluster.client import ClusterClient, Raw, raw_post
 from tests.cluster.harness import WORKFLOW_TYPE
+from tests.cluster.test_node_lost import shares
 from tests.cluster.test_parked_polls import LONG_POLLS, park, register
 from tests.conftest import MakeCluster
 from tests.support.server import Cluster, ServerProcess
@@ -27,7 +28,7 @@ class Placed:
 
     def __init__(self, cluster: Cluster, holders: dict[int, str]) -> None:
         self.nodes = cluster.nodes
-        self.place = cluster.nodes[0].place
+        self.place = cluster.place
         self._holders = holders
         self._numbers = itertools.count()
 
@@ -51,18 +52,8 @@ class Placed:
 async def placed(make: MakeCluster) -> Placed:
     """Two nodes, once each has its share of the shards."""
     cluster = make(2, env=LONG_POLLS)
-    connection = await asyncpg.connect(cluster.nodes[0].place.dsn)
-    try:
-        async with asyncio.timeout(30):
-            while True:
-                rows = await connection.fetch("SELECT shard, node_id FROM shards")
-                holders = {row["shard"]: row["node_id"] for row in rows if row["node_id"] is not None}
-                shares = [sum(holder == node.node_id for holder in holders.values()) for node in cluster.nodes]
-                if len(holders) == SHARDS and min(shares) > SHARDS // 4:
-                    break
-                await asyncio.sleep(0.1)
-    finally:
-        await connection.close()
+    held = await shares(cluster.place, 2, SHARDS // 4 + 1)
+    holders = {shard: node_id for node_id, shards in held.items() for shard in shards}
     await asyncio.sleep(1.5)  # both have heard of it by their next heartbeats
     return Placed(cluster, holders)
 
