@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Sequence
 import msgspec
 
 from actors import messages
+from actors.answers import resolved, respond
 from actors.control import Control, Eligible
 from actors.errors import Unavailable
 from actors.host import Host
@@ -39,7 +40,7 @@ from actors.queue.poll import Poll
 from actors.queue.queries import QueryBroker, QueryRules
 from actors.router import Owners, Router
 from actors.run import ids
-from actors.run.commands import Commanded, NoteDuplicateStart, RunCommand, StartRun, UpdateRun
+from actors.run.commands import ClaimTask, Commanded, NoteDuplicateStart, RunCommand, StartRun, UpdateRun
 from actors.run.replies import Refused, RunReply
 from actors.run.transition import Letter, TaskReady
 from actors.run_actor import InstanceTaken
@@ -231,7 +232,10 @@ class Engine:
     def _serve(self, payload: bytes) -> Awaitable[bytes]:
         question = messages.decode_question(payload)
         if isinstance(question, AskRun):
-            return _respond(self._host.tell_run(question.run_key, question.command, question.namespace))
+            told = self._host.tell_run(question.run_key, question.command, question.namespace)
+            if isinstance(question.command, ClaimTask):
+                return respond(told, self._polls.take_back)
+            return respond(told)
         if isinstance(question, AskPoll):
             return self._polls.serve(question)
         if isinstance(question, AskTake):
@@ -239,7 +243,7 @@ class Engine:
         if isinstance(question, AskQuery):
             return self._serve_query(question)
         if isinstance(question, AskFinishQuery):
-            return _respond(_resolved(self._queries.finish(question.namespace, question.outcome)))
+            return respond(resolved(self._queries.finish(question.namespace, question.outcome)))
         if isinstance(question, AskStart):
             return self._serve_reply(self._start_here(question.command))
         return self._serve_reply(self._control.here(question))
@@ -278,23 +282,3 @@ class Engine:
         if self._router.attached:
             self._polls.drain()
             self._control.drain()
-
-
-def _resolved(reply: RunReply) -> asyncio.Future[RunReply]:
-    future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
-    future.set_result(reply)
-    return future
-
-
-def _respond(reply: asyncio.Future[RunReply]) -> asyncio.Future[bytes]:
-    response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-    def answered(done: asyncio.Future[RunReply]) -> None:
-        if response.done():
-            return
-        error = done.exception()
-        message = Answer(done.result()) if error is None else Failed(str(error))
-        response.set_result(messages.encode(message))
-
-    reply.add_done_callback(answered)
-    return response

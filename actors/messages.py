@@ -118,9 +118,10 @@ class Served(Struct, tag="served", frozen=True):
 
 
 class Answer(Struct, tag="answer", frozen=True):
-    """The reply of a run."""
+    """The reply of a run. `leases`: it is a lease made for the asker, to be released when it reaches nobody."""
 
     reply: RunReply
+    leases: bool = False
 
 
 class Granted(Struct, tag="granted", frozen=True):

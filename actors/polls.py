@@ -15,7 +15,7 @@ from actors import messages
 from actors.away import Away, AwayPolls
 from actors.host import Host
 from actors.lending import Lending
-from actors.messages import AskPoll, AskTake, Granted, Moved, Served
+from actors.messages import Answer, AskPoll, AskTake, Granted, Moved, Served
 from actors.queries import QueryTaskGrant
 from actors.queue.actor import QueueActor, QueueName
 from actors.queue.parked import Grant, Parked, Reservation, attempt_of
@@ -23,6 +23,7 @@ from actors.queue.poll import QUERY, Poll
 from actors.queue.queries import QueryBroker
 from actors.router import Router
 from actors.run.commands import ReleaseClaim
+from actors.run.replies import ActivityTaskGrant, WorkflowTaskGrant
 from bus.ask import Ask
 
 _log = logging.getLogger(__name__)
@@ -159,13 +160,16 @@ class Polls:
         return self._lending.hold(question, Parked(poll, self._hand_back))
 
     def undelivered(self, answer: bytes) -> None:
-        """An answer of `serve` that did not reach its node: what it granted goes back."""
+        """An answer that reached nobody: what it granted goes back."""
         try:
             response = messages.decode_response(answer)
         except msgspec.DecodeError:
             return
         if isinstance(response, Granted) and response.grant is not None:
             self._hand_back(response.poll, response.grant)
+        elif isinstance(response, Answer) and response.leases:
+            assert isinstance(response.reply, WorkflowTaskGrant | ActivityTaskGrant)
+            self.take_back(response.reply)
 
     def served(self, told: Served) -> None:
         """A poll lent to its own node got its task there (`Lending.served`)."""

@@ -134,7 +134,10 @@ def reread(tx: Transition, command: RereadClaim) -> RunReply:
 
 
 def release(tx: Transition, command: ReleaseClaim) -> RunReply:
-    """Hand back an attempt that never reached its worker: ready again at once, the next claim is a new attempt."""
+    """Hand back an attempt that never reached its worker: ready again at once, the next claim is a new attempt.
+
+    Without such a lease it is refused, so that a state that is out of date is read again before that is believed.
+    """
     activity = tx.state.activities.get(command.task_id)
     if (
         activity is not None
@@ -143,7 +146,8 @@ def release(tx: Transition, command: ReleaseClaim) -> RunReply:
         and command.attempt in (activity.attempts, ANY_ATTEMPT)
     ):
         make_ready(tx, command.task_id, activity)
-    return Done()
+        return Done()
+    return Refused("not_leased")
 
 
 def grant(tx: Transition, task_id: str, activity: Activity) -> ActivityTaskGrant:

@@ -79,7 +79,10 @@ def reread(tx: Transition, command: RereadClaim) -> RunReply:
 
 
 def release(tx: Transition, command: ReleaseClaim) -> RunReply:
-    """Hand back a lease that never reached its worker: the task is ready again at once."""
+    """Hand back a lease that never reached its worker: the task is ready again at once.
+
+    Without such a lease it is refused, so that a state that is out of date is read again before that is believed.
+    """
     task = tx.state.open_task
     if (
         task is not None
@@ -89,7 +92,8 @@ def release(tx: Transition, command: ReleaseClaim) -> RunReply:
         and command.attempt in (task.attempt, ANY_ATTEMPT)
     ):
         make_ready(tx, task)
-    return Done()
+        return Done()
+    return Refused("not_leased")
 
 
 def make_ready(tx: Transition, task: WorkflowTask, *, delay_seconds: int = 0) -> None:

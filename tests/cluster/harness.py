@@ -207,7 +207,9 @@ class Load:
                     await asyncio.sleep(0.1)
         except TimeoutError:
             running = [item["workflow_id"] for item in reply.body.get("workflows", [])]
-            raise AssertionError(f"after {seconds} s still running: {len(running)}, such as {running[:5]}") from None
+            shown = await self.client.get(f"/api/workflows/{running[0]}/debug") if running else reply
+            message = f"after {seconds} s still running: {len(running)}, such as {running[:5]}; the first: {shown.body}"
+            raise AssertionError(message) from None
 
     async def histories(self) -> dict[str, int]:
         """Check every acknowledged workflow's history; run id -> its last sequence."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from tests.cluster.client import ClusterClient
@@ -109,6 +111,32 @@ async def _refusals(node: ServerProcess, away: asyncio.Future[None]) -> list[tup
                 refused.append((answer.status_code, answer.json()["reason"], answer.headers.get("Retry-After", "").encode()))
             await asyncio.sleep(0.1)
     return refused
+
+
+async def test_nodes_take_each_other_for_dead_while_commits_are_cut_off(
+    own_services: TestServices, cluster: MakeCluster
+) -> None:
+    """Both host everything for a moment, again and again. Leases are long here, too: none may be held by nobody."""
+    place = own_services.place()
+    nodes = cluster(2, place=place).nodes
+    chance = random.Random(4)
+    async with EventWatch(place) as watch, Load(nodes, activity_seconds=0.05, persistent=True) as load:
+        starting = asyncio.create_task(load.start(400, per_second=40))
+        connection = await asyncpg.connect(place.dsn)
+        while not starting.done():
+            await asyncio.sleep(chance.uniform(0.1, 0.8))
+            if chance.random() < 0.7:
+                await connection.execute("UPDATE nodes SET expires_at = 0")
+            if chance.random() < 0.6:
+                await connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                )
+        await starting
+        await connection.close()
+        await load.all_closed(30)
+        await load.check(watch)
+        assert len(load.acknowledged) > 350
 
 
 async def test_a_node_starts_and_stops_while_its_services_are_away(own_services: TestServices, tmp_path: Path) -> None:

@@ -426,8 +426,8 @@ def test_many_failures_do_not_overflow() -> None:
 def test_release_hands_the_lease_back_without_a_trace() -> None:
     run = Run()
     grant = run.claim()
-    run.expect(Done, ReleaseClaim(grant.task_id, "thief", 1))
-    run.expect(Done, ReleaseClaim(grant.task_id, "python-1", 2))
+    for worker_id, attempt in (("thief", 1), ("python-1", 2)):
+        assert run.expect(Refused, ReleaseClaim(grant.task_id, worker_id, attempt)).reason == "not_leased"
     assert not run.changed
     run.expect(Done, ReleaseClaim(grant.task_id, "python-1", 1))
     assert run.new == [] and run.row("workflow").available_at == run.now
