@@ -257,13 +257,11 @@ class Life(RuleBasedStateMachine):
         }[how]
         reply = self.tell(command)
         if stale or (expired and how != "release"):
-            allowed = "not_leased" if how == "reread" else "lease_expired" if expired else None
-            if how == "release":
-                assert isinstance(reply, Done) and not self.run.changed
-            else:
-                assert isinstance(reply, Refused)
-                assert not self.run.changed or (expired and self.run.new_types == ["RepairRequested"])
-                assert not expired or stale or reply.reason == allowed
+            allowed = "not_leased" if how in ("reread", "release") else "lease_expired" if expired else None
+            assert isinstance(reply, Refused)
+            assert not self.run.changed or (expired and self.run.new_types == ["RepairRequested"])
+            assert not expired or stale or reply.reason == allowed
+            assert how != "release" or (reply.reason == allowed and not self.run.changed)
             return
         assert not self.run.new
         if how == "fail":
@@ -272,6 +270,8 @@ class Life(RuleBasedStateMachine):
             assert isinstance(reply, WorkflowTaskRenewed) and lease is not None
             lease.ends = reply.lease_expires_at
             assert lease.ends == self.run.now + RULES.workflow_task_lease * 1_000_000
+        elif how == "release":
+            assert isinstance(reply, Done)
         elif how == "page":
             assert isinstance(reply, HistoryPage) and reply.events == grant.history_events, "8"
         elif how == "reread":
@@ -385,7 +385,9 @@ class Life(RuleBasedStateMachine):
             assert open_before or not reply.heartbeat_recorded
         elif how == "release":
             reply = self.tell(ReleaseClaim(grant.task_id, grant.lease_owner, grant.attempt_number))
-            assert isinstance(reply, Done) and not self.run.new
+            assert not self.run.new
+            if not isinstance(reply, Done):
+                assert isinstance(reply, Refused) and reply.reason == "not_leased" and not self.run.changed
         else:
             reply = self.tell(RereadClaim(grant.task_id, worker, grant.attempt_number))
             assert not self.run.changed
