@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from bus.connection import Bus
 from bus.errors import HandlerFailed, OutcomeUnknown, Unreachable
+from bus.recent import RecentAnswers
 from bus.subjects import untoken
 
 _log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ _MORE = 1
 _FAILED = 2
 _TICK_SECONDS = 0.05
 _MAX_WITHDRAWN = 100_000
-_RECENT_ANSWERS = 1024
+_RECENT_ANSWERS = 16_384
 _RECENT_BYTES = 16 * 1024 * 1024
 _RECALL = b"r"  # begins the tokens that name sent answers
 _HELLO = "hello"
@@ -48,8 +49,8 @@ class Ask:
     """Request and reply between nodes, both ends.
 
     An ask that ends without its answer (time-out, cancelled caller) is withdrawn: the other node's handler is
-    cancelled. An answer that reaches nobody (it crossed the withdrawal, its node's connection is away, the asker died) is
-    handed to `on_undelivered`, so that what it granted can be taken back.
+    cancelled. An answer that reaches nobody (it crossed the withdrawal or was lost with a connection, its node's connection is
+    away, the asker died) is handed to `on_undelivered`, at one end or at both, so that what it granted can be taken back.
     """
 
     def __init__(self, bus: Bus) -> None:
@@ -68,8 +69,7 @@ class Ask:
         self._on_tell: Callable[[bytes], None] | None = None
         self._undelivered: Callable[[bytes], None] | None = None
         self._serving: dict[bytes, asyncio.Future[bytes]] = {}  # reply subject -> running handler
-        self._recent: dict[bytes, bytes] = {}  # answers sent a moment ago, oldest first
-        self._recent_bytes = 0
+        self._recent = RecentAnswers(_RECENT_ANSWERS, _RECENT_BYTES)
         self._answers = 0
         self._processes: dict[str, bytes] = {}  # node -> its process, as far as heard
         bus.subscribe(self._inbox + "*", self._on_reply)
@@ -161,15 +161,14 @@ class Ask:
         self._now_tick = tick
         for passed in over:
             for token in tuple(self._ticks[passed]):
-                self._fail(token, "no answer in time", withdraw=True)
+                self._fail(token, "no answer in time")
         self._timer = loop.call_later(_TICK_SECONDS, self._on_timer) if self._pending else None
 
-    def _fail(self, token: bytes, text: str, *, withdraw: bool) -> None:
+    def _fail(self, token: bytes, text: str) -> None:
         entry = self._take(token)
         if entry is None:
             return
-        if withdraw:
-            self._withdraw(entry.node_id, token)
+        self._withdraw(entry.node_id, token)
         if not entry.future.done():
             entry.future.set_exception(OutcomeUnknown(text))
 
@@ -189,7 +188,7 @@ class Ask:
 
     def _end_asks(self, node_id: str) -> None:
         for token in [token for token, entry in self._pending.items() if entry.node_id == node_id]:
-            self._fail(token, f"node {node_id} is gone", withdraw=False)
+            self._fail(token, f"node {node_id} is gone")  # withdrawn, too: perhaps it is not dead, but was silent
 
     def _end_served(self, node_id: str, but: str | None) -> None:
         """Cancel what this node works on for another one; what its process `but` asked goes on."""
@@ -224,10 +223,9 @@ class Ask:
     def _on_reply(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         token = subject[self._inbox_length :]
         if token.startswith(_RECALL):
-            answer = self._recent.pop(token, None)
-            if answer is not None:
-                self._recent_bytes -= len(answer)
-                self._not_delivered(answer)
+            returned = self._recent.take(token)
+            if returned is not None:
+                self._not_delivered(returned)
             return
         if not body:
             # Only the server itself sends an empty reply: nobody subscribes to that subject.
@@ -268,9 +266,9 @@ class Ask:
             self._bus.subscribe(self._bus.subjects.unask(self._bus.node_id), self._on_unask)
 
     def on_undelivered(self, handler: Callable[[bytes], None]) -> None:
-        """Call `handler(answer)` on either end for an answer that reached nobody.
+        """Call `handler(answer)` on either end, perhaps on both, for an answer that reached nobody.
 
-        An answer lost inside NATS is not noticed.
+        One that is lost inside NATS is noticed when its ask is withdrawn.
         """
         self._undelivered = handler
 
@@ -289,6 +287,10 @@ class Ask:
         work = self._serving.get(body)
         if work is not None:
             work.cancel()
+            return
+        lost = self._recent.take_to(body)  # withdrawn unanswered, but answered here: that was lost, or will be returned there
+        if lost is not None:
+            self._not_delivered(lost)
 
     def _answer(self, reply: bytes, work: asyncio.Future[bytes]) -> None:
         del self._serving[reply]
@@ -304,21 +306,16 @@ class Ask:
         most = self._bus.max_payload - 1
         last = (len(answer) - 1) // most * most if answer else 0
         sent = all(self._bus.publish(subject, b"\1" + answer[start : start + most]) for start in range(0, last, most))
-        if not sent or not self._bus.publish(subject, b"\0" + answer[last:], self._remember(answer)):
+        token = b"" if self._undelivered is None else self._recall_token()
+        if not sent or not self._bus.publish(subject, b"\0" + answer[last:], self._inbox + token.decode() if token else ""):
             self._not_delivered(answer)
+        elif token:
+            self._recent.add(token, reply, answer)
 
-    def _remember(self, answer: bytes) -> str:
-        """The subject on which NATS will tell, within a moment, that nobody received the answer; "" to hear nothing."""
-        if self._undelivered is None:
-            return ""
-        recent = self._recent
-        while recent and (len(recent) >= _RECENT_ANSWERS or self._recent_bytes + len(answer) > _RECENT_BYTES):
-            self._recent_bytes -= len(recent.pop(next(iter(recent))))
+    def _recall_token(self) -> bytes:
+        """Ends the subject on which NATS will tell, within a moment, that nobody received an answer."""
         self._answers += 1
-        token = b"%b%d" % (_RECALL, self._answers)
-        recent[token] = answer
-        self._recent_bytes += len(answer)
-        return self._inbox + token.decode()
+        return b"%b%d" % (_RECALL, self._answers)
 
     def _not_delivered(self, answer: bytes) -> None:
         if self._undelivered is not None:
@@ -353,4 +350,4 @@ class Ask:
     def _disconnected(self) -> None:
         self._parts.clear()
         for token in tuple(self._pending):
-            self._fail(token, "connection to NATS lost", withdraw=True)
+            self._fail(token, "connection to NATS lost")

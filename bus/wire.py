@@ -59,7 +59,10 @@ class WireClient(Client):
     def write(self, data: bytes) -> None:
         """Hand bytes to the socket; nothing is raised when it is gone (`lost` tells)."""
         if not self.lost.is_set() and self._transport is not None:
-            self._transport.write(data)
+            try:
+                self._transport.write(data)
+            except (OSError, RuntimeError):  # closed already, nats-py is about to notice
+                self.abort()
 
     def unsent(self) -> int:
         """Bytes that wait in this process because the server reads too slowly."""

@@ -162,6 +162,30 @@ async def test_parked_handlers_of_failed_asks_are_cancelled_after_the_reconnect(
     await until(lambda: all(future.cancelled() for future in parked))
 
 
+async def test_an_answer_lost_inside_nats_is_handed_back_after_the_reconnect(nats: NatsServer, make_bus: MakeBus) -> None:
+    a, b = await pair(make_bus)
+    parked: list[asyncio.Future[bytes]] = []
+    back: list[bytes] = []
+
+    def handler(_payload: bytes) -> asyncio.Future[bytes]:
+        parked.append(asyncio.get_running_loop().create_future())
+        return parked[-1]
+
+    b.serve(handler)
+    b.on_undelivered(back.append)
+    calls = [asyncio.create_task(a.ask("node b", b"poll", 60)) for _ in range(10)]
+    await until(lambda: len(parked) == 10)
+    nats.freeze()
+    for number, future in enumerate(parked):
+        future.set_result(b"task %d" % number)
+    await asyncio.sleep(0.1)  # written to the socket, and never read
+    assert not back
+    nats.kill()
+    assert all(isinstance(done, OutcomeUnknown) for done in await asyncio.gather(*calls, return_exceptions=True))
+    nats.start()
+    await until(lambda: sorted(back) == [b"task %d" % number for number in range(10)])
+
+
 async def test_fail_pending_ends_asks_to_a_dead_node_and_work_for_it(make_bus: MakeBus) -> None:
     a, b = await pair(make_bus)
     loop = asyncio.get_running_loop()

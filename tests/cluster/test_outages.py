@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -113,30 +114,66 @@ async def _refusals(node: ServerProcess, away: asyncio.Future[None]) -> list[tup
     return refused
 
 
-async def test_nodes_take_each_other_for_dead_while_commits_are_cut_off(
-    own_services: TestServices, cluster: MakeCluster
-) -> None:
-    """Both host everything for a moment, again and again. Leases are long here, too: none may be held by nobody."""
+class Storm:
+    """Everything that can happen to two services and some nodes short of losing them, again and again."""
+
+    def __init__(self, services: TestServices, nodes: list[ServerProcess], connection: asyncpg.Connection) -> None:
+        self._services = services
+        self._nodes = nodes
+        self._connection = connection
+        self._chance = random.Random(4)
+
+    async def blow(self) -> None:
+        """Something, after a moment."""
+        chance = self._chance
+        await asyncio.sleep(chance.uniform(0.1, 0.8))
+        if chance.random() < 0.5:
+            await self.nodes_take_each_other_for_dead()
+        if chance.random() < 0.5:
+            await self.commits_are_cut_off()
+        if chance.random() < 0.15:
+            await self.nats_is_killed()
+        if chance.random() < 0.15:
+            await self.a_node_hangs()
+
+    async def nodes_take_each_other_for_dead(self) -> None:
+        """Each hosts everything, until it hears of the others again."""
+        await self._connection.execute("UPDATE nodes SET expires_at = 0")
+
+    async def commits_are_cut_off(self) -> None:
+        await self._connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        )
+
+    async def nats_is_killed(self) -> None:
+        self._services.nats.kill()
+        await asyncio.sleep(self._chance.uniform(0, 0.5))
+        await asyncio.to_thread(self._services.nats.start)
+
+    async def a_node_hangs(self) -> None:
+        """Longer than its lease, mostly."""
+        node = self._chance.choice(self._nodes)
+        node.signal(signal.SIGSTOP)
+        await asyncio.sleep(self._chance.uniform(1, 4.5))
+        node.signal(signal.SIGCONT)
+
+
+async def test_a_storm_leaves_no_lease_that_nobody_has(own_services: TestServices, cluster: MakeCluster) -> None:
+    """Leases are long here, too: a task leased to nobody would wait for a minute."""
     place = own_services.place()
-    nodes = cluster(2, place=place).nodes
-    chance = random.Random(4)
-    async with EventWatch(place) as watch, Load(nodes, activity_seconds=0.05, persistent=True) as load:
-        starting = asyncio.create_task(load.start(400, per_second=40))
+    nodes = cluster(3, place=place).nodes
+    async with EventWatch(place) as watch, Load(nodes, workers=3, activity_seconds=0.05, persistent=True) as load:
+        starting = asyncio.create_task(load.start(500, per_second=40))
         connection = await asyncpg.connect(place.dsn)
+        storm = Storm(own_services, nodes, connection)
         while not starting.done():
-            await asyncio.sleep(chance.uniform(0.1, 0.8))
-            if chance.random() < 0.7:
-                await connection.execute("UPDATE nodes SET expires_at = 0")
-            if chance.random() < 0.6:
-                await connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE pid <> pg_backend_pid() AND datname = current_database()"
-                )
+            await storm.blow()
         await starting
         await connection.close()
         await load.all_closed(30)
         await load.check(watch)
-        assert len(load.acknowledged) > 350
+        assert len(load.acknowledged) > 400
 
 
 async def test_a_node_starts_and_stops_while_its_services_are_away(own_services: TestServices, tmp_path: Path) -> None:
