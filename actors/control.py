@@ -20,6 +20,7 @@ from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
 from store import instances, runs, update_requests
 from store.pool import Database
+from store.runs import StoredRun
 
 _MARGIN_SECONDS = 5.0
 _TRIES = 5
@@ -54,6 +55,17 @@ class Control:
         if instance is None or instance.namespace != namespace:
             return Refused("instance_not_found")
         return instance.current_run_id
+
+    async def _load_current(self, namespace: str, workflow_id: str) -> StoredRun | Refused:
+        """The current run of a workflow id as it is stored."""
+        for sure in (False, True):
+            current = await self._current(namespace, workflow_id, sure=sure)
+            if isinstance(current, Refused):
+                return current
+            stored = await runs.load(self._db, current)
+            if stored is not None and (stored.row.closed_at is None or sure):
+                return stored if stored.identity.namespace == namespace else Refused("instance_not_found")
+        return Refused("instance_not_found")
 
     async def _tell_current(
         self, namespace: str, workflow_id: str, command: Commanded | UpdateRun, run_id: str | None
@@ -138,15 +150,12 @@ class Control:
         self, namespace: str, workflow_id: str, query: Query, run_id: str | None, eligible: Eligible
     ) -> QueryAnswer | Refused:
         """Have a worker answer a question about a run, open or closed (engine-semantics 7.4)."""
-        current = await self._current(namespace, workflow_id, sure=run_id is not None)
-        if isinstance(current, Refused):
-            return current
+        stored = await self._load_current(namespace, workflow_id)
+        if isinstance(stored, Refused):
+            return stored
+        current, identity = stored.run_id, stored.identity
         if run_id is not None and run_id != current:
             return Refused("historical_run_command_rejected")
-        stored = await runs.load(self._db, current)
-        if stored is None or stored.identity.namespace != namespace:
-            return Refused("instance_not_found")
-        identity = stored.identity
         queue = identity.task_queue or "default"
         reason = await eligible(identity.workflow_type, queue, identity.compatibility)
         if reason is not None:

@@ -17,7 +17,7 @@ from actors.queue.parked import Reservation, TaskGrant
 from actors.rows import run_write
 from actors.run import starting
 from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun
-from actors.run.decide import decide, needs_history
+from actors.run.decide import decide, needs_history, reads_what_stays
 from actors.run.presentation import Chronological
 from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, WorkflowTaskGrant
 from actors.run.rules import Rules
@@ -193,13 +193,13 @@ class RunActor:
                 tx = Transition(self.state, [] if self.history is None else self.history, now, host.rules, host.shown)
                 creating = False
             replies: list[RunReply] = []
-            refused = False
+            doubtful = False
             for message in batch:
                 if message.namespace is not None and message.namespace != tx.state.namespace:
                     reply: RunReply = Refused("task_not_found")
                 else:
                     reply = decide(tx, message.command)
-                refused = refused or isinstance(reply, Refused)
+                doubtful = doubtful or isinstance(reply, Refused) or not reads_what_stays(message.command)
                 replies.append(reply)
             received = [
                 message.mail_id
@@ -207,8 +207,8 @@ class RunActor:
                 if message.mail_id is not None and not isinstance(reply, Refused)
             ]
             if not tx.changed and not received:
-                if refused and not certain:
-                    # A stale cache must not refuse what the store would grant: look before saying no.
+                if doubtful and not certain:
+                    # A commit would notice that the cache is stale, as another node had the run meanwhile; an answer must, too.
                     self._task = asyncio.get_running_loop().create_task(self._check(batch, replies))
                     return
                 self._deliver(batch, replies)

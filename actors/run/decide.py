@@ -75,6 +75,13 @@ def needs_history(command: RunCommand) -> bool:
     return isinstance(command, READS_HISTORY)
 
 
+def reads_what_stays(command: RunCommand) -> bool:
+    """Whether the answer to this command, when it changes nothing, is as good from a state that is out of date: recorded events
+    stay as they are. All other answers must come from the run as it is stored.
+    """
+    return isinstance(command, ReadHistoryPage)
+
+
 def decide(tx: Transition, command: RunCommand) -> RunReply:
     """Decide one command inside `tx`; the reply is for its sender once `tx` is committed."""
     return _HANDLERS[type(command)](tx, command)

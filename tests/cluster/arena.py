@@ -1,4 +1,4 @@
-"""A batch of scripted workflows on two nodes, one of them killed in the middle, and what must hold of every run afterwards."""
+"""Scripted workflows on two nodes: faults, a node killed in the middle, and what must hold of every run afterwards."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import orjson
 
 from bench.payloads import decode_stored
 from tests.cluster.events import EventWatch
+from tests.cluster.faults import cut_off_commits, take_each_other_for_dead
 from tests.cluster.scripted import RESOLUTIONS, Crew, Event, Script, envelope, is_wait_timer, kinds
 from tests.support.server import Cluster
 
@@ -23,6 +24,7 @@ COUNT = 100
 LEASES = {"DW_WORKFLOW_TASK_TIMEOUT": "3", "DW_ACTIVITY_TASK_TIMEOUT": "3", "DW_QUERY_TASK_TIMEOUT": "5"}
 DEADLINE_SECONDS = 60.0
 LONGEST_OUTAGE_SECONDS = 4.0  # on both sides of the lease of a node, which is 3 s
+UPSETS = 2  # smaller faults on the way to the kill
 ENDINGS = ("WorkflowCompleted", "WorkflowContinuedAsNew", "WorkflowCancelled", "WorkflowTerminated", "WorkflowFailed")
 OPENINGS = ("ActivityScheduled", "TimerScheduled", "ChildWorkflowScheduled", "ConditionWaitOpened")
 
@@ -90,7 +92,7 @@ class Arena:
         return f"{self.crew.queue}.{number}"
 
     async def fight(self, reports: float) -> None:
-        """Start all workflows and see each through, while a node is killed and started again.
+        """Start all workflows and see each through, while faults come and a node is killed and started again.
 
         `reports`: how many outcomes there are at least per workflow; the moment of the kill is chosen among them.
         """
@@ -137,13 +139,24 @@ class Arena:
             assert reply.status == 0 or reply.status >= 500, reply
 
     async def _strike(self, moment: int) -> None:
-        while self.crew.reports < moment:
-            await asyncio.sleep(0.002)
+        connection = await asyncpg.connect(self.made.place.dsn)
+        try:
+            for part in range(1, UPSETS + 1):
+                await self._reported(moment * part // (UPSETS + 1))
+                await self.random.choice((take_each_other_for_dead, cut_off_commits))(connection)
+        finally:
+            await connection.close()
+        await self._reported(moment)
         victim = self.random.choice(self.made.nodes)
         victim.kill()
         await asyncio.sleep(self.random.uniform(0.0, LONGEST_OUTAGE_SECONDS))
         victim.start(wait=False)
         await victim.ready()
+
+    async def _reported(self, count: int) -> None:
+        """Until there are so many outcomes."""
+        while self.crew.reports < count:
+            await asyncio.sleep(0.002)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

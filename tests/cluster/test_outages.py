@@ -14,6 +14,7 @@ import pytest
 
 from tests.cluster.client import ClusterClient
 from tests.cluster.events import EventWatch
+from tests.cluster.faults import cut_off_commits, take_each_other_for_dead
 from tests.cluster.harness import SHORT_LEASES, Load
 from tests.conftest import MakeCluster
 from tests.support.server import ServerProcess
@@ -128,23 +129,13 @@ class Storm:
         chance = self._chance
         await asyncio.sleep(chance.uniform(0.1, 0.8))
         if chance.random() < 0.5:
-            await self.nodes_take_each_other_for_dead()
+            await take_each_other_for_dead(self._connection)
         if chance.random() < 0.5:
-            await self.commits_are_cut_off()
+            await cut_off_commits(self._connection)
         if chance.random() < 0.15:
             await self.nats_is_killed()
         if chance.random() < 0.15:
             await self.a_node_hangs()
-
-    async def nodes_take_each_other_for_dead(self) -> None:
-        """Each hosts everything, until it hears of the others again."""
-        await self._connection.execute("UPDATE nodes SET expires_at = 0")
-
-    async def commits_are_cut_off(self) -> None:
-        await self._connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE pid <> pg_backend_pid() AND datname = current_database()"
-        )
 
     async def nats_is_killed(self) -> None:
         self._services.nats.kill()
