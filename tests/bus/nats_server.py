@@ -52,9 +52,18 @@ class NatsServer:
             self._process = None
 
     def freeze(self) -> None:
-        """Stop answering, keeping the sockets open."""
+        """Stop answering, keeping the sockets open; every thread stands still on return."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        while not self._still():
+            assert time.monotonic() < deadline, "nats-server does not stop"
+            time.sleep(0.005)
+
+    def _still(self) -> bool:
+        assert self._process is not None
+        threads = Path(f"/proc/{self._process.pid}/task").iterdir()
+        return all((thread / "stat").read_text().rpartition(") ")[2][0] == "T" for thread in threads)
 
     def thaw(self) -> None:
         """Go on after `freeze`."""
