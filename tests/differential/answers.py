@@ -50,6 +50,9 @@ def _differ(name: str, there: Any, value: Any) -> list[str]:
     if isinstance(there, dict) and isinstance(value, dict):
         keys = [key for key in {**there, **value} if there.get(key) != value.get(key)]
         return [text for key in keys for text in _differ(f"{name}.{key}", there.get(key), value.get(key))]
+    if isinstance(there, list) and isinstance(value, list) and len(there) == len(value):
+        pairs = enumerate(zip(there, value, strict=True))
+        return [text for at, (one, other) in pairs if one != other for text in _differ(f"{name}[{at}]", one, other)]
     return [f"{name} {str(there)[:300]}, not {str(value)[:300]}"]
 
 
