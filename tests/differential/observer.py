@@ -9,6 +9,7 @@ run id and the time, so equal decisions at equal times give equal ids.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -99,27 +100,28 @@ class Observer:
         """An act was answered: move to the world that explains it, and return the model's answer."""
         deadline = time.monotonic() + seconds
         self.journal.append(f"{act.sent_at} {act.name[:160]}")
-        while True:
+        for depth in itertools.count():
             self._seen.clear()
             self._tried.clear()
-            found = await self._search(act)
+            found = await self._search(act, depth)
             if found is not None:
                 before = self.world
                 self.world = found.world
                 self._note(before)
                 await self._deliver()
                 return found.reply
-            if time.monotonic() > deadline:
-                raise Difference(await self._report(act))
-            await self._follow()
+            if time.monotonic() > deadline and depth > _DEPTH:
+                break
+            await self._follow(depth)
             await asyncio.sleep(0.05)
+        raise Difference(await self._report(act))
 
-    async def _follow(self) -> None:
+    async def _follow(self, depth: int) -> None:
         """Runs whose deadlines passed by themselves: what they sent to others may explain what happened there."""
         for run in list(self.world.runs.values()):
             if run.deadline is not None and run.deadline <= micros():
                 self._seen.clear()
-                found = await self._search(_looking(run.run_id))
+                found = await self._search(_looking(run.run_id), depth)
                 if found is not None:
                     before, self.world = self.world, found.world
                     self._note(before)
@@ -149,11 +151,15 @@ class Observer:
 
     # -- searching -----------------------------------------------------------------------------------------------------
 
-    async def _search(self, act: Act) -> Decided | None:
-        """Fewest things in between first; times before the act was sent only if no other explains it."""
-        return await self._search_at(act, early=False) or await self._search_at(act, early=True)
+    async def _search(self, act: Act, depth: int = _DEPTH) -> Decided | None:
+        """Fewest things in between first; times before the act was sent only if no other explains it.
 
-    async def _search_at(self, act: Act, *, early: bool) -> Decided | None:
+        `depth`: how many things in between. What has not happened yet would be sought in vain in all that could have.
+        """
+        most = min(depth, _DEPTH)
+        return await self._search_at(act, most, early=False) or await self._search_at(act, most, early=True)
+
+    async def _search_at(self, act: Act, most: int, *, early: bool) -> Decided | None:
         queue: deque[tuple[World, int]] = deque([(self.world, 0)])
         while queue:
             world, depth = queue.popleft()
@@ -167,7 +173,7 @@ class Observer:
                     self._tried.append(f"{depth} before, at {now}: {type(decided.reply).__name__}: {'; '.join(differences)}")
                 else:
                     return decided
-            if depth < _DEPTH:
+            if depth < most:
                 for step in [step async for step in self._in_between(world, act)]:
                     queue.append((step, depth + 1))
         return None
@@ -285,16 +291,17 @@ class Observer:
             before = self.world
             act = _delivery(letter)
             deadline = time.monotonic() + LETTER_SECONDS
-            while True:
+            for depth in itertools.count():
                 self._seen.clear()
                 self._tried.clear()
-                found = await self._search(act)
+                found = await self._search(act, depth)
                 if found is not None:
                     break
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline and depth > _DEPTH:
                     raise Difference(await self._report(act))
-                await self._follow()
+                await self._follow(depth)
                 await asyncio.sleep(0.02)
+            assert found is not None
             self.world = found.world
             self.counts[act.name] += 1
             self._note(before)
