@@ -193,13 +193,11 @@ class RunActor:
                 tx = Transition(self.state, [] if self.history is None else self.history, now, host.rules, host.shown)
                 creating = False
             replies: list[RunReply] = []
-            doubtful = False
             for message in batch:
                 if message.namespace is not None and message.namespace != tx.state.namespace:
                     reply: RunReply = Refused("task_not_found")
                 else:
                     reply = decide(tx, message.command)
-                doubtful = doubtful or isinstance(reply, Refused) or not reads_what_stays(message.command)
                 replies.append(reply)
             received = [
                 message.mail_id
@@ -207,7 +205,7 @@ class RunActor:
                 if message.mail_id is not None and not isinstance(reply, Refused)
             ]
             if not tx.changed and not received:
-                if doubtful and not certain:
+                if not certain and any(map(_needs_certainty, batch, replies)):
                     # A commit would notice that the cache is stale, as another node had the run meanwhile; an answer must, too.
                     self._task = asyncio.get_running_loop().create_task(self._check(batch, replies))
                     return
@@ -370,6 +368,10 @@ class RunActor:
             if not message.future.done():
                 message.future.set_exception(error)
         self._step()
+
+
+def _needs_certainty(message: Message, reply: RunReply) -> bool:
+    return isinstance(reply, Refused) or not reads_what_stays(message.command)
 
 
 def _answer(message: Message, reply: RunReply) -> None:

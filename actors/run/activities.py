@@ -136,7 +136,7 @@ def reread(tx: Transition, command: RereadClaim) -> RunReply:
 def release(tx: Transition, command: ReleaseClaim) -> RunReply:
     """Hand back an attempt that never reached its worker: ready again at once, the next claim is a new attempt.
 
-    Without such a lease it is refused, so that a state that is out of date is read again before that is believed.
+    Refused as `not_leased` when the worker does not have that lease.
     """
     activity = tx.state.activities.get(command.task_id)
     if (

@@ -81,7 +81,7 @@ def reread(tx: Transition, command: RereadClaim) -> RunReply:
 def release(tx: Transition, command: ReleaseClaim) -> RunReply:
     """Hand back a lease that never reached its worker: the task is ready again at once.
 
-    Without such a lease it is refused, so that a state that is out of date is read again before that is believed.
+    Refused as `not_leased` when the worker does not have that lease.
     """
     task = tx.state.open_task
     if (
