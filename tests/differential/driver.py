@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -40,8 +41,9 @@ from tests.cluster.client import ClusterClient, Reply
 from tests.differential import answers
 from tests.differential.batches import QUEUES, TYPES, Batches, Pair, payload
 from tests.differential.caused import caused_by
+from tests.differential.explaining import Act, Event, Unheard, micros, micros_of
 from tests.differential.model import Decided, World, id_time
-from tests.differential.observer import Act, Difference, Event, Observer, Unheard, micros, micros_of
+from tests.differential.observer import Difference, Observer
 
 CALL_SECONDS = 60.0
 POLL_SECONDS = 45.0
@@ -129,6 +131,7 @@ class Driver:
         """A call that a run answers."""
         sent_at = micros()
         answer = await self._call(body, path)
+        answered_at = micros()
 
         def decide(world: World, now: int) -> Decided:
             run_id = target(world)
@@ -144,6 +147,7 @@ class Driver:
                 sent_at,
                 lambda: tuple(times(answer)),
                 lost=answer.tries > 1,
+                answered_at=answered_at,
             )
         )
 
@@ -160,6 +164,7 @@ class Driver:
         body = {"workflow_id": workflow_id, "workflow_type": name, "task_queue": queue, "input": arguments.envelope(), **fields}
         sent_at = micros()
         answer = await self._call(body, "/api/workflows")
+        answered_at = micros()
         run_id, caused = answer.body.get("run_id") or "", caused_by("/api/workflows", body)
         command = StartRun("default", workflow_id, run_id, name, queue, arguments, attribution=caused, **fields)
 
@@ -175,6 +180,7 @@ class Driver:
                 lambda reply: answers.differences(answer, answers.start(reply)),
                 sent_at,
                 lost=answer.tries > 1,
+                answered_at=answered_at,
                 workflow_id=workflow_id,
             )
         )
@@ -190,10 +196,11 @@ class Driver:
             sent_at = micros()
             body = {"worker_id": worker, "task_queue": queue, "poll_request_id": secrets.token_hex(8), "history_page_size": 7}
             answer = await self._call(body, f"/api/worker/{kind}-tasks/poll")
+            answered_at = micros()
             assert answer.status == 200, answer
             task = answer.body["task"]
             if answer.tries > 1 or (task is None and self.leaving()):
-                self.observer.unheard.append(Unheard(WorkerIdentity(worker, dialect), queue, kind, sent_at))
+                self.observer.explainer.unheard.append(Unheard(WorkerIdentity(worker, dialect), queue, kind, sent_at))
             if task is not None:
                 break
             self.observer.journal.append(f"{sent_at} to {micros()} empty {kind} poll of {worker}, {answer.tries} tries")
@@ -205,8 +212,8 @@ class Driver:
                 run = self.world.run_of(task_id)
                 assert run is not None
                 await self.observer.look(run.run_id)
-            still = {row.task_id for row in self.world.ready(kind, queue, sent_at)}.intersection(missed)
-            assert not still or time.monotonic() < end, f"polls of {queue} miss {still}"
+            empty = self.observer.keep(partial(_not_ready, missed, kind, queue, sent_at))
+            assert empty or time.monotonic() < end, f"polls of {queue} miss some of {missed}"
         rules = self.world.rules
         lease = rules.workflow_task_lease if kind == "workflow" else rules.activity_task_lease
         command = ClaimTask(task["task_id"], WorkerIdentity(worker, dialect), 7)
@@ -219,6 +226,7 @@ class Driver:
                 sent_at,
                 lambda: (micros_of(task["lease_expires_at"]) - lease * SECOND,),
                 lost=answer.tries > 1,
+                answered_at=answered_at,
             )
         )
         self.did(f"claim {kind} {dialect or 'plain'}")
@@ -380,6 +388,7 @@ class Driver:
         base = f"/api/workflows/{workflow_id}" if run_id is None else f"/api/workflows/{workflow_id}/runs/{run_id}"
         command = msgspec.structs.replace(command, attribution=caused_by(f"{base}/{path}", body))
         answer = await self._call(body, f"{base}/{path}")
+        answered_at = micros()
 
         def decide(world: World, now: int) -> Decided:
             current = world.current(workflow_id)
@@ -403,6 +412,7 @@ class Driver:
                 sent_at,
                 lambda: (id_time(command_id),) if command_id else (),
                 lost=answer.tries > 1,
+                answered_at=answered_at,
             )
         )
 
@@ -459,16 +469,11 @@ class Driver:
 
     async def waits_end(self) -> None:
         """Look at the answers of callers whose updates have ended."""
-        for update_id in [update_id for update_id in self.waited if update_id in self.world.closed_updates]:
+        closed = frozenset.intersection(*(world.closed_updates for world in self.observer.worlds))
+        for update_id in closed.intersection(self.waited):
             workflow_id, asked = self.waited.pop(update_id)
             async with asyncio.timeout(CALL_SECONDS):
                 answer = await asked
-            reply: RunReply = Refused("update_not_found")
-            for run_id in self.world.instances[workflow_id]:
-                found = self.world.tell(run_id, ReadUpdate(update_id), micros()).reply
-                if isinstance(found, UpdateStatus) and found.status != "accepted":
-                    reply = found
-            assert isinstance(reply, UpdateStatus), (answer, reply)
             if answer.status == 202:  # a node that leaves lets nobody wait
                 early = {key: answer.body[key] for key in ("workflow_id", "update_id", "update_status", "wait_timed_out")}
                 assert early == {
@@ -478,9 +483,17 @@ class Driver:
                     "wait_timed_out": True,
                 }
                 self.did("waited update of a leaving node")
-                continue
-            assert not answers.differences(answer, answers.update(reply)), (answer, reply)
-            self.did(f"waited update {reply.status}")
+            else:
+                self._wait_ended(workflow_id, update_id, answer)
+
+    def _wait_ended(self, workflow_id: str, update_id: str, answer: Reply) -> None:
+        def ended(world: World) -> UpdateStatus:
+            replies = [world.tell(run_id, ReadUpdate(update_id), micros()).reply for run_id in world.instances[workflow_id]]
+            return next(one for one in reversed(replies) if isinstance(one, UpdateStatus) and one.status != "accepted")
+
+        right = self.observer.keep(lambda world: not answers.differences(answer, answers.update(ended(world))))
+        assert right, (answer, ended(self.world))
+        self.did(f"waited update {ended(self.world).status}")
 
     # -- queries -------------------------------------------------------------------------------------------------------
 
@@ -519,6 +532,10 @@ class Driver:
 
 
 _GROUPED = frozenset({"schedule_activity", "start_timer", "start_child_workflow"})
+
+
+def _not_ready(task_ids: Sequence[str], kind: str, queue: str, now: int, world: World) -> bool:
+    return not {row.task_id for row in world.ready(kind, queue, now)}.intersection(task_ids)
 
 
 def _worker(queue: str, dialect: str) -> str:

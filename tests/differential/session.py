@@ -11,8 +11,8 @@ from typing import Any
 
 from tests.differential.batches import QUEUES
 from tests.differential.driver import Driver, Lease
+from tests.differential.explaining import micros
 from tests.differential.model import ModelRun
-from tests.differential.observer import micros
 from tests.support.server import ServerProcess
 
 OPEN_RUNS = 10  # about as many are open at a time

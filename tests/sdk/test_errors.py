@@ -14,6 +14,7 @@ from durable_workflow import (
     InvalidArgument,
     NonRetryableError,
     ServerError,
+    Worker,
     WorkflowAlreadyStarted,
     WorkflowFailed,
     WorkflowNotFound,
@@ -250,11 +251,17 @@ async def test_a_failure_without_a_message(ready: Scene) -> None:
     assert of_type(events, "ActivityFailed")[0]["exception_type"] == "ValueError"
 
 
+async def listed(scene: Scene, worker: Worker) -> bool:
+    """Whether the server knows the worker; before, the types it will register may still change."""
+    found = await scene.client.list_workers(task_queue=scene.queue)
+    return worker.worker_id in [item.worker_id for item in found.workers]
+
+
 async def test_an_activity_nobody_knows(scene: Scene) -> None:
     # The workflow's worker serves all activities of its queue, but not this one: it says so.
-    await scene.work(WORKFLOWS)
-    other = await scene.work([], [refund])
-    del other.activities["refund"]
+    worker = await scene.work(WORKFLOWS, [refund])
+    await until(lambda: listed(scene, worker), "the registration")
+    del worker.activities["refund"]
     handle = await scene.start("careless", "refund", ["x"])
     with pytest.raises(WorkflowFailed, match="refund"):
         await result_of(handle)
