@@ -41,7 +41,7 @@ async def make_bus(nats: NatsServer) -> AsyncIterator[MakeBus]:
         await bus.stop()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for a condition, fail the test after the time."""
     deadline = asyncio.get_running_loop().time() + seconds
     while not condition():

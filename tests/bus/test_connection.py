@@ -17,12 +17,12 @@ async def test_start_does_not_need_nats_and_connects_when_it_comes(nats: NatsSer
     nats.kill()
     before = time.monotonic()
     bus = await make_bus("a", connected=False)
-    assert time.monotonic() - before < 0.1
+    assert time.monotonic() - before < 2
     await asyncio.sleep(0.3)
     assert not bus.connected and bus.last_error
     assert bus.publish("x", b"y") is False
     nats.start()
-    await until(lambda: bus.connected, 4)
+    await until(lambda: bus.connected)
     assert bus.publish("x", b"y") is True
 
 
@@ -58,11 +58,11 @@ async def test_a_hung_server_is_noticed_and_publishing_never_blocks(nats: NatsSe
             sent += bus.publish("big", b"x" * 500_000)
             await asyncio.sleep(0)
         assert 0 < sent < 150
-        assert time.monotonic() - before < 5
-        await until(lambda: not bus.connected, 20)
+        assert time.monotonic() - before < 10
+        await until(lambda: not bus.connected)
     finally:
         nats.thaw()
-    await until(lambda: bus.connected, 5)
+    await until(lambda: bus.connected)
 
 
 async def test_a_message_over_the_servers_limit_is_refused_here(make_bus: MakeBus) -> None:

@@ -117,7 +117,7 @@ async def test_no_gap_and_no_disorder_across_outages(nats: NatsServer, make_bus:
         nats.kill()
         await asyncio.sleep(outage)
         nats.start()
-        await until(lambda: bus.connected, 5)
+        await until(lambda: bus.connected)
         await asyncio.sleep(0.5)
     for broken in range(60):  # and connections that break in the middle of traffic
         if broken >= 5 and publisher.stream.resent:

@@ -84,7 +84,7 @@ async def test_kill_of_a_node_with_200_workflows_in_flight(cluster: MakeCluster)
 
 async def test_kill_and_restart_of_a_node_before_its_lease_ends(cluster: MakeCluster) -> None:
     """The others notice that a new process bears the name: nothing waits for answers of the old one."""
-    made = cluster(2, env={**SHORT_LEASES, "DW_WORKER_POLL_TIMEOUT": "20"})
+    made = cluster(2, env={**SHORT_LEASES, "DW_WORKER_POLL_TIMEOUT": "60"})
     await shares(made.place, 2, 20)
     async with EventWatch(made.place) as watch, Load(made.nodes, pollers=4) as load:
         await load.start(40)
@@ -94,7 +94,7 @@ async def test_kill_and_restart_of_a_node_before_its_lease_ends(cluster: MakeClu
         begun = time.monotonic()
         await load.start(40)
         await load.check(watch)
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 40
 
 
 async def test_kill_and_restart_of_the_only_node(services: TestServices, tmp_path: Path) -> None:
@@ -103,12 +103,14 @@ async def test_kill_and_restart_of_the_only_node(services: TestServices, tmp_pat
         server.start()
         async with EventWatch(server.place) as watch, Load([server], activity_seconds=0.05) as load:
             for _ in range(2):
+                enough = len(load.acknowledged) + 30
                 starting = asyncio.create_task(load.start(60, per_second=60))
-                await asyncio.sleep(0.7)
+                while len(load.acknowledged) < enough and not starting.done():
+                    await asyncio.sleep(0.01)
                 server.kill()
                 await asyncio.to_thread(server.start)
                 await starting
             await load.check(watch)
-            assert len(load.acknowledged) > 60
+            assert len(load.acknowledged) >= 60
     finally:
         server.stop()

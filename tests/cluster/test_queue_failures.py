@@ -49,7 +49,7 @@ class Scene:
     def commands(self) -> list[type[RunCommand]]:
         return [type(command) for command, _ in self.asked]
 
-    async def soon(self, condition: Callable[[], bool], seconds: float = 3.0) -> None:
+    async def soon(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
         async with asyncio.timeout(seconds):
             while True:
                 if condition():
@@ -71,7 +71,7 @@ async def test_polls_end_in_time_while_the_store_was_never_reachable() -> None:
     scene = Scene()
     scene.store_away = True
     parked = scene.park(0.3)
-    assert await asyncio.wait_for(parked.future, 1) is None
+    assert await asyncio.wait_for(parked.future, 20) is None
 
 
 async def test_a_first_look_that_failed_is_repeated_for_polls_that_wait() -> None:
@@ -82,7 +82,7 @@ async def test_a_first_look_that_failed_is_repeated_for_polls_that_wait() -> Non
     scene.rows, scene.store_away = [task()], False
     await scene.soon(lambda: scene.commands() == [ClaimTask])
     scene.asked[0][1].set_result(grant())
-    assert await asyncio.wait_for(parked.future, 1) == grant()
+    assert await asyncio.wait_for(parked.future, 20) == grant()
 
 
 async def test_a_claim_of_unknown_outcome_is_released_and_the_task_offered_again() -> None:
@@ -102,16 +102,16 @@ async def test_a_claim_of_unknown_outcome_is_released_and_the_task_offered_again
     scene.asked[2][1].set_result(Done())
     await scene.soon(lambda: scene.commands()[3:] == [ClaimTask])
     scene.asked[3][1].set_result(grant(attempt=2))
-    assert await asyncio.wait_for(parked.future, 1) == grant(attempt=2)
+    assert await asyncio.wait_for(parked.future, 20) == grant(attempt=2)
 
 
 async def test_a_queue_that_moves_sends_on_polls_that_wait_or_whose_claim_fails() -> None:
     scene = Scene()
-    claiming = scene.park(5)
+    claiming = scene.park(50)
     await scene.soon(lambda: scene.loads == 1)
     await asyncio.sleep(0.02)
     scene.queue.offer(task())
-    waiting = scene.park(7)
+    waiting = scene.park(70)
     sent_on: list[tuple[Parked, float]] = []
     scene.queue.hand_off(lambda parked, deadline: sent_on.append((parked, deadline)))
     now = asyncio.get_running_loop().time()
@@ -120,37 +120,37 @@ async def test_a_queue_that_moves_sends_on_polls_that_wait_or_whose_claim_fails(
     await scene.soon(lambda: len(sent_on) == 2)
     assert sent_on[1][0] is claiming
     # With what is left of their time, not all of it again.
-    assert 4 < sent_on[1][1] - now < 5
-    assert 6 < sent_on[0][1] - now < 7
-    late = scene.park(1)
+    assert 40 < sent_on[1][1] - now < 50
+    assert 60 < sent_on[0][1] - now < 70
+    late = scene.park(10)
     assert sent_on[2][0] is late
 
 
 async def test_a_queue_that_moves_still_delivers_what_it_had_claimed() -> None:
     scene = Scene()
-    parked = scene.park(5)
+    parked = scene.park(50)
     await scene.soon(lambda: scene.loads == 1)
     await asyncio.sleep(0.02)
     scene.queue.offer(task())
     scene.queue.hand_off(lambda *_: None)
     scene.asked[0][1].set_result(grant())
-    assert await asyncio.wait_for(parked.future, 1) == grant()
+    assert await asyncio.wait_for(parked.future, 20) == grant()
 
 
 async def test_a_repeated_poll_learns_that_the_first_one_failed() -> None:
     scene = Scene()
-    first = scene.park(5, "request")
-    again = scene.park(5, "request")
+    first = scene.park(50, "request")
+    again = scene.park(50, "request")
     first.future.set_exception(Unavailable("lost"))
-    error = (await asyncio.wait({again.future}, timeout=1))[0].pop().exception()
+    error = (await asyncio.wait({again.future}, timeout=20))[0].pop().exception()
     assert isinstance(error, Unavailable)
     first.future.exception()
 
 
 async def test_a_repeated_poll_that_waits_on_alone_waits_for_what_is_left_of_its_time() -> None:
     scene = Scene()
-    first = scene.park(5, "request")
-    again = scene.park(5, "request")
+    first = scene.park(50, "request")
+    again = scene.park(50, "request")
     parked_at = asyncio.get_running_loop().time()
     await scene.soon(lambda: scene.loads == 1)
     await asyncio.sleep(0.5)
@@ -158,12 +158,12 @@ async def test_a_repeated_poll_that_waits_on_alone_waits_for_what_is_left_of_its
     await asyncio.sleep(0.02)
     sent_on: list[tuple[Parked, float]] = []
     scene.queue.hand_off(lambda parked, deadline: sent_on.append((parked, deadline)))
-    assert (again, True) in [(parked, deadline - parked_at <= 5) for parked, deadline in sent_on]
+    assert (again, True) in [(parked, deadline - parked_at <= 50) for parked, deadline in sent_on]
 
 
 async def test_a_grant_to_a_client_that_left_meanwhile_is_handed_back() -> None:
     scene = Scene()
-    parked = scene.park(5)
+    parked = scene.park(50)
     await scene.soon(lambda: scene.loads == 1)
     await asyncio.sleep(0.02)
     scene.queue.offer(task())

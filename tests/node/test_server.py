@@ -89,7 +89,7 @@ async def test_requests_are_accepted_while_a_part_can_not_start_yet() -> None:
     assert not node.starting.done()
     async with httpx.AsyncClient() as client:
         assert (await client.get(f"{node.url}/health")).status_code == 200
-    await asyncio.wait_for(node.starting, 5)
+    await asyncio.wait_for(node.starting, 20)
     await node.stop()
     assert diary == [
         "a started", *["b failed"] * 3, "b started", "c started", "drain", "c stopped", "b stopped", "a stopped",
@@ -257,7 +257,7 @@ async def test_a_leaving_client_reaches_the_held_request(served: tuple[str, int]
     await asyncio.sleep(0.1)
     assert not GONE.is_set()
     writer.close()
-    await asyncio.wait_for(GONE.wait(), 1)
+    await asyncio.wait_for(GONE.wait(), 20)
 
 
 def test_bind_reports_a_taken_port_and_shares_on_request() -> None:

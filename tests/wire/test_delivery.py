@@ -199,7 +199,7 @@ async def test_a_poll_repeated_after_an_empty_answer_stays_empty(caller: Caller)
 
 # -- clients that leave -----------------------------------------------------------------------------------------------
 
-AT_ONCE_SECONDS = 3.0
+AT_ONCE_SECONDS = 20.0  # leases last five minutes
 
 
 async def _delivered(caller: Caller, worker: str, run: dict[str, Any], since: float) -> float:
