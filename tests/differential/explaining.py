@@ -21,9 +21,11 @@ from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, WakeUp, Wo
 from actors.run.replies import Refused, RunReply
 from tests.differential.model import Decided, ModelRun, World
 
-DEEPEST = 6  # things in between
+DEEPEST = 6  # things in between that no history shows
 _AROUND = 2  # that many more are looked for where an explanation is found: there may be others
 _UNHEARD_MICROS = 60_000_000
+_ANYBODY = WorkerIdentity("anybody", "")
+_GUESSES = 8
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Event = dict[str, Any]
@@ -108,9 +110,9 @@ class Explainer:
     async def explain(self, worlds: Iterable[World], act: Act, depth: int) -> list[Decided]:
         """All that the act can have come to, the likeliest first; nothing: the server did what these worlds cannot do.
 
-        `depth`: how many things in between. What has not happened yet would be sought in vain in all that could have. What
-        histories do not show (a lost lease, a call applied twice) is assumed only if nothing else explains the act, times
-        before the act was sent likewise.
+        What histories show to have happened first is free. `depth`: how many things besides that no history shows; what has
+        not happened yet would be sought in vain in all that could have. What nobody heard of (a lost lease, a call applied
+        twice) is assumed only if nothing else explains the act, times before the act was sent likewise.
         """
         worlds = list(worlds)
         self.tried.clear()
@@ -120,16 +122,24 @@ class Explainer:
             if found:
                 return [one.decided for one in sorted(found, key=lambda one: (one.misordered, one.depth))]
             most = min(depth, DEEPEST)
-            guesses = [await anext(self._all(world, act, most, early=early, guess=True), None) for world in worlds]
-            if any(guesses):
-                return [one.decided for one in guesses if one is not None]
+            for world in worlds:
+                async for one in self._all(world, act, most, early=early, guess=True):
+                    found.append(one)
+                    if len(found) >= _GUESSES:
+                        break
+            if found:
+                return [one.decided for one in found]
         return []
 
     async def _all(self, world: World, act: Act, most: int, *, early: bool, guess: bool = False) -> AsyncIterator[_Found]:
-        """Explanations, those with the fewest things in between first."""
+        """Explanations, those with the fewest things that no history shows first."""
         queue: deque[tuple[World, int]] = deque([(world, 0)])
+        seen = set()
         while queue:
             world, depth = queue.popleft()
+            if (key := _key(world, act)) in seen:
+                continue
+            seen.add(key)
             for now in await self._times(world, act, early=early):
                 decided = act.decide(world, now)
                 if not await self._agrees(world, decided):
@@ -140,11 +150,14 @@ class Explainer:
                     self.tried.append(f"{depth} before, at {now}: {type(decided.reply).__name__}: {'; '.join(differences)}")
                 else:
                     yield _Found(decided, depth, await self._misordered(world, act, decided, now))
-            if depth < most:
-                steps = [step async for step in self._followed(world, act)]
-                if guess:
-                    steps += [step async for step in self._guessed(world, act)]
-                queue += [(step, depth + 1) for step in steps]
+            steps = [step async for step in self._followed(world, act)]
+            if guess and depth < most:
+                steps += [step async for step in self._guessed(world, act)]
+            for step in steps:
+                if _events_of(step, act) > _events_of(world, act):
+                    queue.appendleft((step, depth))
+                elif depth < most:
+                    queue.append((step, depth + 1))
 
     async def _is_all(self, world: World, act: Act) -> bool:
         run_id = act.run_id(world)
@@ -175,7 +188,7 @@ class Explainer:
         return [now for now in dict.fromkeys([*told, *times]) if early or now > act.sent_at - 1000]
 
     async def _followed(self, world: World, act: Act) -> AsyncIterator[World]:
-        """What may have happened to the act's run first: its deadline passed, a letter came."""
+        """What may have happened to the act's run first: a deadline passed (maybe seen by a poll of a task), a letter came."""
         run_id = act.run_id(world)
         run = None if run_id is None else world.run_of(run_id)
         if run is None:
@@ -190,6 +203,11 @@ class Explainer:
                 decided = world.tell(run.run_id, WakeUp(), run.deadline)
                 if decided.changed and not any(decided.events.values()):
                     yield decided.world
+                for task_id in run.rows:
+                    decided = world.tell(task_id, ClaimTask(task_id, _ANYBODY), now)
+                    refused = isinstance(decided.reply, Refused) and any(decided.events.values())
+                    if refused and await self._agrees(world, decided):
+                        yield decided.world
         for letter in world.letters:
             if world.receiver(letter) == run.run_id and next_event is not None:
                 decided = world.deliver(letter, micros_of(next_event["timestamp"]))
@@ -260,6 +278,19 @@ class Explainer:
 
 def _addressee(world: World, run_id: str) -> str | None:
     return next((letter.workflow_id for letter in world.letters if letter.run_id == run_id), None)
+
+
+def _events_of(world: World, act: Act) -> int:
+    run_id = act.run_id(world)
+    run = None if run_id is None else world.run_of(run_id)
+    return 0 if run is None else len(run.history)
+
+
+def _key(world: World, act: Act) -> tuple[object, ...]:
+    """What tells apart the worlds that a search comes to."""
+    run_id = act.run_id(world)
+    run = None if run_id is None else world.run_of(run_id)
+    return run_id, run and (run.data, tuple(run.rows.items())), tuple(letter.mail_id for letter in world.letters)
 
 
 def _types(decided: Decided) -> Sequence[str]:

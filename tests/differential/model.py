@@ -74,12 +74,24 @@ class World:
         rows = [row for run in self.runs.values() for row in run.rows.values()]
         return [row for row in rows if row.kind == kind and row.queue == queue and row.available_at <= now]
 
-    def alike(self, other: World) -> bool:
+    def alike(self, other: World, now: int) -> bool:
         """Whether nothing that can still happen tells the two apart."""
         if self == other:
             return True
         plain = replace(self, runs=other.runs) == other and self.runs.keys() == other.runs.keys()
-        return plain and all(_alike(run, other.runs[key]) for key, run in self.runs.items())
+        return plain and all(_alike(run, other.runs[key], now) for key, run in self.runs.items())
+
+    def differing(self, other: World) -> list[str]:
+        """What is not the same in the two, by run, for reports."""
+        found = []
+        for key in sorted(self.runs.keys() | other.runs.keys()):
+            one, two = self.runs.get(key), other.runs.get(key)
+            if one is None or two is None:
+                found.append(f"{key}: in one only")
+            elif one != two:
+                states = [(name, getattr(one.state, name), getattr(two.state, name)) for name in RunState.__struct_fields__]
+                found += [f"{key}: {name} {a} / {b}" for name, a, b in states if a != b] or [f"{key}: events or rows"]
+        return found
 
     # -- deciding ------------------------------------------------------------------------------------------------------
 
@@ -143,15 +155,22 @@ class World:
         return replace(self, letters=self.letters + letters, closed_updates=self.closed_updates.union(tx.closed_updates))
 
 
-def _alike(one: ModelRun, other: ModelRun) -> bool:
+def _alike(one: ModelRun, other: ModelRun, now: int) -> bool:
     if one == other:
         return True
-    states = [one.state, other.state]
-    for state in states:
-        for activity in state.activities.values():
-            if activity.status != "ready":
-                activity.available_at = 0  # looked at only while the task can be claimed
-    return replace(one, data=b"") == replace(other, data=b"") and encode(states[0]) == encode(states[1])
+    rest = replace(one, data=b"", rows={}) == replace(other, data=b"", rows={}) and one.rows.keys() == other.rows.keys()
+    return rest and _masked(one, now) == _masked(other, now)
+
+
+def _masked(run: ModelRun, now: int) -> bytes:
+    """A run without the times from which on its tasks may be claimed, as far as they passed or nobody asks."""
+    state = run.state
+    for activity in state.activities.values():
+        if activity.status != "ready" or activity.available_at <= now:
+            activity.available_at = 0
+    if state.task is not None and state.task.available_at <= now:
+        state.task.available_at = 0
+    return encode(state)
 
 
 def id_time(any_id: str) -> int:

@@ -92,9 +92,9 @@ class Observer:
                 self._move(worlds)
 
     def _move(self, worlds: list[World]) -> None:
-        self.worlds = []
+        self.worlds, now = [], micros()
         for world in worlds:
-            if len(self.worlds) < _MOST_WORLDS and not any(world.alike(other) for other in self.worlds):
+            if len(self.worlds) < _MOST_WORLDS and not any(world.alike(other, now) for other in self.worlds):
                 self.worlds.append(world)
         if len(self.worlds) > 1:
             self.counts["several worlds"] += 1
@@ -149,7 +149,9 @@ class Observer:
         """What differs comes first: long reports are cut."""
         lines = [f"nothing explains {act.name[:100]}", *(f"tried {text}" for text in self.explainer.tried[:12])]
         concerned = ""
-        for world in self.worlds:
+        lines.append(f"{len(self.worlds)} worlds")
+        lines += [f"another has {self.world.differing(world)}"[:1000] for world in self.worlds[1:]]
+        for world in self.worlds[:2]:
             run_id = act.run_id(world)
             run = None if run_id is None else world.run_of(run_id)
             there = [] if run_id is None else await self.explainer.events(world, run_id)
