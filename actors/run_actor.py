@@ -283,6 +283,8 @@ class RunActor:
         self.version += 1
         self.retries = 0
         self._deliver(batch, replies)
+        for kind, value, limit in tx.near:
+            _log.warning("run %s of %s: %s is %d, the limit is %d", tx.state.run_id, tx.state.workflow_id, kind, value, limit)
         try:
             host = self._host
             host.committed(self, tx, wake_at)

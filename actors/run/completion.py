@@ -49,7 +49,7 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
         normal and not terminal and all(isinstance(step, GROUPED_STEPS) for step in steps) and tx.shown.repeats(state, steps)
     )
     if not repeated:
-        exceeded = limits.exceeded(state, steps, tx.rules)
+        exceeded = limits.exceeded(tx, steps)
         if exceeded is not None:
             return Refused("structural_limit_exceeded", exceeded)
 

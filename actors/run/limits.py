@@ -21,11 +21,22 @@ from actors.run.markers import merge
 from actors.run.payloads import payload_of, size_of
 from actors.run.rules import Rules
 from actors.run.state import RunState
+from actors.run.transition import Transition
 
 
-def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str, Any] | None:
+def exceeded(tx: Transition, steps: Sequence[Steps]) -> dict[str, Any] | None:
     """The fields of a structural refusal if this batch passes a limit, None if it may be applied."""
+    noted = len(tx.near)
+    refused = _exceeded(tx, steps)
+    if refused is not None:
+        del tx.near[noted:]  # the batch comes to nothing
+    return refused
+
+
+def _exceeded(tx: Transition, steps: Sequence[Steps]) -> dict[str, Any] | None:
+    state, rules = tx.state, tx.rules
     size = len(steps)
+    tx.measure("command_batch_size", size, rules.max_batch_commands)
     if rules.max_batch_commands and size > rules.max_batch_commands:
         return _limit("command_batch_size", size, rules.max_batch_commands)
     counts = {
@@ -40,16 +51,23 @@ def exceeded(state: RunState, steps: Sequence[Steps], rules: Rules) -> dict[str,
             count, most = counts[kind]
             if most and count >= most:
                 return _limit(kind, count, most)
+            tx.measure(kind, count + 1, most, count)
             counts[kind] = count + 1, most
         if isinstance(step, UpsertSearchAttributes):
             attributes = merge(attributes, step)
-            if 0 < rules.max_search_attribute_bytes < (bytes_ := len(orjson.dumps(attributes))):
+            bytes_ = len(orjson.dumps(attributes))
+            if 0 < rules.max_search_attribute_bytes < bytes_:
                 return _limit("search_attribute_size", bytes_, rules.max_search_attribute_bytes)
-        if 0 < rules.max_payload_bytes < (bytes_ := size_of(payload_of(step))):
+            tx.measure("search_attribute_size", bytes_, rules.max_search_attribute_bytes)
+        bytes_ = size_of(payload_of(step))
+        if 0 < rules.max_payload_bytes < bytes_:
             return _limit("payload_size", bytes_, rules.max_payload_bytes)
+        tx.measure("payload_size", bytes_, rules.max_payload_bytes)
     events = sum(map(_events, steps))
     if rules.max_transaction_events and events > rules.max_transaction_events:
         return _limit("history_transaction_size", events, rules.max_transaction_events)
+    tx.measure("history_transaction_size", events, rules.max_transaction_events)
+    tx.measure("history_event_count", state.last_sequence + events, rules.max_history_events, state.last_sequence)
     ends = any(isinstance(step, TERMINAL_STEPS) for step in steps)
     if rules.max_history_events and not ends and state.last_sequence + events > rules.max_history_events:
         return _limit("history_event_count", state.last_sequence + events, rules.max_history_events)

@@ -98,6 +98,7 @@ def complete(tx: Transition, command: CompleteActivity) -> RunReply:
         )
         keys = {"structural_limit_kind": "payload_size", "structural_limit_value": size, "structural_limit_configured": limit}
         return ActivityRecorded(fail_finally(tx, command.task_id, activity, failure, category="structural_limit", extra=keys))
+    tx.measure("payload_size", size, limit)
     payload = {**named(activity), **attempted(activity), **result_keys(result, activity.payload_codec, tx.state.payload_codec)}
     tx.record("ActivityCompleted", payload, step=activity.step)
     return ActivityRecorded(resolved(tx, command.task_id, activity, "ActivityCompleted"))

@@ -6,7 +6,10 @@ from msgspec import Struct
 
 
 class Rules(Struct, frozen=True):
-    """Leases and backoffs in seconds, sizes in bytes; a limit of 0 is switched off."""
+    """Leases and backoffs in seconds, sizes in bytes; a limit of 0 is switched off.
+
+    `warning_percent`: from this part of a limit on a number is noted for the log, 0 for never.
+    """
 
     workflow_task_lease: int = 60
     activity_task_lease: int = 300
@@ -17,11 +20,13 @@ class Rules(Struct, frozen=True):
     max_pending_children: int = 1000
     max_pending_signals: int = 5000
     max_pending_updates: int = 500
+    max_memo_bytes: int = 262_144
     max_search_attribute_bytes: int = 40_960
     max_batch_commands: int = 1000
     max_payload_bytes: int = 2_097_152
     max_transaction_events: int = 5000
     max_history_events: int = 50_000
+    warning_percent: int = 80
     budget_events: int = 10_000
     budget_bytes: int = 5_242_880
     budget_fan_out: int = 200

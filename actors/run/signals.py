@@ -21,6 +21,7 @@ def receive(tx: Transition, command: SignalRun) -> RunReply:
     limit = tx.rules.max_pending_signals
     if limit and len(state.signals) >= limit:
         return external.rejected(tx, "structural_limit_exceeded", None)
+    tx.measure("pending_signal_count", len(state.signals) + 1, limit, len(state.signals))
     numbered = external.number(tx)
     signal = Signal(
         signal_id=tx.mint(ids.SIGNAL),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from actors.run import external, ids
 from actors.run.commands import NoteDuplicateStart, StartChildRun, StartRun
 from actors.run.continuing import record_started
@@ -43,7 +45,12 @@ def create(command: StartRun, now: int, rules: Rules = DEFAULT_RULES, shown: Chr
         state.execution_deadline_at = now + command.execution_timeout_seconds * SECOND
     if command.run_timeout_seconds is not None:
         state.run_deadline_at = now + command.run_timeout_seconds * SECOND
-    return Transition(state, [], now, rules, shown)
+    tx = Transition(state, [], now, rules, shown)
+    if command.memo:
+        tx.measure("memo_size", len(orjson.dumps(command.memo)), rules.max_memo_bytes)
+    if command.search_attributes:
+        tx.measure("search_attribute_size", len(orjson.dumps(command.search_attributes)), rules.max_search_attribute_bytes)
+    return tx
 
 
 def begin(tx: Transition, command: StartRun) -> RunReply:

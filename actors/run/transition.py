@@ -65,6 +65,7 @@ class Transition:
         "events",
         "history",
         "letters",
+        "near",
         "now",
         "ready",
         "requests",
@@ -100,6 +101,7 @@ class Transition:
         self.successor: Transition | None = None
         self.task_id: str | None = None
         self.attributes_changed = False
+        self.near: list[tuple[str, int, int]] = []  # limit kind, value, limit: what the log should warn of
         self.changed = False
 
     def mint(self, kind: str) -> str:
@@ -136,6 +138,15 @@ class Transition:
         self.shown.recorded(state, Recorded(sequence, event_type, resolves, self.task_id is not None))
         self.changed = True
         return sequence
+
+    def measure(self, kind: str, value: int, limit: int, before: int = 0) -> None:
+        """Note that a number comes near its limit (engine-semantics 11.1).
+
+        `before`: what a count was, so that it is noted once, as it passes the threshold.
+        """
+        threshold = limit * self.rules.warning_percent
+        if threshold and before * 100 < threshold <= value * 100:
+            self.near.append((kind, value, limit))
 
     def next_step(self) -> int:
         """The number of the next authored step, 1-based."""

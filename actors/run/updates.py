@@ -33,6 +33,7 @@ def accept(tx: Transition, command: UpdateRun) -> RunReply:
     limit = tx.rules.max_pending_updates
     if limit and len(state.updates) >= limit:
         return _reject(tx, command, "structural_limit_exceeded")
+    tx.measure("pending_update_count", len(state.updates) + 1, limit, len(state.updates))
     command_id, sequence = external.number(tx)
     update_id = tx.mint(ids.UPDATE)
     update = Update(

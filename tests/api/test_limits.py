@@ -297,3 +297,13 @@ async def test_cluster_info_shows_the_limits(limited: Http) -> None:
         "warning_threshold_percent": 80,
     }
     assert (info["limits"]["max_pending_activities"], info["limits"]["max_payload_bytes"]) == (2, 100_000)
+
+
+async def test_the_log_warns_of_numbers_near_their_limit(limited: Http, limited_server: ServerProcess) -> None:
+    run_id = (await limited.start(workflow_id="limits-near"))["run_id"]
+    await limited.complete(await limited.poll(), ACTIVITY, WAIT)
+    assert f"run {run_id}" not in limited_server.log_tail(1000)
+    await limited.post("/workflows/limits-near/signal/s", 202)
+    await limited.complete(await limited.poll(), ACTIVITY)
+    line = f"WARNING actors.run_actor: run {run_id} of limits-near: pending_activity_count is 2, the limit is 2"
+    assert line in limited_server.log_tail(1000)

@@ -108,7 +108,7 @@ class Clock:
 class Run:
     """One run in its stored form, and the clock it lives by.
 
-    `new`, `letters` and `successor` are what the last command recorded, sent and began.
+    `new`, `letters`, `successor` and `near` are what the last command recorded, sent, began and found near a limit.
     """
 
     def __init__(
@@ -130,6 +130,7 @@ class Run:
         self.letters: list[Letter] = []
         self.successor: Run | None = None
         self.changed = False
+        self.near: list[tuple[str, int, int]] = []
         self.data = b""
 
     @classmethod
@@ -195,6 +196,7 @@ class Run:
         assert encode(decode(self.data)) == self.data
         self.history += tx.events
         self.new = [orjson.loads(line) for line in tx.events]
+        self.near = tx.near
         self.letters = tx.letters
         self.successor = None if tx.successor is None else self._adopt(tx.successor)
         self.wake_at = tx.wake_at()

@@ -233,3 +233,47 @@ def test_what_the_server_records_is_never_refused() -> None:
         "current_value": 6,
         "configured_limit": 3,
     }
+
+
+# -- warnings: noted for the log, never in the way -----------------------------------------------------------------------------
+
+
+def test_a_count_is_noted_once_as_it_comes_near() -> None:
+    run = Run(Rules(max_pending_activities=10, max_pending_signals=5, max_pending_updates=4, warning_percent=70))
+    run.batch(*[activity() for _ in range(6)], wait())
+    assert run.near == []
+    run.signal()
+    run.batch(*[activity() for _ in range(3)], wait())
+    assert run.near == [("pending_activity_count", 7, 10)]
+    noted = []
+    for _ in range(4):
+        run.signal()
+        noted += run.near
+        run.update()
+        noted += run.near
+    assert noted == [("pending_update_count", 3, 4), ("pending_signal_count", 4, 5)]
+
+
+def test_a_size_is_noted_whenever_it_is_near() -> None:
+    rules = Rules(
+        max_payload_bytes=10, max_batch_commands=5, max_transaction_events=9, max_search_attribute_bytes=20, max_memo_bytes=20
+    )
+    run = Run(rules, memo={"k": "123456789"}, search_attributes={"a": "123456789"})
+    assert run.near == [("memo_size", 17, 20), ("search_attribute_size", 17, 20)]
+    for _ in range(2):
+        run.batch(side_effect("12345678"), timer())
+        assert run.near == [("payload_size", 8, 10)]
+        run.signal()
+        run.pass_time(900)
+        run.wake()
+    run.batch(attributes(b=None), side_effect("1"), side_effect("1"), activity())
+    assert run.near == [("command_batch_size", 4, 5), ("search_attribute_size", 17, 20)]
+
+
+def test_nothing_is_noted_of_a_batch_that_is_refused_or_with_warnings_off() -> None:
+    run = Run(Rules(max_pending_activities=2))
+    refused(run, completion(run.claim(), activity(), activity(), activity()), "structural_limit_exceeded")
+    assert run.near == []
+    off = Run(Rules(max_pending_activities=2, max_batch_commands=2, max_payload_bytes=4, warning_percent=0))
+    off.batch(activity(), activity())
+    assert off.near == []
