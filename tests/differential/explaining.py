@@ -272,6 +272,7 @@ class Explainer:
             found = None if workflow_id is None else await self._read(workflow_id, run_id)
             if found is None:
                 return []
+            assert not found or micros_of(found[-1]["timestamp"]) <= micros(), f"recorded in the future: {found[-1]}"
             self._seen[run_id] = found
         return self._seen[run_id]
 
