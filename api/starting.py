@@ -95,8 +95,7 @@ def _memo(fields: Fields, settings: Settings) -> dict[str, Any]:
     for key in memo:
         if not _MEMO_KEY.match(key):
             fields.fault("memo", f"The memo key [{key[:80]}] must match [A-Za-z0-9_.:-]{{1,64}}.")
-    limits = (settings.limits.max_memo_bytes, settings.structural_limits.memo_size_bytes)
-    limit = min(filter(None, limits), default=0)
+    limit = settings.rules.max_memo_bytes
     if limit and len(compact(memo).encode()) > limit:
         fields.fault("memo", f"The memo must not be greater than {limit} bytes.")
     else:
@@ -126,7 +125,7 @@ def _search_attributes(fields: Fields, settings: Settings) -> dict[str, Any]:
             fault = _attribute_fault(value, limits.max_search_attribute_value_bytes)
             if fault is not None:
                 fields.fault(name, f"The search attribute [{key}] {fault}")
-    size_limit = settings.structural_limits.search_attribute_size_bytes
+    size_limit = settings.rules.max_search_attribute_bytes
     if size_limit and len(compact(attributes).encode()) > size_limit:
         fields.fault(name, f"The search attributes must not be greater than {size_limit} bytes.")
     fields.storable(name)

@@ -115,7 +115,7 @@ def engine_rules(config: Config, shards: int) -> Rules:
         max_pending_children=config.pending_children_cap,
         max_pending_signals=engine.limit_pending_signals,
         max_pending_updates=engine.limit_pending_updates,
-        max_memo_bytes=min(filter(None, (config.limits.memo_bytes, engine.limit_memo_size_bytes)), default=0),
+        max_memo_bytes=config.memo_cap,
         max_search_attribute_bytes=engine.limit_search_attribute_size_bytes,
         max_batch_commands=engine.limit_command_batch_size,
         max_payload_bytes=engine.limit_payload_size_bytes,

@@ -35,10 +35,8 @@ def exceeded(tx: Transition, steps: Sequence[Steps]) -> dict[str, Any] | None:
 
 def _exceeded(tx: Transition, steps: Sequence[Steps]) -> dict[str, Any] | None:
     state, rules = tx.state, tx.rules
-    size = len(steps)
-    tx.measure("command_batch_size", size, rules.max_batch_commands)
-    if rules.max_batch_commands and size > rules.max_batch_commands:
-        return _limit("command_batch_size", size, rules.max_batch_commands)
+    if refused := _oversize(tx, "command_batch_size", len(steps), rules.max_batch_commands):
+        return refused
     counts = {
         "pending_activity_count": (len(state.activities), rules.max_pending_activities),
         "pending_timer_count": (len(state.timers) + _timeouts_left(state), rules.max_pending_timers),
@@ -56,17 +54,13 @@ def _exceeded(tx: Transition, steps: Sequence[Steps]) -> dict[str, Any] | None:
         if isinstance(step, UpsertSearchAttributes):
             attributes = merge(attributes, step)
             bytes_ = len(orjson.dumps(attributes))
-            if 0 < rules.max_search_attribute_bytes < bytes_:
-                return _limit("search_attribute_size", bytes_, rules.max_search_attribute_bytes)
-            tx.measure("search_attribute_size", bytes_, rules.max_search_attribute_bytes)
-        bytes_ = size_of(payload_of(step))
-        if 0 < rules.max_payload_bytes < bytes_:
-            return _limit("payload_size", bytes_, rules.max_payload_bytes)
-        tx.measure("payload_size", bytes_, rules.max_payload_bytes)
+            if refused := _oversize(tx, "search_attribute_size", bytes_, rules.max_search_attribute_bytes):
+                return refused
+        if refused := _oversize(tx, "payload_size", size_of(payload_of(step)), rules.max_payload_bytes):
+            return refused
     events = sum(map(_events, steps))
-    if rules.max_transaction_events and events > rules.max_transaction_events:
-        return _limit("history_transaction_size", events, rules.max_transaction_events)
-    tx.measure("history_transaction_size", events, rules.max_transaction_events)
+    if refused := _oversize(tx, "history_transaction_size", events, rules.max_transaction_events):
+        return refused
     tx.measure("history_event_count", state.last_sequence + events, rules.max_history_events, state.last_sequence)
     ends = any(isinstance(step, TERMINAL_STEPS) for step in steps)
     if rules.max_history_events and not ends and state.last_sequence + events > rules.max_history_events:
@@ -95,6 +89,14 @@ def _timeouts_left(state: RunState) -> int:
     """How many timeouts of waits the batch leaves pending: only an update's task does not end the open wait (6.2)."""
     wait, task = state.wait, state.open_task
     return int(wait is not None and wait.timer_id is not None and task is not None and task.update_id is not None)
+
+
+def _oversize(tx: Transition, kind: str, value: int, most: int) -> dict[str, Any] | None:
+    """The refusal of a size over its limit; one that is near it is noted."""
+    if 0 < most < value:
+        return _limit(kind, value, most)
+    tx.measure(kind, value, most)
+    return None
 
 
 def _limit(kind: str, value: int, configured: int) -> dict[str, Any]:

@@ -106,6 +106,11 @@ class Config:
         """The effective cap on open children per run, 0 = off (6.5)."""
         return smaller_limit(self.limits.pending_children, self.engine.limit_pending_children)
 
+    @property
+    def memo_cap(self) -> int:
+        """The effective cap on the bytes of a memo, 0 = off (6.5)."""
+        return smaller_limit(self.limits.memo_bytes, self.engine.limit_memo_size_bytes)
+
     def changed(
         self, *, host: str | None = None, port: int | None = None, node_id: str | None = None, server_id: str | None = None
     ) -> Config:

@@ -131,7 +131,6 @@ class Driver:
         """A call that a run answers."""
         sent_at = micros()
         answer = await self._call(body, path)
-        answered_at = micros()
 
         def decide(world: World, now: int) -> Decided:
             run_id = target(world)
@@ -147,7 +146,7 @@ class Driver:
                 sent_at,
                 lambda: tuple(times(answer)),
                 lost=answer.tries > 1,
-                answered_at=answered_at,
+                answered_at=micros(),
             )
         )
 
@@ -164,7 +163,6 @@ class Driver:
         body = {"workflow_id": workflow_id, "workflow_type": name, "task_queue": queue, "input": arguments.envelope(), **fields}
         sent_at = micros()
         answer = await self._call(body, "/api/workflows")
-        answered_at = micros()
         run_id, caused = answer.body.get("run_id") or "", caused_by("/api/workflows", body)
         command = StartRun("default", workflow_id, run_id, name, queue, arguments, attribution=caused, **fields)
 
@@ -180,7 +178,7 @@ class Driver:
                 lambda reply: answers.differences(answer, answers.start(reply)),
                 sent_at,
                 lost=answer.tries > 1,
-                answered_at=answered_at,
+                answered_at=micros(),
                 workflow_id=workflow_id,
             )
         )
@@ -196,7 +194,6 @@ class Driver:
             sent_at = micros()
             body = {"worker_id": worker, "task_queue": queue, "poll_request_id": secrets.token_hex(8), "history_page_size": 7}
             answer = await self._call(body, f"/api/worker/{kind}-tasks/poll")
-            answered_at = micros()
             assert answer.status == 200, answer
             task = answer.body["task"]
             if answer.tries > 1 or (task is None and self.leaving()):
@@ -226,7 +223,7 @@ class Driver:
                 sent_at,
                 lambda: (micros_of(task["lease_expires_at"]) - lease * SECOND,),
                 lost=answer.tries > 1,
-                answered_at=answered_at,
+                answered_at=micros(),
             )
         )
         self.did(f"claim {kind} {dialect or 'plain'}")
@@ -388,7 +385,6 @@ class Driver:
         base = f"/api/workflows/{workflow_id}" if run_id is None else f"/api/workflows/{workflow_id}/runs/{run_id}"
         command = msgspec.structs.replace(command, attribution=caused_by(f"{base}/{path}", body))
         answer = await self._call(body, f"{base}/{path}")
-        answered_at = micros()
 
         def decide(world: World, now: int) -> Decided:
             current = world.current(workflow_id)
@@ -412,7 +408,7 @@ class Driver:
                 sent_at,
                 lambda: (id_time(command_id),) if command_id else (),
                 lost=answer.tries > 1,
-                answered_at=answered_at,
+                answered_at=micros(),
             )
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -51,6 +51,11 @@ class Act:
     workflow_id: str | None = None
     settled: bool = False
     answered_at: int | None = None
+
+    def run_in(self, world: World) -> ModelRun | None:
+        """The run it concerns, as far as this world knows it."""
+        run_id = self.run_id(world)
+        return None if run_id is None else world.run_of(run_id)
 
 
 @dataclass(frozen=True)
@@ -107,14 +112,13 @@ class Explainer:
         """Histories read from now on are new."""
         self._seen.clear()
 
-    async def explain(self, worlds: Iterable[World], act: Act, depth: int) -> list[Decided]:
+    async def explain(self, worlds: Sequence[World], act: Act, depth: int) -> list[Decided]:
         """All that the act can have come to, the likeliest first; nothing: the server did what these worlds cannot do.
 
         What histories show to have happened first is free. `depth`: how many things besides that no history shows; what has
         not happened yet would be sought in vain in all that could have. What nobody heard of (a lost lease, a call applied
         twice) is assumed only if nothing else explains the act, times before the act was sent likewise.
         """
-        worlds = list(worlds)
         self.tried.clear()
         for early in (False, True):
             most = min(depth + _AROUND, DEEPEST)
@@ -160,8 +164,7 @@ class Explainer:
                     queue.append((step, depth + 1))
 
     async def _is_all(self, world: World, act: Act) -> bool:
-        run_id = act.run_id(world)
-        run = None if run_id is None else world.run_of(run_id)
+        run = act.run_in(world)
         return run is None or len(run.history) == len(await self.events(world, run.run_id))
 
     async def _misordered(self, world: World, act: Act, decided: Decided, now: int) -> bool:
@@ -189,8 +192,7 @@ class Explainer:
 
     async def _followed(self, world: World, act: Act) -> AsyncIterator[World]:
         """What may have happened to the act's run first: a deadline passed (maybe seen by a poll of a task), a letter came."""
-        run_id = act.run_id(world)
-        run = None if run_id is None else world.run_of(run_id)
+        run = act.run_in(world)
         if run is None:
             return
         next_event = await self._next_event(world, run.run_id, run)
@@ -216,8 +218,7 @@ class Explainer:
 
     async def _guessed(self, world: World, act: Act) -> AsyncIterator[World]:
         """What may have happened first without anybody having heard of it."""
-        run_id = act.run_id(world)
-        run = None if run_id is None else world.run_of(run_id)
+        run = act.run_in(world)
         if run is not None:
             for poll in self.unheard:
                 for row in run.rows.values():
@@ -282,16 +283,15 @@ def _addressee(world: World, run_id: str) -> str | None:
 
 
 def _events_of(world: World, act: Act) -> int:
-    run_id = act.run_id(world)
-    run = None if run_id is None else world.run_of(run_id)
+    run = act.run_in(world)
     return 0 if run is None else len(run.history)
 
 
 def _key(world: World, act: Act) -> tuple[object, ...]:
     """What tells apart the worlds that a search comes to."""
-    run_id = act.run_id(world)
-    run = None if run_id is None else world.run_of(run_id)
-    return run_id, run and (run.data, tuple(run.rows.items())), tuple(letter.mail_id for letter in world.letters)
+    run = act.run_in(world)
+    known = run and (run.data, tuple(run.rows.items()))
+    return act.run_id(world), known, tuple(letter.mail_id for letter in world.letters)
 
 
 def _types(decided: Decided) -> Sequence[str]:

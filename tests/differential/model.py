@@ -89,8 +89,9 @@ class World:
             if one is None or two is None:
                 found.append(f"{key}: in one only")
             elif one != two:
-                states = [(name, getattr(one.state, name), getattr(two.state, name)) for name in RunState.__struct_fields__]
-                found += [f"{key}: {name} {a} / {b}" for name, a, b in states if a != b] or [f"{key}: events or rows"]
+                here, there = one.state, two.state
+                pairs = [(name, getattr(here, name), getattr(there, name)) for name in RunState.__struct_fields__]
+                found += [f"{key}: {name} {a} / {b}" for name, a, b in pairs if a != b] or [f"{key}: events or rows"]
         return found
 
     # -- deciding ------------------------------------------------------------------------------------------------------

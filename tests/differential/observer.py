@@ -152,8 +152,7 @@ class Observer:
         lines.append(f"{len(self.worlds)} worlds")
         lines += [f"another has {self.world.differing(world)}"[:1000] for world in self.worlds[1:]]
         for world in self.worlds[:2]:
-            run_id = act.run_id(world)
-            run = None if run_id is None else world.run_of(run_id)
+            run_id, run = act.run_id(world), act.run_in(world)
             there = [] if run_id is None else await self.explainer.events(world, run_id)
             lines.append(f"run {run_id}, server: {_types(there)}")
             if run is not None:

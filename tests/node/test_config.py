@@ -64,6 +64,7 @@ DEFAULTS = [
     ("nats.servers", ["nats://127.0.0.1:4222"]),
     ("pending_children_cap", 1000),
     ("pending_activities_cap", 2000),
+    ("memo_cap", 262_144),
 ]
 
 
@@ -127,6 +128,9 @@ VALUES = [
     ({"DW_MAX_PENDING_CHILDREN": "0"}, "pending_children_cap", 1000),
     ({"DW_MAX_PENDING_CHILDREN": "0", "DW_V2_LIMIT_PENDING_CHILDREN": "0"}, "pending_children_cap", 0),
     ({"DW_MAX_PENDING_ACTIVITIES": "7"}, "pending_activities_cap", 7),
+    ({"DW_MAX_MEMO_BYTES": "7"}, "memo_cap", 7),
+    ({"DW_V2_LIMIT_MEMO_SIZE_BYTES": "8"}, "memo_cap", 8),
+    ({"DW_V2_LIMIT_MEMO_SIZE_BYTES": "0"}, "memo_cap", 262_144),
     # words
     ({"DW_DEFAULT_NAMESPACE": "Billing"}, "server.default_namespace", "billing"),
     ({"DW_DEFAULT_NAMESPACE": "not a name"}, "server.default_namespace", "default"),

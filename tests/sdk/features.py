@@ -31,6 +31,7 @@ __all__ = [
     "described",
     "handle_of_run",
     "post",
+    "registered",
     "replayed",
     "run_handles",
     "until",
@@ -105,6 +106,16 @@ async def work(
     )
     scene._running.append((worker, asyncio.create_task(worker.run())))
     return worker
+
+
+async def registered(scene: Scene, worker: Worker) -> Any:
+    """Wait until the server lists the worker; its entry there. Before, the types it will register may still change."""
+
+    async def listed() -> Any:
+        found = await scene.client.list_workers(task_queue=scene.queue)
+        return next((item for item in found.workers if item.worker_id == worker.worker_id), None)
+
+    return await until(listed, "the worker in the list")
 
 
 async def until(condition: Callable[[], Awaitable[Any]], what: str) -> Any:

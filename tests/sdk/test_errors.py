@@ -14,7 +14,6 @@ from durable_workflow import (
     InvalidArgument,
     NonRetryableError,
     ServerError,
-    Worker,
     WorkflowAlreadyStarted,
     WorkflowFailed,
     WorkflowNotFound,
@@ -23,7 +22,7 @@ from durable_workflow import (
 )
 from durable_workflow.errors import ActivityFailed, ChildWorkflowFailed, NamespaceNotFound, Unauthorized
 
-from tests.sdk.features import completes_with, until
+from tests.sdk.features import completes_with, registered, until
 from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of, types
 from tests.support.server import ServerProcess
 
@@ -251,16 +250,10 @@ async def test_a_failure_without_a_message(ready: Scene) -> None:
     assert of_type(events, "ActivityFailed")[0]["exception_type"] == "ValueError"
 
 
-async def listed(scene: Scene, worker: Worker) -> bool:
-    """Whether the server knows the worker; before, the types it will register may still change."""
-    found = await scene.client.list_workers(task_queue=scene.queue)
-    return worker.worker_id in [item.worker_id for item in found.workers]
-
-
 async def test_an_activity_nobody_knows(scene: Scene) -> None:
     # The workflow's worker serves all activities of its queue, but not this one: it says so.
     worker = await scene.work(WORKFLOWS, [refund])
-    await until(lambda: listed(scene, worker), "the registration")
+    await registered(scene, worker)
     del worker.activities["refund"]
     handle = await scene.start("careless", "refund", ["x"])
     with pytest.raises(WorkflowFailed, match="refund"):

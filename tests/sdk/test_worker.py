@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from durable_workflow import ActivityInterceptorContext, PassthroughWorkerInterceptor, Worker, activity, workflow
 
-from tests.sdk.features import Watch, until, work
+from tests.sdk.features import Watch, registered, work
 from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of
 
 pytestmark = pytest.mark.sdk
@@ -235,12 +235,7 @@ async def test_run_until_runs_out_of_time(scene: Scene) -> None:
 
 async def test_workers_are_listed(scene: Scene) -> None:
     worker = await work(scene, [Brief, Single], [])
-
-    async def listed() -> Any:
-        found = await scene.client.list_workers(task_queue=scene.queue)
-        return next((item for item in found.workers if item.worker_id == worker.worker_id), None)
-
-    shown = await until(listed, "the worker in the list")
+    shown = await registered(scene, worker)
     assert (shown.task_queue, shown.runtime, shown.status) == (scene.queue, "python", "active")
     assert sorted(shown.supported_workflow_types) == ["brief", "single"]
     assert shown.sdk_version.startswith("durable-workflow-python/0.4")
