@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import nats as nats_client
+import nats.errors as nats_errors
 import pytest
 
 from bus.connection import Bus, BusOptions
@@ -53,6 +54,16 @@ async def stored(nats: NatsServer) -> list[tuple[str, int, bytes, dict[str, str]
         return found
     finally:
         await client.close()
+
+
+async def stored_in_cluster(nats: NatsServer) -> list[tuple[str, int, bytes, dict[str, str]]]:
+    """`stored`, read again while the cluster still settles who leads what."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await stored(nats)
+            except (nats_errors.Error, TimeoutError):  # a consumer whose leader went with the killed server
+                await asyncio.sleep(0.5)
 
 
 def by_run(messages: Iterable[tuple[str, int, bytes, dict[str, str]]]) -> dict[str, list[int]]:
@@ -342,7 +353,7 @@ async def test_order_in_a_cluster_whose_stream_leader_is_killed(tmp_path: Path) 
                 killed.kill()
         assert await publisher.stream.drain(30), bus.last_error
         alive = next(server for server in servers if server is not killed)
-        runs = by_run(await stored(alive))
+        runs = by_run(await stored_in_cluster(alive))
         assert runs == {run_id(0): list(range(1, last + 1))} | {run_id(run): list(range(2, last + 1)) for run in range(1, 20)}
     finally:
         await publisher.stream.stop(0)
