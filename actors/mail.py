@@ -15,7 +15,7 @@ import msgspec
 
 from actors.errors import Unavailable
 from actors.run.commands import Mailed, ParentClosed, StartChildRun
-from actors.run.replies import Refused, RunReply
+from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.transition import Letter
 from actors.run_actor import InstanceTaken
 from store import instances, mailbox
@@ -83,8 +83,8 @@ class Mailman:
         except InstanceTaken:  # an earlier delivery began the child
             await mailbox.discard(self._db, [letter.mail_id])
             return
-        # A receiver that is gone. A child that is not there has yet to begin: its letter stays.
-        if isinstance(reply, Refused) and not begins:
+        # A receiver that is gone. A child that is not there has yet to begin: its letter stays, as one that came too early.
+        if isinstance(reply, Refused) and not begins and reply.reason != TOO_EARLY:
             await mailbox.discard(self._db, [letter.mail_id])
 
     async def _close_child(self, letter: Letter, command: ParentClosed) -> None:

@@ -18,7 +18,7 @@ from actors.run.commands import (
     StartRun,
 )
 from actors.run.failures import neutral_exception
-from actors.run.replies import Done, RunReply
+from actors.run.replies import TOO_EARLY, Done, Refused, RunReply
 from actors.run.state import Child
 from actors.run.times import SECOND, iso, iso_seconds
 from actors.run.transition import Transition
@@ -126,10 +126,12 @@ def _keys(call_id: str, child: Child) -> dict[str, Any]:
 
 
 def restarted(tx: Transition, news: ChildRestarted) -> RunReply:
-    """Another run of the call began: recorded, nobody is woken."""
+    """Another run of the call began: recorded, nobody is woken. Refused as `too_early` before the runs in between."""
     child = tx.state.children.get(news.child_call_id)
     if child is None or news.run_number <= child.run_number or not tx.state.is_open:
         return Done()
+    if news.run_number > child.run_number + 1:
+        return Refused(TOO_EARLY)
     child.run_id = news.run_id
     child.run_number = news.run_number
     child.workflow_type = news.workflow_type
@@ -156,13 +158,14 @@ def restarted(tx: Transition, news: ChildRestarted) -> RunReply:
 
 
 def closed(tx: Transition, news: ChildClosed) -> RunReply:
-    """The call has its end: recorded once, with a task that shows it."""
+    """The call has its end: recorded once, with a task that shows it. Refused as `too_early` before its last run began."""
     state = tx.state
-    if not state.is_open:
+    child = state.children.get(news.child_call_id)
+    if child is None or not state.is_open:
         return Done()
-    child = state.children.pop(news.child_call_id, None)
-    if child is None:
-        return Done()
+    if news.run_number > child.run_number:
+        return Refused(TOO_EARLY)
+    del state.children[news.child_call_id]
     child.run_id = news.run_id
     child.run_number = news.run_number
     child.workflow_type = news.workflow_type

@@ -16,6 +16,9 @@ class Reply(Struct, tag_field="is", frozen=True):
     """Base of every answer."""
 
 
+TOO_EARLY = "too_early"  # a letter that overtook one before it: it is refused for now and stays in the mailbox
+
+
 class Refused(Reply, frozen=True, tag="refused"):
     """The command was not applied and nothing changed.
 

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
 
 from actors.host import Host
@@ -17,6 +18,8 @@ from actors.publisher import Publisher
 from actors.queue.parked import Grant
 from actors.run import ids
 from actors.run.commands import (
+    ChildClosed,
+    ChildRestarted,
     ClaimTask,
     CompleteWorkflow,
     CompleteWorkflowTask,
@@ -24,6 +27,7 @@ from actors.run.commands import (
     FailWorkflow,
     ParentClosed,
     Payload,
+    ReadForQuery,
     RetryPolicy,
     RunCommand,
     SignalRun,
@@ -34,7 +38,7 @@ from actors.run.commands import (
     WorkerIdentity,
 )
 from actors.run.presentation import Chronological
-from actors.run.replies import CommandAnswered, RunReply, Started, WorkflowTaskGrant
+from actors.run.replies import CommandAnswered, QueryView, RunReply, Started, WorkflowTaskGrant
 from actors.run.rules import DEFAULT_RULES
 from actors.run.transition import Letter, TaskReady
 from actors.run_actor import InstanceTaken
@@ -202,3 +206,24 @@ async def test_a_child_begun_twice_fails_nothing_but_the_second_beginning(world:
     answer = await signal
     assert isinstance(answer, CommandAnswered) and answer.rejection is None, answer
     other.stop()
+
+
+async def test_the_end_of_a_child_that_overtakes_the_start_of_its_last_run_waits_for_it(world: World) -> None:
+    parent = await world.start()
+    await world.complete(await world.claim(parent), StartChild("type"))
+    (begin,) = world.posted
+    await world.delivered()
+    await world.complete(await world.claim(begin.run_id), ContinueAsNew())
+    instance = await instances.get(world.db, begin.workflow_id)
+    assert instance is not None
+    await world.complete(await world.claim(instance.current_run_id), CompleteWorkflow())
+    _, restarted, closed = world.posted
+    assert isinstance(restarted.command, ChildRestarted) and isinstance(closed.command, ChildClosed)
+    world.mail.deliver([closed])
+    await asyncio.sleep(0.2)
+    assert await world.letters() == [restarted.mail_id, closed.mail_id]
+    await world.delivered()
+    view = await world.tell_run(parent, ReadForQuery())
+    assert isinstance(view, QueryView)
+    types = [event["event_type"] for event in orjson.loads(view.history_events)]
+    assert types.count("ChildRunStarted") == 2 and types.count("ChildRunCompleted") == 1

@@ -19,7 +19,7 @@ from actors.run.commands import (
     UpsertSearchAttributes,
     WakeUp,
 )
-from actors.run.replies import Done
+from actors.run.replies import TOO_EARLY, Done, Refused
 from tests.core.family import CHILD, SECOND, Family, act, end, keys, of_type, parent_of, types
 from tests.core.harness import START, Run, activity, blob, child, finish, result_of, retrying
 
@@ -283,3 +283,18 @@ def test_a_call_that_restarts_late_is_old_news() -> None:
     old = ChildRestarted(call["child_call_id"], call["child_workflow_run_id"], 1, "part", "link", None, None)
     assert parent.tell(old) == Done() and not parent.changed
     assert parent.tell(ChildRestarted("unknown", "run", 2, "part", "link", None, None)) == Done() and not parent.changed
+
+
+def test_news_that_overtook_the_start_of_their_run_wait_for_it() -> None:
+    family = parent_of()
+    parent = family.root
+    [call] = of_type(parent, "ChildWorkflowScheduled")
+    call_id = call["child_call_id"]
+    restarts = {number: ChildRestarted(call_id, f"run {number}", number, "part", "link", None, None) for number in (2, 3)}
+    ended = ChildClosed(call_id, "run 3", 3, "part", "completed", "completed", parent.now)
+    for early in (restarts[3], ended):
+        assert parent.tell(early) == Refused(TOO_EARLY) and not parent.changed
+    assert parent.tell(restarts[2]) == Done() and parent.new_types == ["ChildRunStarted"]
+    assert parent.tell(ended) == Refused(TOO_EARLY) and not parent.changed
+    assert parent.tell(restarts[3]) == Done() and parent.new_types == ["ChildRunStarted"]
+    assert parent.tell(ended) == Done() and parent.new_types == ["ChildRunCompleted"]

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
-from actors.run.commands import Mailed, ParentClosed, RunCommand, StartChildRun, Steps, UpdateRun
+from actors.run.commands import ChildClosed, ChildRestarted, Mailed, ParentClosed, RunCommand, StartChildRun, Steps, UpdateRun
 from actors.run.presentation import Chronological
 from actors.run.replies import (
+    TOO_EARLY,
     ActivityTaskGrant,
     CommandAnswered,
     Refused,
@@ -185,7 +186,14 @@ class World:
                 if not refused:
                     break
         else:
-            self.tell(self.members[letter.run_id], command)
+            receiver = self.members[letter.run_id]
+            reply = self.tell(receiver, command)
+            if reply == Refused(TOO_EARLY):
+                assert not receiver.run.changed and isinstance(command, ChildRestarted | ChildClosed)
+                news = [other.command for _, other in self.mail if isinstance(other.command, ChildRestarted)]
+                before = [one for one in news if one.child_call_id == command.child_call_id]
+                assert any(one.run_number <= command.run_number and one is not command for one in before), "nothing to wait for"
+                return
         self.applied.add(letter.mail_id)
         self.mail = [(sender, each) for sender, each in self.mail if each.mail_id != letter.mail_id]
 

@@ -14,7 +14,7 @@ from actors.dialects.sdk04 import Sdk04
 from actors.run import ids, starting
 from actors.run.commands import NoteDuplicateStart, ParentClosed, RunCommand, StartChildRun, StartRun
 from actors.run.decide import decide
-from actors.run.replies import Refused, RunReply
+from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.rules import Rules
 from actors.run.state import RunState, decode, encode
 from actors.run.transition import Letter, TaskReady, Transition, earliest_deadline
@@ -117,7 +117,8 @@ class World:
         rest = replace(self, letters=tuple(other for other in self.letters if other.mail_id != letter.mail_id))
         run_id = rest.receiver(letter)
         if rest.run_of(run_id) is not None:
-            return rest.tell(run_id, letter.command, now)
+            decided = rest.tell(run_id, letter.command, now)
+            return Decided(self, decided.reply, {}, False) if decided.reply == Refused(TOO_EARLY) else decided
         command = letter.command
         if not isinstance(command, StartChildRun):
             return Decided(rest, Refused("task_not_found"), {}, False)

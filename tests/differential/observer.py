@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
-from actors.run.replies import RunReply
+from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.transition import Letter
 from tests.differential.explaining import DEEPEST, Act, Event, Explainer, ReadHistory, micros, plain, shown
 from tests.differential.model import Decided, ModelRun, World
@@ -180,7 +180,11 @@ def _delivery(letter: Letter) -> Act:
     def deliver(world: World, now: int) -> Decided:
         return world.deliver(letter, now)
 
-    return Act(f"letter {type(letter.command).__name__}", receiver, deliver, lambda reply: [], micros())
+    return Act(f"letter {type(letter.command).__name__}", receiver, deliver, _too_early, micros())
+
+
+def _too_early(reply: RunReply) -> list[str]:
+    return [TOO_EARLY] if reply == Refused(TOO_EARLY) else []
 
 
 def _looking(run_id: str) -> Act:
