@@ -12,9 +12,11 @@ from actors.host import Host
 from actors.messages import AskCommand, AskFinishQuery, AskQuery, AskUpdate, AwaitUpdate
 from actors.queries import Query, QueryAnswer, QueryOutcome
 from actors.queue.queries import QueryBroker
+from actors.repeats import new_key
 from actors.router import Router
 from actors.run.commands import Commanded, UpdateRun
 from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
+from actors.run_actor import REQUEST_TAKEN
 from actors.update_waits import UpdateWaits
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
@@ -68,7 +70,7 @@ class Control:
         return Refused("instance_not_found")
 
     async def _tell_current(
-        self, namespace: str, workflow_id: str, command: Commanded | UpdateRun, run_id: str | None
+        self, namespace: str, workflow_id: str, key: str, command: Commanded | UpdateRun, run_id: str | None
     ) -> CommandAnswered | UpdateStatus | Refused:
         sure = run_id is not None
         for _ in range(_TRIES):
@@ -77,7 +79,7 @@ class Control:
                 return current
             if run_id is not None and current != run_id:
                 return Refused("historical_run_command_rejected")
-            reply = await self._host.tell_run(current[10:25], command, namespace)
+            reply = await self._host.tell_run(current[10:25], command, namespace, key=key)
             if isinstance(reply, Refused) and reply.reason == "run_continued":
                 sure = True
                 continue
@@ -100,13 +102,18 @@ class Control:
         """Signal, cancel, terminate, repair, archive: `CommandAnswered`, or `Refused` (`instance_not_found`,
         `historical_run_command_rejected`).
         """
-        owner = self._router.elsewhere(self._router.shard_of_workflow(namespace, workflow_id))
-        if owner is not None:
-            question = AskCommand(namespace, workflow_id, command, run_id)
-            reply = await self._router.ask_node(owner, question)
-            if reply is not None:
-                return reply
-        return await self._tell_current(namespace, workflow_id, command, run_id)
+        shard = self._router.shard_of_workflow(namespace, workflow_id)
+        key = new_key(shard)
+
+        async def once() -> RunReply:
+            owner = self._router.elsewhere(shard)
+            if owner is not None:
+                reply = await self._router.ask_node(owner, AskCommand(namespace, workflow_id, key, command, run_id))
+                if reply is not None:
+                    return reply
+            return await self._tell_current(namespace, workflow_id, key, command, run_id)
+
+        return await self._router.certainly(once)
 
     async def update(
         self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None, wait_seconds: float | None
@@ -120,29 +127,45 @@ class Control:
         return await self._waits.until_end(namespace, status, wait_seconds)
 
     async def _accept(self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None) -> RunReply:
-        owner = self._router.elsewhere(self._router.shard_of_workflow(namespace, workflow_id))
-        if owner is not None:
-            reply = await self._router.ask_node(owner, AskUpdate(namespace, workflow_id, command, run_id))
-            if reply is not None:
-                return reply
-        return await self._accept_here(namespace, workflow_id, command, run_id)
+        shard = self._router.shard_of_workflow(namespace, workflow_id)
+        key = new_key(shard)
 
-    async def _accept_here(self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None) -> RunReply:
-        if command.request_id is not None:
-            # The update an earlier request with this id made, as it stands.
-            earlier = await update_requests.find(self._db, workflow_id, command.request_id)
-            status = None if earlier is None else await self._waits.find(namespace, workflow_id, *earlier)
-            if status is not None:
-                return status
-        return await self._tell_current(namespace, workflow_id, command, run_id)
+        async def once() -> RunReply:
+            owner = self._router.elsewhere(shard)
+            if owner is not None:
+                reply = await self._router.ask_node(owner, AskUpdate(namespace, workflow_id, key, command, run_id))
+                if reply is not None:
+                    return reply
+            return await self._accept_here(namespace, workflow_id, key, command, run_id)
+
+        return await self._router.certainly(once)
+
+    async def _accept_here(
+        self, namespace: str, workflow_id: str, key: str, command: UpdateRun, run_id: str | None
+    ) -> RunReply:
+        for _ in range(_TRIES):
+            if command.request_id is not None:
+                # The update an earlier request with this id made, as it stands.
+                earlier = await update_requests.find(self._db, workflow_id, command.request_id)
+                status = None if earlier is None else await self._waits.find(namespace, workflow_id, *earlier)
+                if status is not None:
+                    return status
+            reply = await self._tell_current(namespace, workflow_id, key, command, run_id)
+            if not isinstance(reply, Refused) or reply.reason != REQUEST_TAKEN:
+                return reply
+        raise Unavailable("the update of this request id comes and goes")
 
     async def here(self, question: AskCommand | AskUpdate | AwaitUpdate) -> RunReply:
         """What another node asks for a workflow id whose shard is hosted here."""
         if isinstance(question, AwaitUpdate):
             return await self._waits.watch(question.namespace, question.accepted, question.seconds)
         if isinstance(question, AskUpdate):
-            return await self._accept_here(question.namespace, question.workflow_id, question.command, question.run_id)
-        return await self._tell_current(question.namespace, question.workflow_id, question.command, question.run_id)
+            return await self._accept_here(
+                question.namespace, question.workflow_id, question.key, question.command, question.run_id
+            )
+        return await self._tell_current(
+            question.namespace, question.workflow_id, question.key, question.command, question.run_id
+        )
 
     # -- queries -------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ other nodes ask and carries letters and ready tasks between nodes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 
 import msgspec
 
@@ -42,11 +42,13 @@ from actors.router import Owners, Router
 from actors.run import ids
 from actors.run.commands import ClaimTask, Commanded, NoteDuplicateStart, RunCommand, StartRun, UpdateRun
 from actors.run.replies import Refused, RunReply
+from actors.run.starting import started
+from actors.run.state import decode
 from actors.run.transition import Letter, TaskReady
 from actors.run_actor import InstanceTaken
 from bus.ask import Ask
 from bus.dispatch import Dispatch
-from store import instances
+from store import instances, runs
 from store.errors import StoreError
 from store.pool import Database
 
@@ -83,6 +85,10 @@ class Engine:
         self._ask.on_tell(self._told)
         self._dispatch.on_dispatch(self._offered)
 
+    async def _admit(self) -> None:
+        self._check_attached()
+        await self._router.confirm_lease()
+
     def _check_attached(self) -> None:
         if not self._router.attached:
             raise Unavailable("the node is starting")
@@ -94,18 +100,23 @@ class Engine:
 
         An empty `run_id` is filled in. Raises `Unavailable` when the outcome is unknown (control-plane 5.1).
         """
-        self._check_attached()
+        await self._admit()
         if not command.run_id:
             run_id = self._router.new_run_id(command.namespace, command.workflow_id)
             command = msgspec.structs.replace(command, run_id=run_id)
-        owner = self._router.elsewhere(ids.shard_in(command.run_id[10:25]))
-        if owner is not None:
-            reply = await self._router.ask_node(owner, AskStart(command))
-            if reply is not None:
-                return reply
-        return await self._start_here(command)
+
+        async def once() -> RunReply:
+            owner = self._router.elsewhere(ids.shard_in(command.run_id[10:25]))
+            if owner is not None:
+                reply = await self._router.ask_node(owner, AskStart(command))
+                if reply is not None:
+                    return reply
+            return await self._start_here(command)
+
+        return await self._router.certainly(once)
 
     async def _start_here(self, command: StartRun) -> RunReply:
+        """Start a workflow whose shard is hosted here, once: a start is known again by the id of its run."""
         for _ in range(_START_TRIES):
             try:
                 return await self._host.start_run(command)
@@ -113,9 +124,12 @@ class Engine:
                 instance = await instances.get(self._db, command.workflow_id)
             if instance is None:
                 continue
+            begun = await runs.load(self._db, command.run_id)
+            if begun is not None:
+                return started(decode(begun.row.state), "started_new")
             if instance.namespace != command.namespace:
                 return Refused("workflow_id_reserved_in_namespace")
-            reply = await self._router.tell_run(instance.current_run_id, NoteDuplicateStart(command))
+            reply = await self._router.tell_run(instance.current_run_id, NoteDuplicateStart(command), key=command.run_id)
             if not isinstance(reply, Refused) or reply.reason != "run_continued":
                 return reply
         raise Unavailable("the workflow id comes and goes")
@@ -134,7 +148,7 @@ class Engine:
 
     async def command(self, namespace: str, workflow_id: str, command: Commanded, run_id: str | None = None) -> RunReply:
         """Signal, cancel, terminate, repair or archive (`Control.command`)."""
-        self._check_attached()
+        await self._admit()
         return await self._control.command(namespace, workflow_id, command, run_id)
 
     async def update(
@@ -146,7 +160,7 @@ class Engine:
         wait_seconds: float | None = None,
     ) -> RunReply:
         """Accept an update and perhaps wait for its end (`Control.update`)."""
-        self._check_attached()
+        await self._admit()
         return await self._control.update(namespace, workflow_id, command, run_id, wait_seconds)
 
     async def query(
@@ -232,6 +246,8 @@ class Engine:
     def _serve(self, payload: bytes) -> Awaitable[bytes]:
         question = messages.decode_question(payload)
         if isinstance(question, AskRun):
+            if question.key is not None:
+                return self._serve_reply(self._told_with_key(question))
             told = self._host.tell_run(question.run_key, question.command, question.namespace)
             if isinstance(question.command, ClaimTask):
                 return respond(told, self._polls.take_back)
@@ -248,7 +264,15 @@ class Engine:
             return self._serve_reply(self._start_here(question.command))
         return self._serve_reply(self._control.here(question))
 
-    async def _serve_reply(self, reply: Awaitable[RunReply]) -> bytes:
+    async def _told_with_key(self, question: AskRun) -> RunReply:
+        return await self._host.tell_run(question.run_key, question.command, question.namespace, key=question.key)
+
+    async def _serve_reply(self, reply: Coroutine[None, None, RunReply]) -> bytes:
+        try:
+            await self._router.confirm_lease()
+        except Unavailable as error:
+            reply.close()
+            return messages.encode(Failed(str(error)))
         try:
             return messages.encode(Answer(await reply))
         except (Unavailable, StoreError) as error:

@@ -16,6 +16,7 @@ from actors.publisher import Publisher
 from actors.queue.actor import QueueActor, QueueName
 from actors.queue.matching import QueuedTask
 from actors.queue.parked import Grant, Reservation
+from actors.repeats import decode_answer
 from actors.run import ids
 from actors.run.commands import RunCommand, StartRun, WakeUp
 from actors.run.presentation import Chronological
@@ -25,7 +26,7 @@ from actors.run.transition import Letter, TaskReady, Transition
 from actors.run_actor import Message, RunActor
 from actors.wakeups import WakeUps
 from actors.watching import Watchers
-from store import history, mailbox, runs, tasks
+from store import applied, history, mailbox, runs, tasks, update_requests
 from store.commit import GroupCommit
 from store.errors import StoreUnavailable
 from store.pool import Database
@@ -84,11 +85,16 @@ class Host:
     # -- runs ----------------------------------------------------------------------------------------------------------
 
     def tell_run(
-        self, run_key: str, command: RunCommand, namespace: str | None = None, mail_id: str | None = None
+        self,
+        run_key: str,
+        command: RunCommand,
+        namespace: str | None = None,
+        mail_id: str | None = None,
+        key: str | None = None,
     ) -> asyncio.Future[RunReply]:
         """Have a run decide a command here; `namespace` must be the run's own, None skips that check.
 
-        `mail_id`: the letter it came in.
+        `mail_id`: the letter it came in; `key`: of a command that must be applied once.
 
         The future raises `Unavailable` when the outcome is unknown, `InstanceTaken` for a start whose workflow id exists.
         """
@@ -98,7 +104,7 @@ class Host:
             actor = self._runs[run_key] = RunActor(self, run_key)
         else:
             self._runs.move_to_end(run_key)
-        actor.tell(Message(command, namespace, future, mail_id))
+        actor.tell(Message(command, namespace, future, mail_id, key))
         return future
 
     def adopt(self, tx: Transition) -> None:
@@ -220,6 +226,14 @@ class Host:
     async def letters_there(self, mail_ids: list[str]) -> set[str]:
         """Which of these letters nobody has applied yet."""
         return await mailbox.existing(self._db, mail_ids)
+
+    async def answers_to(self, keys: list[str]) -> dict[str, RunReply]:
+        """What those of these commands that were applied already were answered."""
+        return {key: decode_answer(data) for key, data in (await applied.find(self._db, keys)).items()}
+
+    async def requests_taken(self, workflow_id: str, request_ids: list[str]) -> set[str]:
+        """Under which of these request ids an update of the workflow id was accepted."""
+        return await update_requests.taken(self._db, workflow_id, request_ids)
 
     async def stored_version(self, run_id: str) -> int | None:
         """The version of the stored run."""

@@ -15,11 +15,12 @@ from actors.run.transition import Letter
 
 
 class AskRun(Struct, tag="run", frozen=True):
-    """Have a run decide a command. `namespace` None: asked by the system."""
+    """Have a run decide a command. `namespace` None: asked by the system. `key`: see `actors.repeats`."""
 
     run_key: str
     command: RunCommand
     namespace: str | None = None
+    key: str | None = None
 
 
 class AskStart(Struct, tag="start", frozen=True):
@@ -45,10 +46,11 @@ class AskTake(Struct, tag="take", frozen=True):
 
 
 class AskCommand(Struct, tag="command", frozen=True):
-    """Have the current run of a workflow id decide a command of the control plane."""
+    """Have the current run of a workflow id decide a command of the control plane. `key`: see `actors.repeats`."""
 
     namespace: str
     workflow_id: str
+    key: str
     command: Commanded
     run_id: str | None = None
 
@@ -58,6 +60,7 @@ class AskUpdate(Struct, tag="update", frozen=True):
 
     namespace: str
     workflow_id: str
+    key: str
     command: UpdateRun
     run_id: str | None = None
 

@@ -2,7 +2,8 @@
 
 Once a second each node renews its lease and reads who lives and who holds what, in one statement. Every node computes
 from the live nodes the same wanted map; it takes free shards that are wanted here and hands over those wanted elsewhere.
-Nothing here has to be exact: runs are fenced by their version (rule 1), a wrong map only costs a detour.
+Nothing here has to be exact: runs are fenced by their version (rule 1), a wrong map only costs a detour. But a node id belongs
+to one living process: who was frozen and finds its id with another one is told (`on_replaced`) and must do nothing any more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import hashlib
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from bus.broadcast import Broadcast
@@ -24,8 +26,43 @@ TOPIC = "placement"
 _SLACK = 1.125  # a node may hold an eighth more than its even share; less slack would move more shards when nodes come and go
 _LEAST_PAUSE_SECONDS = 0.02
 
+_CLAIM_PAUSE_SECONDS = 0.1
+
 Acquired = Callable[[list[int]], Awaitable[None]]
 Released = Callable[[list[int], bool], Awaitable[None]]
+
+
+class NodeIdTaken(Exception):
+    """Another living process has the node id; the message is fit for a console."""
+
+
+def _alive_seconds() -> float:
+    """A clock that goes on while this process is stopped or its machine sleeps, and that no event loop caches."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+async def claim_node_id(db: Database, node_id: str, incarnation: str, address: str, ttl_seconds: float = 3.0) -> None:
+    """Make `node_id` this process's own for `ttl_seconds`.
+
+    Waits for the lease of a predecessor that died, or is draining. Raises `NodeIdTaken` when the process that has it is seen
+    alive, `StoreError` when the database is away.
+    """
+    first: leases.Node | None = None
+    while True:
+        seen = await leases.beat(db, node_id, incarnation, address, ttl_seconds)
+        holder = seen.holder
+        if holder is None:
+            return
+        if first is None or first.incarnation != holder.incarnation or holder.draining:
+            if first is None:
+                _log.info("node id %s belongs to the process at %s until its lease ends", node_id, holder.address)
+            first = holder
+        elif holder.expires_at > first.expires_at:
+            raise NodeIdTaken(
+                f"node id {node_id} belongs to a living process, which serves at {holder.address}: "
+                "give each node of the cluster an id of its own (DW_NODE_ID, --node-id)"
+            )
+        await asyncio.sleep(_CLAIM_PAUSE_SECONDS)
 
 
 def wanted_owners(nodes: Sequence[str], shards: int) -> dict[int, str]:
@@ -54,6 +91,10 @@ async def _no_acquire(_shards: list[int]) -> None:
     pass
 
 
+def _no_word(_: str) -> None:
+    pass
+
+
 async def _no_release(_shards: list[int], _drain: bool) -> None:
     pass
 
@@ -64,14 +105,16 @@ class Placement:
     `on_acquire(shards)` is awaited after shards became ours (`owns` says yes already). `on_release(shards, drain)` is
     awaited before shards are handed over (`drain` True: finish what is in the mailboxes; they are ours until it returns,
     so it must end soon), or after they were lost (`drain` False: drop everything at once). The calls never overlap for
-    one shard. `on_dead(node id)` is a plain function, called for a node whose lease ended or that left
-    (`Ask.fail_pending`).
+    one shard. Plain functions: `on_dead(node id)` is called for a node whose lease ended or that left (`Ask.fail_pending`),
+    `on_seen(node id, incarnation)` for every live node at every look, `on_renewed()` when the lease runs (again),
+    `on_replaced(text)` when another process has this node's id.
     """
 
     def __init__(
         self,
         db: Database,
         node_id: str,
+        incarnation: str,
         address: str,
         shards: int,
         *,
@@ -80,13 +123,17 @@ class Placement:
         broadcast: Broadcast | None = None,
         on_acquire: Acquired = _no_acquire,
         on_release: Released = _no_release,
-        on_dead: Callable[[str], None] | None = None,
+        on_dead: Callable[[str], None] = _no_word,
+        on_seen: Callable[[str, str], object] = lambda _node, _incarnation: None,
+        on_renewed: Callable[[], None] = lambda: None,
+        on_replaced: Callable[[str], None] = _no_word,
     ) -> None:
         """`ttl_seconds`: how long the others wait for a silent node.
 
         `broadcast`: changes are told and heard of at once; without it (or with NATS away) at the next beat.
         """
         self.node_id = node_id
+        self.incarnation = incarnation
         self.shards = shards
         self._db = db
         self._address = address
@@ -96,13 +143,18 @@ class Placement:
         self._on_acquire = on_acquire
         self._on_release = on_release
         self._on_dead = on_dead
+        self._on_seen = on_seen
+        self._on_renewed = on_renewed
+        self._on_replaced = on_replaced
+        self._replaced = False
         self._addresses: dict[str, str] = {}  # live nodes
         self._owners: dict[int, str] = {}  # by the last look; holders may be dead
         self._held: set[int] = set()  # ours, handed to on_acquire or about to be
         self._moving: set[int] = set()  # inside on_acquire or on_release
         self._wanted: dict[int, str] = {}
         self._wanted_for: tuple[str, ...] | None = None
-        self._lease_until = -math.inf  # loop time, counted from before the beat that renewed it
+        self._lease_until = -math.inf  # by `_alive_seconds`, counted from before the beat that renewed it
+        self._renewed = asyncio.Event()
         self._draining = False
         self._releases = 0
         self._task: asyncio.Task[None] | None = None
@@ -138,8 +190,21 @@ class Placement:
 
     @property
     def lease_valid(self) -> bool:
-        """False when this node could not renew its lease in time: it hosts nothing then."""
-        return asyncio.get_running_loop().time() < self._lease_until
+        """False when this node could not renew its lease in time, or was stopped meanwhile: it hosts nothing then."""
+        return _alive_seconds() < self._lease_until
+
+    async def wait_lease(self, timeout_seconds: float) -> bool:
+        """Wait until the lease runs; False after the time."""
+        if self.lease_valid:
+            return True
+        self._renewed.clear()
+        self._wake.set()
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._renewed.wait()
+        except TimeoutError:
+            pass
+        return self.lease_valid
 
     @property
     def settled(self) -> bool:
@@ -196,7 +261,7 @@ class Placement:
         self._lease_until = -math.inf
         try:
             async with asyncio.timeout(self._ttl):
-                await leases.leave(self._db, self.node_id)
+                await leases.leave(self._db, self.node_id, self.incarnation)
         except (StoreError, TimeoutError) as error:
             _log.warning("could not leave: %s", error)
         self._tell()
@@ -216,19 +281,26 @@ class Placement:
     # -- one look -----------------------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
-        now = asyncio.get_running_loop().time()
+        now = _alive_seconds()
         releases = self._releases
         # Not longer than the lease still runs: a hung Postgres must not keep us believing in it.
         patience = min(self._ttl, max(self._lease_until - now, self._beat))
         try:
             async with asyncio.timeout(patience):
-                seen = await leases.beat(self._db, self.node_id, self._address, self._ttl, self._draining)
+                seen = await leases.beat(self._db, self.node_id, self.incarnation, self._address, self._ttl, self._draining)
         except (StoreError, TimeoutError) as error:
             if not self.lease_valid and self._held:
                 _log.warning("the lease of this node ended, its shards are given up: %s", error or type(error).__name__)
                 self._lose(set(self._held))
             return
+        if all(node.node_id != self.node_id for node in seen.nodes):
+            self._give_way(seen.holder)
+            return
+        lapsed = not self.lease_valid
         self._lease_until = now + self._ttl
+        if lapsed:
+            self._on_renewed()
+        self._renewed.set()
         if releases != self._releases:
             self._wake.set()  # what was seen may be older than what was released meanwhile
             return
@@ -240,9 +312,19 @@ class Placement:
             _log.warning("could not take shards: %s", error or type(error).__name__)
         self._hand_over()
 
+    def _give_way(self, holder: leases.Node | None) -> None:
+        """The node id is another process's now: nothing is hosted here any more."""
+        self._lease_until = -math.inf
+        self._lose(set(self._held))
+        if holder is not None and not self._replaced:
+            self._replaced = True
+            self._on_replaced(f"node id {self.node_id} belongs to the process at {holder.address} now, this one has to end")
+
     def _see(self, seen: leases.Beat) -> None:
         before = set(self._addresses)
         self._addresses = {node.node_id: node.address for node in seen.nodes}
+        for node in seen.nodes:
+            self._on_seen(node.node_id, node.incarnation)
         self._owners = {shard: node for shard, node in seen.owners.items() if node is not None and shard < self.shards}
         staying = tuple(node.node_id for node in seen.nodes if not node.draining)
         if staying != self._wanted_for:
@@ -250,8 +332,7 @@ class Placement:
             self._wanted = wanted_owners(staying, self.shards)
         for node_id in before - set(self._addresses) - {self.node_id}:
             _log.warning("node %s is gone", node_id)
-            if self._on_dead is not None:
-                self._on_dead(node_id)
+            self._on_dead(node_id)
         # Others may have thought us dead and taken over; a shard inside a move is settled by the look after it.
         self._lose({shard for shard in self._held if self._owners.get(shard) != self.node_id})
 
@@ -265,7 +346,7 @@ class Placement:
             if node == self.node_id and shard not in self._moving and self._owners.get(shard) not in self._addresses
         ]
         if free:
-            mine += await leases.acquire(self._db, self.node_id, free)
+            mine += await leases.acquire(self._db, self.node_id, self.incarnation, free)
         new = sorted({shard for shard in mine if shard not in self._held and shard not in self._moving})
         if not new:
             return
@@ -297,7 +378,7 @@ class Placement:
                 del self._owners[shard]
         try:
             async with asyncio.timeout(self._ttl):
-                await leases.release(self._db, self.node_id, shards)
+                await leases.release(self._db, self.node_id, self.incarnation, shards)
         except (StoreError, TimeoutError) as error:
             # The next look finds them still ours in the table, takes them up again, and tries once more.
             _log.warning("could not release shards: %s", error or type(error).__name__)

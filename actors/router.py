@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from typing import Protocol, TypeVar
 
 from actors import messages
 from actors.errors import Unavailable
@@ -18,8 +19,13 @@ from actors.run.commands import ReleaseClaim, RunCommand
 from actors.run.replies import Refused, RunReply
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
+from store.errors import StoreUnavailable
+
+_T = TypeVar("_T")
 
 ASK_SECONDS = 10.0
+_LEASE_SECONDS = 1.0
+_PAUSES_SECONDS = (0.05, 0.2, 0.5)
 _RELEASE_SECONDS = 1.0
 _RELEASE_TRIES = 300  # after that the lease has run out by itself
 
@@ -31,11 +37,23 @@ class Owners(Protocol):
 
     def owns(self, shard: int) -> bool: ...
 
+    @property
+    def lease_valid(self) -> bool: ...
+
+    async def wait_lease(self, timeout_seconds: float) -> bool: ...
+
 
 class Runs(Protocol):
     """The runs hosted here (`actors.host`)."""
 
-    def tell_run(self, run_key: str, command: RunCommand, namespace: str | None = None) -> asyncio.Future[RunReply]: ...
+    def tell_run(
+        self,
+        run_key: str,
+        command: RunCommand,
+        namespace: str | None = None,
+        mail_id: str | None = None,
+        key: str | None = None,
+    ) -> asyncio.Future[RunReply]: ...
 
 
 class Router:
@@ -63,6 +81,14 @@ class Router:
     def owns(self, shard: int) -> bool:
         """Whether this node hosts the shard."""
         return self._owners.owns(shard)
+
+    async def confirm_lease(self) -> None:
+        """Go on only as the process that has this node's id: one that was stopped may have been replaced meanwhile.
+
+        Raises `Unavailable` when that is not known in time.
+        """
+        if not self._owners.lease_valid and not await self._owners.wait_lease(_LEASE_SECONDS):
+            raise Unavailable("the lease of this node has ended")
 
     def elsewhere(self, shard: int) -> str | None:
         """The other live node that hosts the shard, None when it is this one or nobody."""
@@ -99,27 +125,33 @@ class Router:
             raise Unavailable("the node is starting")
         if self.shard_of_id(task_id) is None:
             return Refused("task_not_found")
+        await self.confirm_lease()
         return await self.tell_run(task_id, command, namespace)
 
-    def tell_run(self, any_id: str, command: RunCommand, namespace: str | None = None) -> asyncio.Future[RunReply]:
-        """Have the run that minted `any_id` decide a command, here or on the node that hosts it."""
+    def tell_run(
+        self, any_id: str, command: RunCommand, namespace: str | None = None, key: str | None = None
+    ) -> asyncio.Future[RunReply]:
+        """Have the run that minted `any_id` decide a command, here or on the node that hosts it.
+
+        `key`: of a command that must be applied once (`actors.repeats`).
+        """
         assert self._runs is not None
         runs = self._runs
         run_key = any_id[10:25]
         owner = self.elsewhere(ids.shard_in(run_key))
         if owner is None:
-            return runs.tell_run(run_key, command, namespace)
-        payload = messages.encode(AskRun(run_key, command, namespace))
+            return runs.tell_run(run_key, command, namespace, key=key)
+        payload = messages.encode(AskRun(run_key, command, namespace, key))
         try:
             asked = self._ask.start_ask(owner, payload, ASK_SECONDS)
         except Unreachable:
-            return runs.tell_run(run_key, command, namespace)
+            return runs.tell_run(run_key, command, namespace, key=key)
         future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
 
         def answered(done: asyncio.Future[bytes]) -> None:
             error = done.exception()
             if isinstance(error, Unreachable):
-                _follow(runs.tell_run(run_key, command, namespace), future)
+                _follow(runs.tell_run(run_key, command, namespace, key=key), future)
                 return
             if future.done():
                 return
@@ -149,6 +181,19 @@ class Router:
                 asyncio.get_running_loop().call_later(_RELEASE_SECONDS, self._release, release, released, tries + 1)
 
         self.tell_run(release.task_id, release).add_done_callback(told)
+
+    async def certainly(self, once: Callable[[], Awaitable[_T]]) -> _T:
+        """What `once` comes to, tried again for a while when its outcome is unknown: for commands that carry a key.
+
+        Raises `Unavailable` when it stays unknown.
+        """
+        for pause in _PAUSES_SECONDS:
+            try:
+                return await once()
+            except (Unavailable, StoreUnavailable):
+                await asyncio.sleep(pause)
+        await self.confirm_lease()
+        return await once()
 
     async def ask_node(
         self, node_id: str, question: messages.Question, timeout_seconds: float = ASK_SECONDS

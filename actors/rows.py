@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 import msgspec
 import orjson
 
+from actors.repeats import encode_answer
 from actors.run import ids
+from actors.run.replies import RunReply
 from actors.run.state import RunState, encode
 from actors.run.transition import Letter, TaskReady, Transition
-from store.writes import Mail, ReadyTask, RunIdentity, RunRow, RunWrite, UpdateRequest
+from store.writes import AppliedCommand, Mail, ReadyTask, RunIdentity, RunRow, RunWrite, UpdateRequest
 
 QueueShard = Callable[[str, str], int]
 
@@ -22,10 +24,11 @@ def run_write(
     creating: bool,
     queue_shard: QueueShard,
     received: Sequence[str] = (),
+    applied: Sequence[tuple[str, RunReply | None]] = (),
 ) -> RunWrite:
     """Everything `tx` changes, to be committed against `version` (0 with `creating`).
 
-    `received`: the letters it applies.
+    `received`: the letters it applies; `applied`: keys of commands with their answers, None for one without effect.
     """
     state = tx.state
     successor = None
@@ -54,6 +57,7 @@ def run_write(
         unready=tx.unready,
         sent=[mail_row(letter) for letter in tx.letters],
         received=list(received),
+        applied=[AppliedCommand(key, None if reply is None else encode_answer(reply)) for key, reply in applied],
         requests=[UpdateRequest(state.workflow_id, request_id, update_id) for request_id, update_id in tx.requests],
         successor=successor,
     )

@@ -14,9 +14,10 @@ from typing import Protocol
 
 from actors.errors import Unavailable
 from actors.queue.parked import Reservation, TaskGrant
+from actors.repeats import too_old
 from actors.rows import run_write
 from actors.run import starting
-from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun
+from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun, UpdateRun
 from actors.run.decide import decide, needs_history, reads_what_stays
 from actors.run.presentation import Chronological
 from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, WorkflowTaskGrant
@@ -35,6 +36,8 @@ _MAX_RETRIES = 20
 _PAUSE_SECONDS_PER_ACTIVITY = 16e-6
 _LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.01
 
+REQUEST_TAKEN = "update_request_taken"  # another update was accepted under the request id meanwhile
+
 _HandedOver = tuple[Reservation, TaskGrant]
 
 
@@ -42,17 +45,24 @@ class Message:
     """A command in a mailbox, and who waits for the answer.
 
     `namespace` None: asked by the system itself. `mail_id`: the letter it came in, deleted by the commit that applies it.
+    `key`: of a command that must be applied once (`actors.repeats`).
     """
 
-    __slots__ = ("command", "future", "mail_id", "namespace")
+    __slots__ = ("command", "future", "key", "mail_id", "namespace")
 
     def __init__(
-        self, command: RunCommand, namespace: str | None, future: asyncio.Future[RunReply], mail_id: str | None = None
+        self,
+        command: RunCommand,
+        namespace: str | None,
+        future: asyncio.Future[RunReply],
+        mail_id: str | None = None,
+        key: str | None = None,
     ) -> None:
         self.command = command
         self.namespace = namespace
         self.future = future
         self.mail_id = mail_id
+        self.key = key
 
 
 class InstanceTaken(Exception):
@@ -91,6 +101,10 @@ class Home(Protocol):
     async def load_history(self, run_id: str, upto: int) -> list[bytes]: ...
 
     async def letters_there(self, mail_ids: list[str]) -> set[str]: ...
+
+    async def answers_to(self, keys: list[str]) -> dict[str, RunReply]: ...
+
+    async def requests_taken(self, workflow_id: str, request_ids: list[str]) -> set[str]: ...
 
     async def stored_version(self, run_id: str) -> int | None: ...
 
@@ -183,8 +197,11 @@ class RunActor:
     def _decide(self, batch: list[Message], *, certain: bool) -> None:
         """Decide all messages in order. `certain`: the state was read from the store in this round."""
         handed: list[_HandedOver] = []
+        now = time.time_ns() // 1000
+        if any(message.key is not None and too_old(message.key, now) for message in batch):
+            self._leave_out_old(batch, now)
+            return
         try:
-            now = time.time_ns() // 1000
             host = self._host
             if self.state is None:
                 tx = self._create(batch[0].command, now)
@@ -193,19 +210,23 @@ class RunActor:
                 tx = Transition(self.state, [] if self.history is None else self.history, now, host.rules, host.shown)
                 creating = False
             replies: list[RunReply] = []
+            applied: list[tuple[str, RunReply | None]] = []
             for message in batch:
+                before = tx.state.last_sequence
                 if message.namespace is not None and message.namespace != tx.state.namespace:
                     reply: RunReply = Refused("task_not_found")
                 else:
                     reply = decide(tx, message.command)
                 replies.append(reply)
+                if message.key is not None:  # one that changed nothing may be the repetition of one that did
+                    applied.append((message.key, reply if tx.state.last_sequence > before else None))
             received = [
                 message.mail_id
                 for message, reply in zip(batch, replies, strict=True)
                 if message.mail_id is not None and not isinstance(reply, Refused)
             ]
             if not tx.changed and not received:
-                if not certain and any(map(_needs_certainty, batch, replies)):
+                if applied or (not certain and any(map(_needs_certainty, batch, replies))):
                     # A commit would notice that the cache is stale, as another node had the run meanwhile; an answer must, too.
                     self._task = asyncio.get_running_loop().create_task(self._check(batch, replies))
                     return
@@ -215,7 +236,7 @@ class RunActor:
             if creating or self.history is not None:
                 self._hand_over(tx, handed)
             published = max(self.published, host.acked(tx.state.run_id))
-            write = run_write(tx, self.version, published, creating, host.queue_shard, received)
+            write = run_write(tx, self.version, published, creating, host.queue_shard, received, applied)
             wake_at = write.row.wake_at
             future = host.commit(write)
         except Exception as error:
@@ -235,13 +256,15 @@ class RunActor:
     async def _check(self, batch: list[Message], replies: list[RunReply]) -> None:
         state = self.state
         assert state is not None
+        keys = [message.key for message in batch if message.key is not None]
         try:
             version = await self._host.stored_version(state.run_id)
+            answers = await self._host.answers_to(keys) if keys else {}
         except Exception as error:
             self._failed(batch, error)
             return
         if version == self.version:
-            self._deliver(batch, replies)
+            self._deliver(batch, [answers.get(message.key or "", reply) for message, reply in zip(batch, replies, strict=True)])
             self._step()
         else:
             self._again(batch)
@@ -323,23 +346,30 @@ class RunActor:
             _answer(message, reply)
 
     def _again(self, batch: list[Message]) -> None:
-        """Another node changed the run: reload and decide once more."""
+        """Another node changed the run, or applied a command of these: reload and decide once more."""
+        workflow_id = "" if self.state is None else self.state.workflow_id
         self.forget()
         self.retries += 1
         if self.retries > _MAX_RETRIES:
             self.retries = 0
             self._failed(batch, Unavailable("the run is changed from elsewhere all the time"))
             return
-        if any(message.mail_id is not None for message in batch):
-            self._task = asyncio.get_running_loop().create_task(self._sort_mail(batch))
+        if any(message.mail_id is not None or message.key is not None for message in batch):
+            self._task = asyncio.get_running_loop().create_task(self._sort(batch, workflow_id))
             return
         self.mailbox[:0] = batch
         self._step()
 
-    async def _sort_mail(self, batch: list[Message]) -> None:
-        """A letter that somebody applied already is a conflict for ever: leave it out."""
+    async def _sort(self, batch: list[Message], workflow_id: str) -> None:
+        """What somebody applied already is a conflict for ever: leave it out, and answer as it was answered."""
+        host = self._host
+        letters = [message.mail_id for message in batch if message.mail_id is not None]
+        keys = [message.key for message in batch if message.key is not None]
+        requests = [name for name in map(_request_id, batch) if name is not None]
         try:
-            there = await self._host.letters_there([message.mail_id for message in batch if message.mail_id is not None])
+            there = await host.letters_there(letters) if letters else set()
+            answers = await host.answers_to(keys) if keys else {}
+            taken = await host.requests_taken(workflow_id, requests) if requests else set()
         except Exception as error:
             self._failed(batch, error)
             return
@@ -347,8 +377,23 @@ class RunActor:
         for message in batch:
             if message.mail_id is not None and message.mail_id not in there:
                 _answer(message, Done())
+            elif message.key is not None and message.key in answers:
+                _answer(message, answers[message.key])
+            elif _request_id(message) in taken:
+                _answer(message, Refused(REQUEST_TAKEN))
             else:
                 left.append(message)
+        self.mailbox[:0] = left
+        self._step()
+
+    def _leave_out_old(self, batch: list[Message], now: int) -> None:
+        """Commands that waited so long that a repetition could not be told are not decided; the others are."""
+        left: list[Message] = []
+        for message in batch:
+            if message.key is None or not too_old(message.key, now):
+                left.append(message)
+            elif not message.future.done():
+                message.future.set_exception(Unavailable("the command waited too long"))
         self.mailbox[:0] = left
         self._step()
 
@@ -374,6 +419,11 @@ class RunActor:
 
 def _needs_certainty(message: Message, reply: RunReply) -> bool:
     return isinstance(reply, Refused) or not reads_what_stays(message.command)
+
+
+def _request_id(message: Message) -> str | None:
+    command = message.command
+    return command.request_id if isinstance(command, UpdateRun) else None
 
 
 def _answer(message: Message, reply: RunReply) -> None:

@@ -12,13 +12,15 @@ from collections.abc import Callable, Collection, Sequence
 from actors.engine import Engine
 from actors.host import Host
 from actors.publisher import Publisher, every
-from store import runs
+from actors.repeats import forgotten_before
+from store import applied, runs
 from store.pool import Database
 
 _TICK_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
 _UNPUBLISHED_AFTER_SECONDS = 5.0
 _QUEUE_IDLE_SECONDS = 120.0
+_FORGET_SECONDS = 30.0
 _DUE_LIMIT = 5000
 
 
@@ -42,6 +44,7 @@ class Upkeep:
         self._bus_up = bus_up
         self._tasks: list[asyncio.Task[None]] = []
         self._last_sweep = 0.0
+        self._last_forgetting = 0.0
 
     async def start(self) -> None:
         """Begin."""
@@ -76,6 +79,9 @@ class Upkeep:
             await self._engine.mail.scan(held)
         await self._publisher.flush()
         now = asyncio.get_running_loop().time()
+        if 0 in held and now - self._last_forgetting >= _FORGET_SECONDS:
+            self._last_forgetting = now
+            await applied.forget(self._db, forgotten_before(time.time_ns() // 1000))
         if not self._bus_up() or now - self._last_sweep >= _SWEEP_SECONDS:
             self._last_sweep = now
             self._sweep_queues(now)

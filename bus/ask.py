@@ -5,8 +5,8 @@ them ends those whose time is over. Ten thousand parked polls cost ten thousand 
 
 A reply's first byte says what it is: `0` the answer, `1` more of it follows (answers larger than NATS' message limit
 travel in parts), `2` the handler raised (text follows). An answer carries a reply subject itself: there NATS tells that the
-asker is gone. A node says hello with the name of its process whenever it connects, so that the others settle at once with the
-process that had its name before.
+asker is gone. Asks are addressed to one process of a node: a node says hello with the name of its process whenever it connects,
+so that the others settle at once with the process that had its id before.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from bus.subjects import untoken
 
 _log = logging.getLogger(__name__)
 
+_Withdrawn = tuple[str, str, bytes]  # node, process, token
 AskHandler = Callable[[bytes], Awaitable[bytes]]
 
 _DONE = 0
@@ -41,6 +42,7 @@ class _Pending:
     """An ask in flight."""
 
     node_id: str
+    process: str
     future: asyncio.Future[bytes]
     tick: int  # when its time is over
 
@@ -63,15 +65,16 @@ class Ask:
         self._now_tick = 0
         self._timer: asyncio.TimerHandle | None = None
         self._parts: dict[bytes, list[bytes]] = {}
-        self._withdrawn: list[tuple[str, bytes]] = []  # to tell once connected again
-        self._told_early: list[tuple[str, bytes]] = []  # told when connected again, perhaps before the other node was
+        self._withdrawn: list[_Withdrawn] = []  # to tell once connected again
+        self._told_early: list[_Withdrawn] = []  # told when connected again, perhaps before the other node was
         self._handler: AskHandler | None = None
         self._on_tell: Callable[[bytes], None] | None = None
         self._undelivered: Callable[[bytes], None] | None = None
         self._serving: dict[bytes, asyncio.Future[bytes]] = {}  # reply subject -> running handler
         self._recent = RecentAnswers(_RECENT_ANSWERS, _RECENT_BYTES)
         self._answers = 0
-        self._processes: dict[str, bytes] = {}  # node -> its process, as far as heard
+        self._processes: dict[str, str] = {}  # live node -> its process, as far as heard
+        self._may_speak: Callable[[], bool] = lambda: True
         bus.subscribe(self._inbox + "*", self._on_reply)
         bus.subscribe(bus.subjects.broadcast(_HELLO, "*"), self._on_hello)
         bus.on_connect(self._connected)
@@ -111,13 +114,16 @@ class Ask:
         """Like `start_ask`; with the token by which the ask can be withdrawn or forgotten."""
         self._next += 1
         number = str(self._next)
-        if not self._bus.publish(self._bus.subjects.ask(node_id), payload, self._inbox + number):
+        process = self._processes.get(node_id)
+        if process is None:
+            raise Unreachable(f"nothing was heard of node {node_id}")
+        if not self._bus.publish(self._bus.subjects.ask(node_id, process), payload, self._inbox + number):
             raise Unreachable("not connected to NATS, or the message is too large")
         loop = asyncio.get_running_loop()
         tick = int((loop.time() + timeout_seconds) / _TICK_SECONDS) + 1
         token = number.encode()
         future: asyncio.Future[bytes] = loop.create_future()
-        self._pending[token] = _Pending(node_id, future, tick)
+        self._pending[token] = _Pending(node_id, process, future, tick)
         ending = self._ticks.get(tick)
         if ending is None:
             ending = self._ticks[tick] = set()
@@ -134,7 +140,7 @@ class Ask:
         """
         entry = self._take(token)
         if entry is not None:
-            self._withdraw(entry.node_id, token)
+            self._withdraw(entry.node_id, entry.process, token)
         return entry is not None
 
     def forget(self, token: bytes) -> None:
@@ -168,21 +174,22 @@ class Ask:
         entry = self._take(token)
         if entry is None:
             return
-        self._withdraw(entry.node_id, token)
+        self._withdraw(entry.node_id, entry.process, token)
         if not entry.future.done():
             entry.future.set_exception(OutcomeUnknown(text))
 
-    def _withdraw(self, node_id: str, token: bytes) -> None:
+    def _withdraw(self, node_id: str, process: str, token: bytes) -> None:
         self._parts.pop(token, None)
-        sent = self._bus.publish(self._bus.subjects.unask(node_id), self._inbox.encode() + token)
+        sent = self._bus.publish(self._bus.subjects.unask(node_id, process), self._inbox.encode() + token)
         if not sent and len(self._withdrawn) < _MAX_WITHDRAWN:
-            self._withdrawn.append((node_id, token))
+            self._withdrawn.append((node_id, process, token))
 
     def fail_pending(self, node_id: str) -> None:
         """Settle with a dead node.
 
         Its unanswered asks end with OutcomeUnknown, and what this node still works on for it is cancelled.
         """
+        self._processes.pop(node_id, None)  # heard of again, it is asked again
         self._end_asks(node_id)
         self._end_served(node_id, None)
 
@@ -198,27 +205,41 @@ class Ask:
             if spared is None or not reply.startswith(spared):
                 self._serving[reply].cancel()
 
-    def _say_hello(self) -> None:
-        self._bus.publish(self._bus.subjects.broadcast(_HELLO, self._bus.node_id), self._bus.process.encode())
+    def speak_while(self, may_speak: Callable[[], bool]) -> None:
+        """Say hello only while this holds: for a process that may have lost its node id to another one."""
+        self._may_speak = may_speak
+
+    def say_hello(self) -> None:
+        """Tell the others which process has this node's id."""
+        if self._may_speak():
+            self._bus.publish(self._bus.subjects.broadcast(_HELLO, self._bus.node_id), self._bus.process.encode())
 
     def _on_hello(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
         node_id = untoken(subject.rpartition(b".")[2].decode())
         if node_id == self._bus.node_id:
             return
         early, self._told_early = self._told_early, []
-        for to, token in early:
-            if to == node_id:
-                self._withdraw(to, token)
+        for withdrawn in early:
+            if withdrawn[0] == node_id:
+                self._withdraw(*withdrawn)
             else:
-                self._told_early.append((to, token))
+                self._told_early.append(withdrawn)
+        if self.know(node_id, body.decode()):
+            self.say_hello()
+
+    def know(self, node_id: str, process: str) -> bool:
+        """This process has the id of that live node: it is asked from now on. False when that was known.
+
+        What its predecessor was asked has no answer, and nobody waits for what that asked.
+        """
         known = self._processes.get(node_id)
-        if known == body:
-            return
-        self._processes[node_id] = body
-        if known is not None:  # what was asked before anything was heard of the node went to this very process
+        if known == process or node_id == self._bus.node_id:
+            return False
+        self._processes[node_id] = process
+        if known is not None:
             self._end_asks(node_id)
-        self._end_served(node_id, body.decode())
-        self._say_hello()
+        self._end_served(node_id, process)
+        return True
 
     def _on_reply(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         token = subject[self._inbox_length :]
@@ -262,8 +283,8 @@ class Ask:
         first = self._handler is None
         self._handler = handler
         if first:
-            self._bus.subscribe(self._bus.subjects.ask(self._bus.node_id), self._on_ask)
-            self._bus.subscribe(self._bus.subjects.unask(self._bus.node_id), self._on_unask)
+            self._bus.subscribe(self._bus.subjects.ask(self._bus.node_id, self._bus.process), self._on_ask)
+            self._bus.subscribe(self._bus.subjects.unask(self._bus.node_id, self._bus.process), self._on_unask)
 
     def on_undelivered(self, handler: Callable[[bytes], None]) -> None:
         """Call `handler(answer)` on either end, perhaps on both, for an answer that reached nobody.
@@ -274,6 +295,8 @@ class Ask:
 
     def _on_ask(self, _subject: bytes, reply: bytes, body: bytes, _headers: bytes | None) -> None:
         assert self._handler is not None
+        if reply in self._serving:
+            return  # delivered twice: it has one answer
         work: asyncio.Future[bytes]
         try:
             work = asyncio.ensure_future(self._handler(body))
@@ -325,14 +348,16 @@ class Ask:
 
     def tell(self, node_id: str, payload: bytes) -> bool:
         """Send without an answer. False: certainly not sent; True promises nothing."""
-        return self._bus.publish(self._bus.subjects.tell(node_id), payload)
+        process = self._processes.get(node_id)
+        return process is not None and self._bus.publish(self._bus.subjects.tell(node_id, process), payload)
 
     def on_tell(self, handler: Callable[[bytes], None]) -> None:
         """Call the plain, short function `handler(payload)` for what other nodes tell."""
         first = self._on_tell is None
         self._on_tell = handler
         if first:
-            self._bus.subscribe(self._bus.subjects.tell(self._bus.node_id), lambda _s, _r, body, _h: self._told(body))
+            own = self._bus.subjects.tell(self._bus.node_id, self._bus.process)
+            self._bus.subscribe(own, lambda _s, _r, body, _h: self._told(body))
 
     def _told(self, body: bytes) -> None:
         if self._on_tell is not None:
@@ -341,11 +366,11 @@ class Ask:
     # -- connection ---------------------------------------------------------------------------------------------------------
 
     def _connected(self) -> None:
-        self._say_hello()
+        self.say_hello()
         withdrawn, self._withdrawn = self._withdrawn, []
         self._told_early = withdrawn
-        for node_id, token in withdrawn:
-            self._withdraw(node_id, token)
+        for node_id, process, token in withdrawn:
+            self._withdraw(node_id, process, token)
 
     def _disconnected(self) -> None:
         self._parts.clear()

@@ -1,14 +1,14 @@
 """Every NATS name this server uses, and how user strings become subject tokens.
 
 `P` is the configured prefix (`DW_NATS_PREFIX`, contract configuration-and-security 6.7), `N` a node id, `S` random
-letters per process.
+letters per process: whoever bears the node id after it, or beside it, hears nothing of what is meant for it.
 
 | subject                                  | kind      | what travels                                                       |
 | ---------------------------------------- | --------- | ------------------------------------------------------------------ |
-| `P.ask.N`                                | core      | a request to node N; reply subject in `P.inbox`                    |
-| `P.unask.N`                              | core      | body = reply subject of a request whose asker gave up              |
+| `P.ask.N.S`                              | core      | a request to node N; reply subject in `P.inbox`                    |
+| `P.unask.N.S`                            | core      | body = reply subject of a request whose asker gave up              |
 | `P.inbox.N.S.<number>`                   | core      | replies to node N                                                  |
-| `P.tell.N`                               | core      | one-way message to node N                                          |
+| `P.tell.N.S`                             | core      | one-way message to node N                                          |
 | `P.all.<topic>.N`                        | core      | broadcast sent by node N to all others                             |
 | `P.dispatch.N`                           | JetStream | ready tasks for the queues hosted by N; stream `P_dispatch`, memory |
 | `P.deliver.N.S`                          | core      | what the consumer of `P.dispatch.N` pushes to the node             |
@@ -81,21 +81,21 @@ class Subjects:
         self.all_dispatch = f"{prefix}.dispatch.*"
         self.api_inbox = f"{prefix}.api"
 
-    def ask(self, node_id: str) -> str:
-        """Requests to a node."""
-        return f"{self.prefix}.ask.{_cached_token(node_id)}"
+    def ask(self, node_id: str, process: str) -> str:
+        """Requests to one process of a node: never heard by its successor."""
+        return f"{self.prefix}.ask.{_cached_token(node_id)}.{process}"
 
-    def unask(self, node_id: str) -> str:
-        """Withdrawn requests to a node."""
-        return f"{self.prefix}.unask.{_cached_token(node_id)}"
+    def unask(self, node_id: str, process: str) -> str:
+        """Withdrawn requests to a process of a node."""
+        return f"{self.prefix}.unask.{_cached_token(node_id)}.{process}"
 
     def inbox(self, node_id: str, session: str = "") -> str:
         """Start of the reply subjects of a node (with its dot); all of its processes' ones without `session`."""
         return f"{self.prefix}.inbox.{_cached_token(node_id)}." + (f"{session}." if session else "")
 
-    def tell(self, node_id: str) -> str:
-        """One-way messages to a node."""
-        return f"{self.prefix}.tell.{_cached_token(node_id)}"
+    def tell(self, node_id: str, process: str) -> str:
+        """One-way messages to a process of a node."""
+        return f"{self.prefix}.tell.{_cached_token(node_id)}.{process}"
 
     def broadcast(self, topic: str, node_id: str) -> str:
         """A broadcast of `node_id`; node id `*` stands for every sender."""

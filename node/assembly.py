@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,9 +27,11 @@ class Assembly:
     """The parts of one node in start order, its HTTP application, and what to do when it is told to leave.
 
     A part is given as a function that is called when the parts before it have started.
+    `replaced` is done when another process has this node's id: nothing may be served any more.
     `begin_drain` turns readiness off and answers held polls; it is called once, before the HTTP server stops.
     """
 
     app: App
     services: Sequence[tuple[str, Callable[[], Service]]] = ()
+    replaced: asyncio.Future[str] | None = None
     begin_drain: Callable[[], Awaitable[None]] = _nothing

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import click
 
+from actors.placement import NodeIdTaken
 from node import bootstrap as bootstrapping
 from node import logs
 from node.config import Config, ConfigError
@@ -66,7 +67,10 @@ def serve(host: str | None, port: int | None, node_id: str | None, processes: in
         config = config.changed(port=bound.getsockname()[1], node_id=node_id or _own_node_id(config, bound), server_id=node_id)
         if count > 1:
             sys.exit(_supervise(config, count))
-        serve_node(config, bound, lambda url: click.echo(f"node {config.server.node_id} is ready on {url}", err=True))
+        try:
+            serve_node(config, bound, lambda url: click.echo(f"node {config.server.node_id} is ready on {url}", err=True))
+        except NodeIdTaken as error:
+            _fail(str(error))
 
 
 @main.command()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ log = logging.getLogger("node")
 
 RETRY_SECONDS = (0.1, 2.0)
 PART_STOP_SECONDS = 10.0
+REPLACED_EXIT = 70
 # what ends by itself once the database is there and bootstrapped; everything else is a fault of ours and ends the process
 NOT_YET = (StoreError, OSError, TimeoutError)
 
@@ -114,7 +116,10 @@ async def run_until_told(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    node = Node(await build(), bound, grace_seconds)
+    assembly = await build()
+    if assembly.replaced is not None:
+        assembly.replaced.add_done_callback(_end_at_once)
+    node = Node(assembly, bound, grace_seconds)
     leaving = asyncio.create_task(told.wait())
     try:
         await node.start()
@@ -128,6 +133,14 @@ async def run_until_told(
     finally:
         leaving.cancel()
         await node.stop()
+
+
+def _end_at_once(replaced: asyncio.Future[str]) -> None:
+    """Another process has this node's id: whatever this one did now, even an orderly end, could be done there, too."""
+    if not replaced.cancelled():
+        log.error("%s", replaced.result())
+        logging.shutdown()
+        os._exit(REPLACED_EXIT)
 
 
 def serve(config: Config, bound: socket.socket, on_up: Callable[[str], None] = lambda _url: None) -> None:

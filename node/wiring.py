@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, cast
 
@@ -9,7 +10,7 @@ from actors.dialects.sdk04 import Sdk04
 from actors.engine import Engine
 from actors.errors import Unavailable
 from actors.host import Host
-from actors.placement import Placement
+from actors.placement import Placement, claim_node_id
 from actors.publisher import Publisher
 from actors.run import ids
 from actors.upkeep import Upkeep
@@ -68,6 +69,8 @@ class Parts:
         self._address = address
         self.db = Database(dsn, size=config.database.pool_size)
         self.bus = Bus(bus_options(config), self.node_id)
+        self.incarnation = self.bus.process
+        self.replaced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.broadcast = Broadcast(self.bus)
         self.ask = Ask(self.bus)
         self.dispatch = Dispatch(self.bus)
@@ -91,6 +94,14 @@ class Parts:
         self.host: Host
         self.upkeep: Upkeep
 
+    async def claim_node_id(self) -> None:
+        """Before anything is done under it. Raises `NodeIdTaken`."""
+        await claim_node_id(self.db, self.node_id, self.incarnation, self._address)
+
+    def _on_replaced(self, text: str) -> None:
+        if not self.replaced.done():
+            self.replaced.set_result(text)
+
     async def build_engine(self) -> None:
         """Make the actors' parts. Fails while the database has not been bootstrapped."""
         if self.engine is not None:
@@ -99,13 +110,18 @@ class Parts:
         self.placement = Placement(
             self.db,
             self.node_id,
+            self.incarnation,
             self._address,
             shards,
             broadcast=self.broadcast,
             on_acquire=self._acquired,
             on_release=self._released,
             on_dead=self.ask.fail_pending,
+            on_seen=self.ask.know,
+            on_renewed=self.ask.say_hello,
+            on_replaced=self._on_replaced,
         )
+        self.ask.speak_while(lambda: self.placement.lease_valid)
         engine = Engine(self.node_id, self.db, self.placement, self.ask, self.dispatch)
         self.host = Host(
             self.db, self.committer, self.publisher, engine, engine_rules(self.config, shards), Sdk04(), shards, RUN_CACHE_BYTES
@@ -157,6 +173,7 @@ def assemble(config: Config, address: str) -> Assembly:
         app=create_app(parts.services),
         services=(
             ("database", lambda: parts.db),
+            ("node id", lambda: _Step(parts.claim_node_id)),
             ("bus", lambda: parts.bus),
             ("engine", lambda: _Step(parts.build_engine, parts.stop_actors)),
             ("commits", lambda: parts.committer),
@@ -169,4 +186,5 @@ def assemble(config: Config, address: str) -> Assembly:
             ("requests", lambda: _Step(parts.open)),
         ),
         begin_drain=parts.begin_drain,
+        replaced=parts.replaced,
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 
 from store.commit_sql import (
+    APPLIED,
     CHANGE,
     CREATE,
     FIRST_RUN,
@@ -46,16 +47,18 @@ def encode(writes: Sequence[RunWrite]) -> tuple[str, list[Sequence[object]]]:
         change.sort(key=_RUN_ID)
     if len(create) > 1:
         create.sort(key=_WORKFLOW_ID)
-    creates, mails, requests = bool(create), bool(others.sent or others.received), bool(others.requests)
+    creates, mails = bool(create), bool(others.sent or others.received)
     args = [*_transpose(change, CHANGE), *_transpose(others.ready, READY), *_transpose(others.unready, UNREADY)]
     if creates:
         args += _transpose(create, CREATE)
     if mails:
         args += _transpose(others.sent, SENT)
         args += _transpose(others.received, RECEIVED)
-    if requests:
+    if others.requests:
         args += _transpose(others.requests, REQUESTS)
-    return statement(creates, mails, requests), args
+    if others.applied:
+        args += _transpose(others.applied, APPLIED)
+    return statement(creates, mails, bool(others.requests), bool(others.applied)), args
 
 
 _RUN_ID = itemgetter(1)
@@ -121,7 +124,7 @@ def _creation(i: int, kind: int, write: RunWrite) -> tuple[object, ...]:
 class _Others:
     """The rows of a batch that are not runs."""
 
-    __slots__ = ("ready", "received", "requests", "sent", "unready")
+    __slots__ = ("applied", "ready", "received", "requests", "sent", "unready")
 
     def __init__(self) -> None:
         self.ready: Rows = []
@@ -129,6 +132,7 @@ class _Others:
         self.sent: Rows = []
         self.received: Rows = []
         self.requests: Rows = []
+        self.applied: Rows = []
 
     def add(self, i: int, write: RunWrite) -> None:
         if write.ready:
@@ -143,6 +147,8 @@ class _Others:
             self.received += [(i, mail_id) for mail_id in write.received]
         if write.requests:
             self.requests += [(i, r.workflow_id, r.request_id, write.run_id, r.update_id) for r in write.requests]
+        if write.applied:
+            self.applied += [(i, command.key, command.answer) for command in write.applied]
 
 
 def _ready(i: int, task: ReadyTask) -> tuple[object, ...]:

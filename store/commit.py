@@ -102,8 +102,9 @@ class GroupCommit:
         """Hand in one write; the future tells when its outcome is known.
 
         Result True: everything in it is durable. False: nothing of it is stored, because the run's version was not
-        `expected_version`, the workflow id was taken, the run number did not follow, or a message in `received` had been
-        applied already (read the mailbox again). Errors: `StoreUnavailable` (outcome unknown, or database away: reload),
+        `expected_version`, the workflow id was taken, the run number did not follow, a message in `received` or a command in
+        `applied` had been applied already, or a request id was taken (look which of them). Errors: `StoreUnavailable`
+        (outcome unknown, or database away: reload),
         `StoreRejected` (the data itself is refused, nothing stored). Raises `ValueError` at once for a malformed write.
         Cancelling the future does not take the write back.
         """

@@ -76,6 +76,7 @@ SENT: Columns = (
     ("body", "bytea"),
 )
 
+APPLIED: Columns = (("i", "int4"), ("command_key", "text"), ("answer", "bytea"))
 REQUESTS: Columns = (
     ("i", "int4"),
     ("workflow_id", "text"),
@@ -98,7 +99,7 @@ changed AS (
         search_attributes = coalesce(u.search_attributes::jsonb, r.search_attributes),
         state = u.state
     FROM {change} AS u
-    WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version {mail_is_there}
+    WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version {may_win}
     RETURNING
         u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at,
         r.published_sequence < u.last_sequence AS unpublished
@@ -119,7 +120,7 @@ claimed AS (
     INSERT INTO instances (workflow_id, namespace, workflow_type, shard, current_run_id, run_count)
     SELECT u.workflow_id, u.namespace, u.workflow_type, u.shard, u.run_id, 1
     FROM fresh u
-    WHERE u.kind = 0 {mail_is_there}
+    WHERE u.kind = 0 {may_win}
     ON CONFLICT DO NOTHING
     RETURNING current_run_id AS run_id
 ),
@@ -128,7 +129,7 @@ moved AS (
     SET current_run_id = u.run_id, run_count = s.run_count + 1
     FROM fresh u
     WHERE s.workflow_id = ANY (ARRAY[u.workflow_id])
-        AND (u.kind = 2 OR (u.kind = 1 AND s.namespace = u.namespace AND s.run_count = u.run_number - 1 {mail_is_there}))
+        AND (u.kind = 2 OR (u.kind = 1 AND s.namespace = u.namespace AND s.run_count = u.run_number - 1 {may_win}))
     RETURNING u.run_id
 ),
 created AS MATERIALIZED (
@@ -199,7 +200,7 @@ _SQL_MISSING = """
 missing AS MATERIALIZED (
     SELECT u.i FROM {received} AS u WHERE (SELECT true FROM mailbox b WHERE b.mail_id = u.mail_id) IS NULL
 )"""
-_SQL_MAIL_IS_THERE = "AND u.i <> ALL (ARRAY(SELECT i FROM missing))"
+_MAIL_IS_THERE = "AND u.i <> ALL (ARRAY(SELECT i FROM missing))"
 
 _SQL_MAIL = """
 mail_sent AS (
@@ -213,7 +214,15 @@ mail_applied AS (
     WHERE b.mail_id = ANY (ARRAY(SELECT u.mail_id FROM {received} AS u WHERE u.i = ANY (ARRAY(SELECT i FROM won))))
 )"""
 
-# A request id that is taken fails the statement: the write, sent alone then, is a conflict.
+# A request id that is taken makes its write a conflict.
+_SQL_TAKEN = """
+taken AS MATERIALIZED (
+    SELECT u.i FROM {requests} AS u WHERE (
+        SELECT true FROM update_requests q WHERE q.workflow_id = u.workflow_id AND q.request_id = u.request_id
+    )
+)"""
+_NOT_TAKEN = "AND u.i <> ALL (ARRAY(SELECT i FROM taken))"
+
 _SQL_REQUESTS = """
 requests_noted AS (
     INSERT INTO update_requests (workflow_id, request_id, run_id, update_id)
@@ -222,23 +231,43 @@ requests_noted AS (
     WHERE u.i = ANY (ARRAY(SELECT i FROM won))
 )"""
 
+# So does a command that was applied before, whatever the version: in this run or in one before it.
+_SQL_REPEATED = """
+repeated AS MATERIALIZED (
+    SELECT u.i FROM {applied} AS u WHERE (SELECT true FROM applied_commands c WHERE c.command_key = u.command_key)
+)"""
+_NOT_REPEATED = "AND u.i <> ALL (ARRAY(SELECT i FROM repeated))"
+
+_SQL_APPLIED = """
+applied AS (
+    INSERT INTO applied_commands (command_key, answer)
+    SELECT command_key, answer FROM {applied} AS u WHERE answer IS NOT NULL AND u.i = ANY (ARRAY(SELECT i FROM won))
+)"""
+
 
 @cache
-def statement(creates: bool, mails: bool, requests: bool) -> str:
-    """The commit statement, with or without the parts for creations, mail and update requests.
+def statement(creates: bool, mails: bool, requests: bool, applied: bool) -> str:
+    """The commit statement, with or without the parts for creations, mail, update requests and keys of commands.
 
     Returns one array: the positions that won.
     """
     parts = [_SQL_CHANGED, _SQL_CREATED if creates else _SQL_ONLY_CHANGED, _SQL_ROWS]
+    gates: list[str] = []
     groups = {"change": CHANGE, "ready": READY, "unready": UNREADY}
     if creates:
         groups["create"] = CREATE
     if mails:
         parts = [_SQL_MISSING, *parts, _SQL_MAIL]
         groups |= {"sent": SENT, "received": RECEIVED}
+        gates.append(_MAIL_IS_THERE)
     if requests:
-        parts = [*parts, _SQL_REQUESTS]
+        parts = [_SQL_TAKEN, *parts, _SQL_REQUESTS]
         groups["requests"] = REQUESTS
+        gates.append(_NOT_TAKEN)
+    if applied:
+        parts = [_SQL_REPEATED, *parts, _SQL_APPLIED]
+        groups["applied"] = APPLIED
+        gates.append(_NOT_REPEATED)
     tables: dict[str, str] = {}
     number = 0
     for name, columns in groups.items():
@@ -250,4 +279,4 @@ def statement(creates: bool, mails: bool, requests: bool) -> str:
         head = f"{table} AS u"
         names = ", ".join(column for column, _ in groups[name])
         text = text.replace(f"{{{name}}} AS u", f"{head}({names})")
-    return text.replace("{mail_is_there}", _SQL_MAIL_IS_THERE if mails else "")
+    return text.replace("{may_win}", " ".join(gates))

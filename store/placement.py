@@ -1,7 +1,8 @@
 """Nodes and the shards they hold: leases by the database's clock (architecture, Shards and placement).
 
 Owning a shard is an optimisation; runs are fenced by their version (rule 1). So nothing here needs to be exact at the
-moment a lease ends.
+moment a lease ends. A node id is another matter: it belongs to one living process, its incarnation, and whatever an incarnation
+that lost it still sends changes nothing.
 """
 
 from __future__ import annotations
@@ -20,24 +21,37 @@ forgotten AS (
     DELETE FROM nodes n USING clock WHERE n.expires_at < clock.now - {_FORGET_AFTER} AND n.node_id <> $1
 ),
 mine AS (
-    INSERT INTO nodes (node_id, address, started_at, expires_at, draining)
-    SELECT $1, $2, now, now + $3::int8, $4 FROM clock
+    INSERT INTO nodes AS n (node_id, incarnation, address, started_at, expires_at, draining)
+    SELECT $1, $2, $3, now, now + $4::int8, $5 FROM clock
     ON CONFLICT (node_id) DO UPDATE
-    SET address = excluded.address, expires_at = excluded.expires_at, draining = excluded.draining
-    RETURNING node_id, address, draining
+    SET incarnation = excluded.incarnation,
+        address = excluded.address,
+        started_at = CASE WHEN n.incarnation = excluded.incarnation THEN n.started_at ELSE excluded.started_at END,
+        expires_at = excluded.expires_at,
+        draining = excluded.draining
+    WHERE n.incarnation = excluded.incarnation OR n.expires_at <= {_NOW}
+    RETURNING node_id, incarnation, address, draining, expires_at
 )
-SELECT 'n' AS what, node_id, address, draining, NULL::int4 AS shard FROM mine
+SELECT 'n' AS what, node_id, incarnation, address, draining, expires_at, NULL::int4 AS shard FROM mine
 UNION ALL
-SELECT 'n', n.node_id, n.address, n.draining, NULL FROM nodes n, clock WHERE n.expires_at > clock.now AND n.node_id <> $1
+SELECT 'n', n.node_id, n.incarnation, n.address, n.draining, n.expires_at, NULL
+FROM nodes n, clock WHERE n.expires_at > clock.now AND n.node_id <> $1
 UNION ALL
-SELECT 's', s.node_id, NULL, NULL, s.shard FROM shards s
+SELECT 'h', n.node_id, n.incarnation, n.address, n.draining, n.expires_at, NULL
+FROM nodes n WHERE n.node_id = $1 AND NOT EXISTS (SELECT FROM mine)
+UNION ALL
+SELECT 's', s.node_id, NULL, NULL, NULL, NULL, s.shard FROM shards s
 """
+
+# Only for an incarnation that still has its node id.
+_IS_MINE = "EXISTS (SELECT FROM nodes WHERE node_id = $1 AND incarnation = $2)"
 
 _ACQUIRE = f"""
 UPDATE shards s
 SET node_id = $1, acquired_at = CASE WHEN s.node_id = $1 THEN s.acquired_at ELSE {_NOW} END
-FROM (SELECT shard FROM shards WHERE shard = ANY ($2) ORDER BY shard FOR UPDATE) wanted
+FROM (SELECT shard FROM shards WHERE shard = ANY ($3) ORDER BY shard FOR UPDATE) wanted
 WHERE s.shard = wanted.shard
+    AND {_IS_MINE}
     AND (
         s.node_id IS NULL
         OR s.node_id = $1
@@ -46,54 +60,70 @@ WHERE s.shard = wanted.shard
 RETURNING s.shard
 """
 
+_RELEASE = f"""
+UPDATE shards SET node_id = NULL, acquired_at = NULL WHERE node_id = $1 AND {_IS_MINE} AND shard = ANY ($3) RETURNING shard
+"""
+
+_LEAVE = """
+WITH gone AS (DELETE FROM nodes WHERE node_id = $1 AND incarnation = $2 RETURNING node_id)
+UPDATE shards s SET node_id = NULL, acquired_at = NULL FROM gone WHERE s.node_id = gone.node_id
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
+    """A row of `nodes`. `expires_at`: end of its lease, microseconds by the database's clock."""
+
     node_id: str
+    incarnation: str
     address: str
     draining: bool
+    expires_at: int
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a heartbeat tells: the nodes whose lease runs, this one included, and every shard's holder (dead ones too)."""
+    """What a heartbeat tells: the nodes whose lease runs, this one included, and every shard's holder (dead ones too).
+
+    `holder`: another incarnation has this node id; nothing was renewed.
+    """
 
     nodes: list[Node]  # by node id
     owners: dict[int, str | None]
+    holder: Node | None = None
 
 
-async def beat(db: Database, node_id: str, address: str, ttl_seconds: float, draining: bool = False) -> Beat:
-    """Renew this node's lease for `ttl_seconds` and look around, in one statement. Registers a node not known yet."""
+async def beat(db: Database, node_id: str, incarnation: str, address: str, ttl_seconds: float, draining: bool = False) -> Beat:
+    """Renew this node's lease for `ttl_seconds` and look around, in one statement.
+
+    Registers a node not known yet, and takes over a node id whose lease has ended.
+    """
     nodes: list[Node] = []
     owners: dict[int, str | None] = {}
-    for what, holder, its_address, its_draining, shard in await db.fetch(
-        _BEAT, node_id, address, int(ttl_seconds * 1_000_000), draining
+    holder: Node | None = None
+    for what, name, *known, shard in await db.fetch(
+        _BEAT, node_id, incarnation, address, int(ttl_seconds * 1_000_000), draining
     ):
         if what == "s":
-            owners[shard] = holder
+            owners[shard] = name
+        elif what == "n":
+            nodes.append(Node(name, *known))
         else:
-            nodes.append(Node(holder, its_address, its_draining))
+            holder = Node(name, *known)
     nodes.sort(key=lambda node: node.node_id)
-    return Beat(nodes, owners)
+    return Beat(nodes, owners, holder)
 
 
-async def acquire(db: Database, node_id: str, shards: Sequence[int]) -> list[int]:
+async def acquire(db: Database, node_id: str, incarnation: str, shards: Sequence[int]) -> list[int]:
     """Take those of `shards` nobody holds, or whose holder's lease has ended; what this node holds of them now, ascending."""
-    return sorted(row[0] for row in await db.fetch(_ACQUIRE, node_id, list(shards)))
+    return sorted(row[0] for row in await db.fetch(_ACQUIRE, node_id, incarnation, list(shards)))
 
 
-async def release(db: Database, node_id: str, shards: Sequence[int]) -> list[int]:
+async def release(db: Database, node_id: str, incarnation: str, shards: Sequence[int]) -> list[int]:
     """Give up those of `shards` this node holds; which they were."""
-    rows = await db.fetch(
-        "UPDATE shards SET node_id = NULL, acquired_at = NULL WHERE node_id = $1 AND shard = ANY ($2) RETURNING shard",
-        node_id,
-        list(shards),
-    )
-    return sorted(row[0] for row in rows)
+    return sorted(row[0] for row in await db.fetch(_RELEASE, node_id, incarnation, list(shards)))
 
 
-async def leave(db: Database, node_id: str) -> None:
+async def leave(db: Database, node_id: str, incarnation: str) -> None:
     """Give up everything and end the lease: the others may take over at once."""
-    async with db.transaction() as connection:
-        await connection.execute("UPDATE shards SET node_id = NULL, acquired_at = NULL WHERE node_id = $1", node_id)
-        await connection.execute("DELETE FROM nodes WHERE node_id = $1", node_id)
+    await db.execute(_LEAVE, node_id, incarnation)

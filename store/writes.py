@@ -47,6 +47,17 @@ class UpdateRequest:
 
 
 @dataclass(slots=True)
+class AppliedCommand:
+    """A row of `applied_commands`: the command with this key must not have been applied before.
+
+    `answer` None: this commit does not apply it either, and writes no row.
+    """
+
+    key: str
+    answer: bytes | None
+
+
+@dataclass(slots=True)
 class RunRow:
     """The mutable columns of a run, always written whole."""
 
@@ -100,4 +111,5 @@ class RunWrite:
     sent: list[Mail] = field(default_factory=list)
     received: list[str] = field(default_factory=list)  # mail ids applied by this commit
     requests: list[UpdateRequest] = field(default_factory=list)
+    applied: list[AppliedCommand] = field(default_factory=list)
     successor: RunWrite | None = None

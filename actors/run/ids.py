@@ -38,6 +38,7 @@ SIGNAL = "b"
 UPDATE = "c"
 CHILD = "d"
 MAIL = "e"
+COMMAND_KEY = "f"
 
 
 def shard_of(namespace: str, name: str, shards: int) -> int:

@@ -54,8 +54,10 @@ def create(command: StartRun, now: int, rules: Rules = DEFAULT_RULES, shown: Chr
 
 
 def begin(tx: Transition, command: StartRun) -> RunReply:
-    """Record the start and offer the first workflow task."""
+    """Record the start and offer the first workflow task; told again, it changes nothing."""
     state = tx.state
+    if state.last_sequence:
+        return started(state, "started_new")
     command_id, outcome = tx.mint(ids.COMMAND), "started_new"
     snapshot = external.snapshot(tx, (command_id, state.command_sequence), command, outcome, applied=True)
     tx.record(
@@ -89,7 +91,9 @@ def create_child(command: StartChildRun, now: int, rules: Rules = DEFAULT_RULES,
 
 
 def begin_child(tx: Transition, command: StartChildRun) -> RunReply:
-    """Record a child's start, which no command of a caller caused, and offer the first workflow task."""
+    """Record a child's start, which no command of a caller caused, and offer the first workflow task; once, like `begin`."""
+    if tx.state.last_sequence:
+        return started(tx.state, "started_new")
     tx.state.command_sequence = 0
     record_started(tx, command.start.arguments, {})
     tx.open_workflow_task({}, task_id=ids.first_task_of(command.start.run_id))

@@ -190,6 +190,8 @@ class Arena:
             found.setdefault(run.workflow_id, []).append(run)
         for chain in found.values():
             check_chain(chain)
+        for (workflow_id, kind), sent in crew.sent.items():
+            check_commands(kind, sent, found[workflow_id])
         return found
 
     async def _all_closed(self) -> None:
@@ -256,6 +258,26 @@ def check_recorded(run: Run, attempts: Iterable[str]) -> None:
     outcomes = run.payloads("ActivityCompleted", "ActivityFailed", "ActivityRetryScheduled")
     known = {payload.get(key) for payload in outcomes for key in ("activity_attempt_id", "retry_after_attempt_id")}
     assert set(attempts) <= known, (run.workflow_id, run.kinds)
+
+
+_RECORDED_AS = {
+    "start": ("StartAccepted", "StartRejected"),
+    "signal": ("SignalReceived",),
+    "update": ("UpdateAccepted", "UpdateRejected"),
+    "cancel": ("CancelRequested",),
+    "terminate": ("TerminateRequested",),
+    "repair": ("RepairRequested",),
+    "archive": ("ArchiveRequested",),
+}
+
+
+def check_commands(kind: str, sent: int, chain: list[Run]) -> None:
+    """No command stands in history more often than it was sent, however often nodes repeated it among themselves.
+
+    One that moves on to the next run keeps its id.
+    """
+    recorded = {payload["workflow_command_id"] for run in chain for payload in run.payloads(*_RECORDED_AS[kind])}
+    assert len(recorded) <= sent, (kind, sent, chain[0].workflow_id, recorded)
 
 
 def check_chain(chain: list[Run]) -> None:

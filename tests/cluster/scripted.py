@@ -150,6 +150,7 @@ class Crew:
         self.queue = script.queue = f"crew-{secrets.token_hex(3)}"
         self.reports = 0
         self.recorded: dict[str, set[str]] = {}
+        self.sent: Counter[tuple[str, str]] = Counter()  # (workflow id, kind of command) -> how often
         self.refused: list[str] = []
         self.answers: Counter[str] = Counter()
         self._pollers = pollers
@@ -198,8 +199,15 @@ class Crew:
             reply = await self.client.post(path, body)
             tries += reply.tries
             if 0 < reply.status < 500 and reply.status != 429:
+                self._count(path, body, tries)
                 return reply._replace(tries=tries)
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _count(self, path: str, body: dict[str, Any], tries: int) -> None:
+        parts = path.split("/")
+        if parts[1:3] == ["api", "workflows"]:
+            workflow_id, kind = (body["workflow_id"], "start") if len(parts) == 3 else (parts[3], parts[4])
+            self.sent[workflow_id, kind] += tries
 
     # -- working -------------------------------------------------------------------------------------------------------
 

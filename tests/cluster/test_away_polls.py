@@ -36,6 +36,13 @@ class NoOwners:
     def owns(self, _shard: int) -> bool:
         return False
 
+    @property
+    def lease_valid(self) -> bool:
+        return True
+
+    async def wait_lease(self, _timeout_seconds: float) -> bool:
+        return True
+
 
 class Home(Router):
     """The poll's own node; its runs answer when the test says so."""
@@ -44,7 +51,9 @@ class Home(Router):
         super().__init__("home", NoOwners(), ask)
         self.claims: list[tuple[RunCommand, asyncio.Future[RunReply]]] = []
 
-    def tell_run(self, _any_id: str, command: RunCommand, _namespace: str | None = None) -> asyncio.Future[RunReply]:
+    def tell_run(
+        self, _any_id: str, command: RunCommand, _namespace: str | None = None, key: str | None = None
+    ) -> asyncio.Future[RunReply]:
         future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
         self.claims.append((command, future))
         return future

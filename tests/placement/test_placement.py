@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from actors.placement import Placement, wanted_owners
+from actors.placement import NodeIdTaken, Placement, claim_node_id, wanted_owners
 from bus.broadcast import Broadcast
 from bus.connection import Bus, BusOptions
 from store.migrate import migrate, seed
@@ -60,6 +60,8 @@ class Node:
 
     def __init__(self, name: str, services: TestServices, dsn: str, prefix: str, *, ttl: float, beat: float) -> None:
         self.name = name
+        self.ttl = ttl
+        self.replaced: list[str] = []
         self.calls: list[tuple[str, list[int]]] = []
         self.dead: list[str] = []
         self.drain: Callable[[], Awaitable[None]] | None = None
@@ -68,6 +70,7 @@ class Node:
         self.placement = Placement(
             self.db,
             name,
+            self.bus.process,
             f"http://{name}",
             SHARDS,
             ttl_seconds=ttl,
@@ -76,6 +79,7 @@ class Node:
             on_acquire=self._acquired,
             on_release=self._released,
             on_dead=self.dead.append,
+            on_replaced=self.replaced.append,
         )
 
     async def _acquired(self, shards: list[int]) -> None:
@@ -93,6 +97,7 @@ class Node:
         await self.db.start()
         await self.bus.start()
         await self.bus.wait_connected(5)
+        await claim_node_id(self.db, self.name, self.bus.process, f"http://{self.name}", self.ttl)
         await self.placement.start()
         return self
 
@@ -230,7 +235,7 @@ async def test_a_dead_nodes_shards_are_taken_within_five_seconds(make_node: Make
     assert a.dead == ["b"]
 
 
-async def test_the_same_node_id_started_again_goes_on_at_once(make_node: MakeNode) -> None:
+async def test_a_dead_process_leaves_its_node_id_and_its_shards_to_the_next(make_node: MakeNode) -> None:
     a = await make_node("a").start()
     await a.die()
     again = await make_node("a").start()
@@ -282,3 +287,43 @@ async def test_callbacks_that_fail_do_not_stop_the_placement(make_node: MakeNode
     await a.start()
     b = await make_node("b").start()
     await agree([a, b], 4)
+
+
+# -- one process per node id --------------------------------------------------------------------------------------------
+
+
+async def test_a_second_process_under_a_living_node_id_is_refused(make_node: MakeNode) -> None:
+    first = await make_node("a").start()
+    with pytest.raises(NodeIdTaken, match="node id a belongs to a living process, which serves at http://a"):
+        await make_node("a").start()
+    assert first.placement.lease_valid and len(first.placement.held) == SHARDS and not first.replaced
+
+
+async def test_a_process_that_leaves_its_node_id_soon_is_waited_for(make_node: MakeNode) -> None:
+    first = await make_node("a").start()
+    going = asyncio.Event()
+    first.drain = going.wait  # type: ignore[assignment]
+    leaving = asyncio.create_task(first.placement.stop(20))
+    second = asyncio.create_task(make_node("a").start())
+    await asyncio.sleep(2.5)  # its lease was renewed meanwhile
+    assert not second.done()
+    going.set()
+    await leaving
+    assert len((await second).placement.held) == SHARDS
+
+
+async def test_a_process_that_finds_its_node_id_taken_gives_way(make_node: MakeNode) -> None:
+    """It was stopped for longer than its lease, and its successor has begun."""
+    first = await make_node("a", ttl=1.0, beat=0.2).start()
+    task = first.placement._task
+    assert task is not None
+    task.cancel()
+    second = await make_node("a", ttl=1.0, beat=0.2).start()
+    assert not first.placement.lease_valid
+    first.placement._task = asyncio.create_task(first.placement._run())
+    assert not await first.placement.wait_lease(5)
+    (said,) = first.replaced
+    assert "belongs to the process at http://a now" in said
+    assert not first.placement.held
+    await first.placement.stop(1)
+    assert second.placement.lease_valid and len(second.placement.held) == SHARDS and not second.replaced
