@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from api.registry import WorkerRegistry
     from api.settings import Settings
     from store.pool import Database
+    from store.write_watch import WriteWatch
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -60,16 +62,24 @@ class Connection(Protocol):
 
 @dataclass(slots=True)
 class Services:
-    """Everything endpoints talk to. `draining` is set when the node shuts down: polls then answer empty."""
+    """Everything endpoints talk to. `draining` is set when the node shuts down: polls then answer empty.
+
+    `db` reads by key and writes, `searches` reads lists, `probes` is for health and readiness (`store.pools`).
+    """
 
     settings: Settings
     db: Database
+    searches: Database
+    probes: Database
     engine: Engine
     auth: Authenticator
     namespaces: NamespaceCache
     workers: WorkerRegistry
     cache_probe: CacheProbe | None = None
     draining: bool = False
+    writes: WriteWatch | None = None
+    checks: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
+    """The checks of health and readiness in flight, shared by all who ask meanwhile."""
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from api.call import Answer, Call
 from api.errors import ApiError
+from api.searching import searched
 from api.times import now_micros, ts0
 from api.validation import Fields
 from store import namespaces
@@ -33,7 +34,7 @@ def _not_found(name: str) -> ApiError:
 
 async def index(call: Call) -> Answer:
     """GET /api/namespaces: all of them, in creation order."""
-    found = await namespaces.listing(call.services.db)
+    found = await searched(namespaces.listing(call.services.searches))
     return Answer(200, {"namespaces": [_resource(namespace) for namespace in found]})
 
 

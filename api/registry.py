@@ -138,9 +138,12 @@ class WorkerRegistry:
             self.touched(registration.worker)
         return entry[0]
 
-    async def listing(self, namespace: str, task_queue: str | None = None) -> list[Worker]:
-        """The workers of a namespace as stored now, all or those of a queue, with the contacts noted on this node."""
-        return [self.touched(worker) for worker in await workers.listing(self._db, namespace, task_queue)]
+    async def listing(self, namespace: str, task_queue: str | None = None, *, db: Database | None = None) -> list[Worker]:
+        """The workers of a namespace as stored now, all or those of a queue, with the contacts noted on this node.
+
+        `db`: read over these connections.
+        """
+        return [self.touched(worker) for worker in await workers.listing(db or self._db, namespace, task_queue)]
 
     def touched(self, worker: Worker) -> Worker:
         """The worker, its last contact brought up to what was noted here and is not yet written back."""

@@ -10,6 +10,7 @@ from typing import Any
 from api.call import Answer, Call, Services
 from api.errors import ApiError, worker_error
 from api.ids import new_ulid
+from api.searching import searched
 from api.times import now_micros, ts
 from api.validation import Fields, label
 from store import workers
@@ -252,7 +253,9 @@ async def index(call: Call) -> Answer:
     query = call.query()
     task_queue = query.get("task_queue", "").strip()
     status = query.get("status", "").strip()
-    items = [_shown(call, worker) for worker in await call.services.workers.listing(call.namespace, task_queue or None)]
+    services = call.services
+    listed = await searched(services.workers.listing(call.namespace, task_queue or None, db=services.searches))
+    items = [_shown(call, worker) for worker in listed]
     items.sort(key=lambda item: (item["last_heartbeat_at"], item["worker_id"]), reverse=True)
     shown = [item for item in items if not status or item["status"] == status]
     stale_after = call.services.settings.worker_stale_after_seconds

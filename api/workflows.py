@@ -10,6 +10,7 @@ from api.call import Answer, Call
 from api.errors import ApiError
 from api.events import shown, stored_event
 from api.run_view import description, is_terminal, list_item, run_item
+from api.searching import searched
 from api.validation import Fields
 from store import history as stored_history
 from store import instances, runs
@@ -56,19 +57,22 @@ async def index(call: Call) -> Answer:
     workflow_type = fields.text("workflow_type", longest=None)
     query = fields.text("query", longest=None)
     fields.check()
-    offset = page_tokens.decode(fields.data.get("next_page_token") or "") or 0
-    found = await runs.listing(
-        call.services.db,
-        call.namespace,
-        workflow_type=workflow_type,
-        bucket=bucket,
-        query=query,
-        offset=offset,
-        limit=size + 1,
+    tokens = page_tokens.ListTokens(runs.Position, "workflows", call.namespace, workflow_type, bucket, query)
+    after = tokens.decode(fields.data.get("next_page_token"))
+    found = await searched(
+        runs.listing(
+            call.services.searches,
+            call.namespace,
+            workflow_type=workflow_type,
+            bucket=bucket,
+            query=query,
+            after=after,
+            limit=size + 1,
+        )
     )
-    more = len(found) > size
-    items = [list_item(item) for item in found[:size]]
-    token = page_tokens.encode(offset + size) if more else None
+    page = found[:size]
+    token = tokens.encode((page[-1].started_at, page[-1].run_id)) if len(found) > size else None
+    items = [list_item(item) for item in page]
     return Answer(200, {"workflows": items, "workflow_count": len(items), "next_page_token": token})
 
 
@@ -139,7 +143,7 @@ async def _completed_event(call: Call, run: StoredRun) -> bytes | None:
 
 async def list_runs(call: Call) -> Answer:
     """GET /api/workflows/{workflow_id}/runs: ascending run number."""
-    found = await runs.of_instance(call.services.db, call.namespace, call.path["workflow_id"])
+    found = await searched(runs.of_instance(call.services.searches, call.namespace, call.path["workflow_id"]))
     if not found:
         raise _instance_not_found(call)
     last = len(found) - 1

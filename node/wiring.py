@@ -30,7 +30,8 @@ from node.probe import NatsProbe
 from node.translate import api_settings, bus_options, engine_rules, query_rules
 from store import settings
 from store.commit import GroupCommit
-from store.pool import Database
+from store.pools import Pools
+from store.write_watch import WriteWatch
 
 RUN_CACHE_BYTES = 128 * 1024 * 1024
 SETTLE_SECONDS = 5.0
@@ -67,7 +68,15 @@ class Parts:
         self.config = config
         self.node_id = config.server.node_id
         self._address = address
-        self.db = Database(dsn, size=config.database.pool_size)
+        database = config.database
+        self.pools = Pools(
+            dsn,
+            pool_size=database.pool_size,
+            search_pool_size=database.search_pool_size,
+            search_queue=database.search_queue,
+            search_seconds=database.search_timeout_seconds,
+        )
+        self.db = self.pools.reads
         self.bus = Bus(bus_options(config), self.node_id)
         self.incarnation = self.bus.process
         self.replaced: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -75,6 +84,7 @@ class Parts:
         self.ask = Ask(self.bus)
         self.dispatch = Dispatch(self.bus)
         self.committer = GroupCommit(dsn)
+        self.writes = WriteWatch(self.pools.probes, self.committer)
         self.workers = WorkerRegistry(self.db, self.broadcast)
         self.publisher = Publisher(self.db, self.bus.subjects, lambda run_key: self.placement.owns(ids.shard_in(run_key)))
         self.events = EventStream(self.bus, on_acked=self._acked, on_dropped=self.publisher.dropped)
@@ -83,11 +93,14 @@ class Parts:
         self.services = Services(
             settings=settings_of_api,
             db=self.db,
+            searches=self.pools.searches,
+            probes=self.pools.probes,
             engine=cast(Engine, _NotStarted()),
             auth=authenticator(settings_of_api.auth),
             namespaces=NamespaceCache(self.db),
             workers=self.workers,
             cache_probe=NatsProbe(self.bus),
+            writes=self.writes,
         )
         self.engine: Engine | None = None
         self.placement: Placement
@@ -108,7 +121,7 @@ class Parts:
             return
         shards = await settings.shard_count(self.db)
         self.placement = Placement(
-            self.db,
+            self.pools.leases,
             self.node_id,
             self.incarnation,
             self._address,
@@ -172,11 +185,12 @@ def assemble(config: Config, address: str) -> Assembly:
     return Assembly(
         app=create_app(parts.services),
         services=(
-            ("database", lambda: parts.db),
+            ("database", lambda: parts.pools),
             ("node id", lambda: _Step(parts.claim_node_id)),
             ("bus", lambda: parts.bus),
             ("engine", lambda: _Step(parts.build_engine, parts.stop_actors)),
             ("commits", lambda: parts.committer),
+            ("write watch", lambda: parts.writes),
             # before the event stream, so that what is acknowledged while that drains is still noted
             ("upkeep", lambda: parts.upkeep),
             ("events", lambda: parts.events),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from typing import Any
 
@@ -21,6 +22,7 @@ from store.errors import (
     StoreError,
     StoreRejected,
     StoreUnavailable,
+    WritesRefused,
     breaks_connection,
     is_transient_conflict,
     is_unique_violation,
@@ -72,6 +74,8 @@ class GroupCommit:
         self._stopping = False
         self.batches = 0
         self.writes = 0
+        self.stored_at = 0.0  # monotonic time of the last statement that stored something
+        self.refused = (0.0, "")  # that of the last one refused as the database takes no writes, and its words
 
     async def start(self) -> None:
         """Connect and begin. Raises `StoreUnavailable` when the database cannot be reached now."""
@@ -160,6 +164,7 @@ class GroupCommit:
             return
         self.batches += 1
         self.writes += len(entries)
+        self.stored_at = time.monotonic()
         if len(won) == len(entries):
             for _, future in entries:
                 if not future.done():
@@ -185,8 +190,12 @@ class GroupCommit:
         An error that is about data is about one of the writes, so each is sent alone.
         """
         failure = translate(error)
+        refused = isinstance(failure, WritesRefused)
+        if refused:
+            self.refused = (time.monotonic(), str(failure))
         if breaks_connection(error):
-            log.warning("group commit lost its connection: %s", failure)
+            if not refused:  # that is told by `store.write_watch`, once
+                log.warning("group commit lost its connection: %s", failure)
             self._disconnect()
         if isinstance(failure, StoreUnavailable) and not is_transient_conflict(error):
             _fail(entries, str(failure))

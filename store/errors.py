@@ -13,14 +13,28 @@ class StoreUnavailable(StoreError):
     """The database is away, too slow or refuses work now; the outcome of a write is unknown: reload before going on."""
 
 
+class StoreBusy(StoreUnavailable):
+    """So many statements run and wait already that this one was not even sent."""
+
+
+class StoreTooSlow(StoreUnavailable):
+    """The statement took longer than it may and was ended by the database: nothing of it is stored."""
+
+
+class WritesRefused(StoreUnavailable):
+    """The database answers, but takes no writes just now (disk full, read-only): nothing of this one is stored."""
+
+
 class StoreRejected(StoreError):
     """The database refused this statement for good (bad data, such as a NUL character in a text): nothing of it is stored."""
 
 
 # SQLSTATE classes and codes that say something about the server or the moment, not about the statement.
 _AWAY_CLASSES = frozenset({"08", "53", "57", "58", "XX", "F0"})
-_AWAY_CODES = frozenset({"25006", "40001", "40003", "40P01", "55P03"})
+_AWAY_CODES = frozenset({"40001", "40003", "40P01", "55P03"})
 _READ_ONLY = "25006"  # a primary that became a standby: another connection may find the new primary
+_NO_WRITES = frozenset({"53100", "58030", _READ_ONLY})  # disk full, input/output error
+_CANCELED = "57014"
 
 
 def translate(error: BaseException) -> StoreError:
@@ -30,6 +44,10 @@ def translate(error: BaseException) -> StoreError:
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, asyncpg.PostgresError):
         code = error.sqlstate or ""
+        if code == _CANCELED:
+            return StoreTooSlow(text)
+        if code in _NO_WRITES:
+            return WritesRefused(text)
         away = code[:2] in _AWAY_CLASSES or code in _AWAY_CODES
         return StoreUnavailable(text) if away else StoreRejected(text)
     if isinstance(error, asyncpg.InterfaceError):

@@ -1,16 +1,16 @@
-"""The pool of database connections that readers and small writers share (commits have their own, see `store.commit`)."""
+"""A pool of database connections. A node has several, so that one kind of work never waits for another (`store.pools`)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, cast
 
 import asyncpg
 
-from store.errors import DRIVER_ERRORS, StoreUnavailable, translate
+from store.errors import DRIVER_ERRORS, StoreBusy, StoreUnavailable, translate
 
 
 class Row(Protocol):
@@ -22,6 +22,8 @@ class Row(Protocol):
 
 
 _CLOSE_SECONDS = 2.0
+_RELEASE_SECONDS = 2.0  # a connection that cannot be given back by then (its statement does not end) is dropped
+_GRACE_SECONDS = 1.0
 
 # Prepared statements keep plans made when the tables were small. These settings make the look-ups of this package use their
 # index from the first day; a statement that has to read a whole table still can.
@@ -41,14 +43,32 @@ class Database:
     have been applied or not), and `StoreRejected` when it refuses the statement.
     """
 
-    def __init__(self, dsn: str, *, size: int = 8, timeout_seconds: float = 10.0) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        size: int = 8,
+        timeout_seconds: float = 10.0,
+        queue: int | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """`size`: connections; `timeout_seconds`: how long one may be waited for, and how long a statement may take.
+
+        `queue`: how many may wait for a connection; one more, and one that waited in vain, is refused with `StoreBusy`.
+        None: any number. `settings`: of the sessions, besides those of this module.
+        """
         self.dsn = dsn
         self._size = size
         self._timeout = timeout_seconds
+        self._most = None if queue is None else size + queue
+        self._users = 0
+        self._settings = dict(settings or {})
         self._pool: Any = None
 
     async def start(self) -> None:
-        """Open the first connection. Raises `StoreUnavailable` when there is none to be had."""
+        """Open the first connection; nothing when started. Raises `StoreUnavailable` when there is none to be had."""
+        if self._pool is not None:
+            return
         try:
             # No least size: keeping one up while the database is away is of no use, and loud.
             pool = await asyncpg.create_pool(
@@ -56,9 +76,15 @@ class Database:
                 min_size=0,
                 max_size=self._size,
                 timeout=self._timeout,
-                command_timeout=self._timeout,
+                # The server gives up first, so that its refusal, which is certain, comes before ours, which is not.
+                command_timeout=self._timeout + _GRACE_SECONDS,
                 reset=_reset,
-                server_settings={"application_name": "durable-workflow", **PLANNER},
+                server_settings={
+                    "application_name": "durable-workflow",
+                    "statement_timeout": str(int(self._timeout * 1000)),
+                    **PLANNER,
+                    **self._settings,
+                },
             )
             try:
                 async with pool.acquire(timeout=self._timeout):
@@ -83,19 +109,28 @@ class Database:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         """One connection, for several statements; the driver's errors inside the block are translated, all others pass."""
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise StoreUnavailable("the database is not started")
+        if self._most is not None and self._users >= self._most:
+            raise StoreBusy("too many statements wait for a connection")
+        self._users += 1
         try:
-            connection = await self._pool.acquire(timeout=self._timeout)
-        except DRIVER_ERRORS as error:
-            raise translate(error) from error
-        try:
-            yield connection
-        except DRIVER_ERRORS as error:
-            raise translate(error) from error
+            try:
+                connection = await pool.acquire(timeout=self._timeout)
+            except DRIVER_ERRORS as error:
+                if isinstance(error, TimeoutError) and self._most is not None and self._users > self._size:
+                    raise StoreBusy("no connection became free in time") from error
+                raise translate(error) from error
+            try:
+                yield connection
+            except DRIVER_ERRORS as error:
+                raise translate(error) from error
+            finally:
+                with contextlib.suppress(*DRIVER_ERRORS):  # the pool itself drops a connection it cannot reset
+                    await pool.release(connection, timeout=_RELEASE_SECONDS)
         finally:
-            with contextlib.suppress(*DRIVER_ERRORS):  # the pool itself drops a connection it cannot reset
-                await self._pool.release(connection)
+            self._users -= 1
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import msgspec
 
 from store.pool import Database, Row
 from store.writes import RunIdentity, RunRow
@@ -53,6 +56,13 @@ class RunItem:
     closed_at: int | None
     last_progress_at: int
     search_attributes: bytes
+
+
+class Position(NamedTuple):
+    """A place in the order of `listing`. Both parts of a run never change, so a place stays where it is."""
+
+    started_at: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+    run_id: Annotated[str, msgspec.Meta(pattern=r"^[^\x00]{1,255}$")]
 
 
 async def load(db: Database, run_id: str) -> StoredRun | None:
@@ -123,14 +133,23 @@ async def listing(
     workflow_type: str | None = None,
     bucket: str | None = None,
     query: str | None = None,
-    offset: int = 0,
+    after: Position | None = None,
     limit: int = 50,
 ) -> list[RunItem]:
-    """Runs of a namespace, newest first (control-plane 5.3).
+    """Runs of a namespace, newest first, ties by run id descending (control-plane 5.3).
 
-    `bucket` is a key of `BUCKETS`; `query` a case-insensitive part of the workflow id or business key. Ask for one
-    row more than a page to learn whether another page follows.
+    `bucket` is a key of `BUCKETS`; `query` a case-insensitive part of the workflow id or business key; `after` leaves out
+    everything up to and including that position, whether its run is still listed or not. Ask for one row more than a page
+    to learn whether another page follows.
     """
+    sql, args = listing_sql(namespace, workflow_type, bucket, query, after, limit)
+    return [_item(row) for row in await db.fetch(sql, *args)]
+
+
+def listing_sql(
+    namespace: str, workflow_type: str | None, bucket: str | None, query: str | None, after: Position | None, limit: int
+) -> tuple[str, list[object]]:
+    """The statement of `listing` and its arguments."""
     conditions = ["namespace = $1"]
     args: list[object] = [namespace]
 
@@ -143,14 +162,17 @@ async def listing(
     if bucket is not None:
         where("status = ANY (?)", list(BUCKETS[bucket]))
     if query is not None:
-        where("(strpos(lower(workflow_id), lower(?)) > 0 OR strpos(lower(business_key), lower(?)) > 0)", query)
-    args += [offset, limit]
-    rows = await db.fetch(
-        f"SELECT {_ITEM_COLUMNS} FROM runs WHERE {' AND '.join(conditions)}"
-        f" ORDER BY started_at DESC, run_id DESC OFFSET ${len(args) - 1} LIMIT ${len(args)}",
-        *args,
-    )
-    return [_item(row) for row in rows]
+        # as a sub-select it is lowered once, not once a row
+        part = "(SELECT lower(?))"
+        where(f"(strpos(lower(workflow_id), {part}) > 0 OR strpos(lower(business_key), {part}) > 0)", query)
+    if after is not None:
+        # A bound on the time alone enters the index at the position; `run_id` may stand in no second index of its table.
+        args += [after.started_at, after.run_id]
+        time, run = f"${len(args) - 1}", f"${len(args)}"
+        conditions.append(f"started_at <= {time} AND (started_at < {time} OR run_id < {run})")
+    args.append(limit)
+    sql = f"SELECT {_ITEM_COLUMNS} FROM runs WHERE {' AND '.join(conditions)}"
+    return f"{sql} ORDER BY started_at DESC, run_id DESC LIMIT ${len(args)}", args
 
 
 async def of_instance(db: Database, namespace: str, workflow_id: str) -> list[RunItem]:

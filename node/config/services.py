@@ -25,7 +25,20 @@ class DatabaseConfig:
 
     dsn: str | None = field(repr=False)
     embedded_data_dir: str
-    pool_size: int = variable("DW_DB_POOL_SIZE", whole(1), 10, "connections per process")
+    pool_size: int = variable(
+        "DW_DB_POOL_SIZE",
+        whole(1),
+        10,
+        "connections per process for single reads and small writes; a process opens these, DW_DB_SEARCH_POOL_SIZE and 5 more"
+        " (2 for its lease, 2 for health, 1 for commits), 19 by default",
+    )
+    search_pool_size: int = variable(
+        "DW_DB_SEARCH_POOL_SIZE", whole(1), 4, "connections per process that read lists: so many run at a time"
+    )
+    search_queue: int = variable("DW_DB_SEARCH_QUEUE", whole(0), 16, "lists that may wait for those, more are answered 503")
+    search_timeout_seconds: int = variable(
+        "DW_DB_SEARCH_TIMEOUT_SECONDS", whole(1), 5, "how long a list may wait, and then run, before it is answered 503"
+    )
 
     @property
     def embedded(self) -> bool:

@@ -67,6 +67,8 @@ def services_for(db: Database, settings: Settings) -> Services:
     return Services(
         settings=settings,
         db=db,
+        searches=db,
+        probes=db,
         engine=cast(Any, None),
         auth=authenticator(settings.auth),
         namespaces=NamespaceCache(db),

@@ -1,0 +1,60 @@
+"""The pools of one node: each kind of work has connections of its own, so that none waits for another's.
+
+A node opens `pool_size` (reads) + `search_pool_size` + `LEASE_CONNECTIONS` + `PROBE_CONNECTIONS` connections at most, and one
+for commits (`store.commit`); those not used for five minutes are closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from store.pool import Database
+
+LEASE_CONNECTIONS = 2
+PROBE_CONNECTIONS = 2
+
+_LEASE_SECONDS = 2.5  # less than a lease lasts: a heartbeat that hangs makes room for the next
+_PROBE_SECONDS = 1.5  # health must be answered within two seconds (configuration-and-security 8.1)
+
+
+class Pools:
+    """The databases of a node, all the same Postgres.
+
+    `reads`: single runs and small writes, by index. `searches`: whatever reads many rows; `search_queue` of them may wait
+    for as long as one may run, `search_seconds`. `leases`: heartbeats of the node. `probes`: health and readiness.
+    """
+
+    def __init__(
+        self, dsn: str, *, pool_size: int, search_pool_size: int = 4, search_queue: int = 16, search_seconds: float = 5.0
+    ) -> None:
+        self.reads = Database(dsn, size=pool_size)
+        self.searches = Database(
+            dsn,
+            size=search_pool_size,
+            timeout_seconds=search_seconds,
+            queue=search_queue,
+            # one search, one process of the database
+            settings={"application_name": "durable-workflow-search", "max_parallel_workers_per_gather": "0"},
+        )
+        self.leases = Database(
+            dsn,
+            size=LEASE_CONNECTIONS,
+            timeout_seconds=_LEASE_SECONDS,
+            settings={"application_name": "durable-workflow-lease"},
+        )
+        self.probes = Database(
+            dsn,
+            size=PROBE_CONNECTIONS,
+            timeout_seconds=_PROBE_SECONDS,
+            settings={"application_name": "durable-workflow-probe"},
+        )
+        self._all = (self.reads, self.searches, self.leases, self.probes)
+
+    async def start(self) -> None:
+        """Open the first connection of each. May be called again after it failed with `StoreUnavailable`."""
+        for database in self._all:
+            await database.start()
+
+    async def stop(self) -> None:
+        """Close all connections; statements still in flight after two seconds are cut off."""
+        await asyncio.gather(*[database.stop() for database in self._all])

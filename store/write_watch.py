@@ -1,0 +1,96 @@
+"""Whether the database takes writes: it may answer every read while its disk is full, or while it is read-only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from store.commit import GroupCommit
+from store.errors import StoreError, WritesRefused
+from store.pool import Database
+
+log = logging.getLogger(__name__)
+
+_TICK_SECONDS = 1.0
+_FRESH_SECONDS = 5.0  # a commit or a probe so long ago still tells
+_RECHECK_SECONDS = 2.0  # after a refusal
+
+# Needs new room on the disk each time, 128 KB of it, and leaves nothing behind: a truncated table begins a new file, which the
+# rollback removes. One message, so that a node that freezes cannot hold the lock of the table.
+_PROBE = """
+BEGIN;
+TRUNCATE write_probe;
+INSERT INTO write_probe SELECT repeat('x', 6000) FROM generate_series(1, 16);
+ROLLBACK
+"""
+
+
+class WriteWatch:
+    """Learns from commits, and from a probe while there are none, whether writes work. Logs when that changes."""
+
+    def __init__(self, db: Database, commits: GroupCommit) -> None:
+        self._db = db
+        self._commits = commits
+        self._fault: str | None = None
+        self._since = 0.0
+        self._looked = -_FRESH_SECONDS  # when a probe last told something
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """Why the database takes no writes (the name of an error, nothing secret); None as long as nothing else is known."""
+        return self._fault
+
+    async def start(self) -> None:
+        """Begin watching."""
+        self._task = asyncio.create_task(self._run(), name="write-watch")
+
+    async def stop(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(_TICK_SECONDS)
+
+    async def look(self) -> None:
+        """Bring `fault` up to date, asking the database if need be."""
+        now, commits = time.monotonic(), self._commits
+        refused_at, refusal = commits.refused
+        if refused_at > max(commits.stored_at, self._looked):
+            self._begin(refusal)
+            if now - refused_at < _RECHECK_SECONDS:
+                return
+        elif commits.stored_at > now - _FRESH_SECONDS:
+            self._end()
+            return
+        if self._fault is not None or self._looked <= now - _FRESH_SECONDS:
+            await self._probe()
+
+    async def _probe(self) -> None:
+        try:
+            await self._db.execute(_PROBE)
+        except WritesRefused as error:
+            self._looked = time.monotonic()
+            self._begin(str(error))
+        except StoreError:
+            pass  # away, slow or without schema: others tell
+        else:
+            self._looked = time.monotonic()
+            self._end()
+
+    def _begin(self, reason: str) -> None:
+        if self._fault is None:
+            self._since = time.monotonic()
+            self._fault = reason.partition(":")[0]
+            log.warning("the database takes no writes: %s", " ".join(reason.split()))
+
+    def _end(self) -> None:
+        if self._fault is not None:
+            self._fault = None
+            log.warning("the database takes writes again after %.0f s", time.monotonic() - self._since)
