@@ -20,8 +20,8 @@ _PROBE_SECONDS = 1.5  # health must be answered within two seconds (configuratio
 class Pools:
     """The databases of a node, all the same Postgres.
 
-    `reads`: single runs and small writes, by index. `searches`: whatever reads many rows; `search_queue` of them may wait
-    for as long as one may run, `search_seconds`. `leases`: heartbeats of the node. `probes`: health and readiness.
+    `reads`: single runs, a few rows by index, small writes. `searches`: whatever may read many rows; `search_queue` of them
+    may wait for as long as one may run, `search_seconds`. `leases`: heartbeats of the node. `probes`: health and readiness.
     """
 
     def __init__(

@@ -162,9 +162,7 @@ def listing_sql(
     if bucket is not None:
         where("status = ANY (?)", list(BUCKETS[bucket]))
     if query is not None:
-        # as a sub-select it is lowered once, not once a row
-        part = "(SELECT lower(?))"
-        where(f"(strpos(lower(workflow_id), {part}) > 0 OR strpos(lower(business_key), {part}) > 0)", query)
+        where("(strpos(lower(workflow_id), lower(?)) > 0 OR strpos(lower(business_key), lower(?)) > 0)", query)
     if after is not None:
         # A bound on the time alone enters the index at the position; `run_id` may stand in no second index of its table.
         args += [after.started_at, after.run_id]

@@ -176,6 +176,22 @@ async def test_listing(http: Http) -> None:
         assert body["control_plane"]["reason"] == "validation_failed"
 
 
+async def test_a_page_token_is_good_for_its_own_list_only(http: Http) -> None:
+    for number in range(3):
+        await http.start(workflow_id=f"paged-{number}", workflow_type="paged")
+    first = await http.get("/workflows?workflow_type=paged&page_size=1")
+    token = first["next_page_token"]
+    for query in ("", "&workflow_type=other", "&workflow_type=paged&status=running", "&workflow_type=paged&query=p"):
+        body = await http.get(f"/workflows?next_page_token={token}{query}", 422)
+        assert (body["reason"], list(body["errors"])) == ("validation_failed", ["next_page_token"])
+    # The size of the next page is free, and what cannot be read is the first page (control-plane 5.3).
+    rest = await http.get(f"/workflows?workflow_type=paged&page_size=200&next_page_token={token}")
+    assert [item["workflow_id"] for item in rest["workflows"]] == ["paged-1", "paged-0"]
+    for unreadable in ("", "x", "NTA=", token[:-3], "%00", token + token):
+        body = await http.get(f"/workflows?workflow_type=paged&page_size=1&next_page_token={unreadable}")
+        assert body["workflows"] == first["workflows"]
+
+
 async def test_duplicate_starts(http: Http) -> None:
     first = await http.start(workflow_id="dup-1")
     existing = await http.start(200, workflow_id="dup-1", duplicate_policy="use-existing", input=["ignored"])

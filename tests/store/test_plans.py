@@ -7,7 +7,8 @@ import re
 import asyncpg
 import pytest
 
-from store import commit, commit_sql
+from store import commit, commit_sql, runs
+from store.pool import PLANNER
 
 FILL = """
 INSERT INTO runs
@@ -39,5 +40,27 @@ async def test_no_part_of_a_commit_reads_a_whole_table(dsn: str, size: str) -> N
                 assert not re.search(r"Seq Scan|Hash|Merge|Materialize", plan), plan
                 for node in re.findall(r"Index (?:Only )?Scan[^\n]*\n([^\n]*)", plan):
                     assert "Index Cond" in node, plan
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("bucket", [None, "failed"])
+@pytest.mark.parametrize("query", [None, "w49"])
+@pytest.mark.parametrize("size", ["new", "5000"])
+async def test_a_page_of_runs_is_read_from_its_position_on(dsn: str, size: str, query: str | None, bucket: str | None) -> None:
+    """The index leads to the position, and gives the order: what lies before is not read, what lies behind not sorted whole."""
+    connection = await asyncpg.connect(dsn, server_settings={**PLANNER, "plan_cache_mode": "force_generic_plan"})
+    try:
+        if size != "new":
+            await connection.execute(FILL)
+        sql, _ = runs.listing_sql("d", None, bucket, query, runs.Position(2500, "r2500"), 51)
+        await connection.execute(f"PREPARE page AS {sql}")
+        given = [f"'{{{bucket}}}'"] if bucket else []
+        given += [f"'{query}'"] if query else []
+        values = ", ".join(["'d'", *given, "2500", "'r2500'", "51"])
+        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE page({values})"))
+        assert "Index Scan using runs_listing" in plan, plan
+        assert re.search(r"Index Cond: \(\(namespace = \$1\) AND \(started_at <= \$\d\)\)", plan), plan
+        assert re.search(r"Incremental Sort\n.*\n\s*Presorted Key: started_at", plan), plan
     finally:
         await connection.close()

@@ -105,8 +105,10 @@ async def test_listing(db: Database, commits: GroupCommit) -> None:
         return [item.run_id for item in await runs.listing(db, "default", **filters)]  # type: ignore[arg-type]
 
     assert await ids() == [run.run_id for run in newest_first]
-    assert await ids(offset=2, limit=3) == [run.run_id for run in newest_first[2:5]]
-    assert await ids(offset=7) == []
+    for number, run in enumerate(newest_first):
+        after = runs.Position(next(at for at, run_id, _ in made if run_id == run.run_id), run.run_id)
+        assert await ids(after=after, limit=3) == [following.run_id for following in newest_first[number + 1 : number + 4]]
+    assert await ids(after=runs.Position(NOW - 1, "z")) == []
     for bucket, count in (("running", 3), ("completed", 1), ("failed", 3)):
         found = await runs.listing(db, "default", bucket=bucket)
         assert {item.status for item in found} == set(runs.BUCKETS[bucket])
