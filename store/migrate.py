@@ -48,7 +48,7 @@ def migrations() -> list[Migration]:
 
 def tables() -> list[str]:
     """Every table the migrations create, and their ledger."""
-    created = {name for m in migrations() for name in re.findall(r"^CREATE TABLE (\w+)", m.sql, re.MULTILINE)}
+    created = {name for m in migrations() for name in re.findall(r"^CREATE (?:UNLOGGED )?TABLE (\w+)", m.sql, re.MULTILINE)}
     return sorted(created | {"schema_migrations"})
 
 

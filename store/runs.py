@@ -61,7 +61,7 @@ class RunItem:
 class Position(NamedTuple):
     """A place in the order of `listing`. Both parts of a run never change, so a place stays where it is."""
 
-    started_at: Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+    started_at: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
     run_id: Annotated[str, msgspec.Meta(pattern=r"^[^\x00]{1,255}$")]
 
 

@@ -7,7 +7,7 @@ import logging
 import time
 
 from store.commit import GroupCommit
-from store.errors import StoreError, WritesRefused
+from store.errors import StoreError, StoreRejected, WritesRefused
 from store.pool import Database
 
 log = logging.getLogger(__name__)
@@ -16,13 +16,20 @@ _TICK_SECONDS = 1.0
 _FRESH_SECONDS = 5.0  # a commit or a probe so long ago still tells
 _RECHECK_SECONDS = 2.0  # after a refusal
 
-# Needs new room on the disk each time, 128 KB of it, and leaves nothing behind: a truncated table begins a new file, which the
-# rollback removes. One message, so that a node that freezes cannot hold the lock of the table.
+_FORGET_SECONDS = 10.0  # where the probe may not be made, a refusal counts for so long
+
+# Needs new room on the disk each time, 128 KB of it, and leaves nothing behind: a truncated table begins a new file, which is
+# removed with the sub-transaction. One statement, so that a node that freezes cannot hold the lock of the table.
 _PROBE = """
-BEGIN;
-TRUNCATE write_probe;
-INSERT INTO write_probe SELECT repeat('x', 6000) FROM generate_series(1, 16);
-ROLLBACK
+DO $$
+BEGIN
+    TRUNCATE write_probe;
+    INSERT INTO write_probe SELECT repeat('x', 6000) FROM generate_series(1, 16);
+    RAISE SQLSTATE 'DW000';
+EXCEPTION WHEN SQLSTATE 'DW000' THEN
+    NULL;
+END
+$$
 """
 
 
@@ -78,8 +85,11 @@ class WriteWatch:
         except WritesRefused as error:
             self._looked = time.monotonic()
             self._begin(str(error))
+        except StoreRejected:  # no right to, or no schema yet
+            if self._commits.refused[0] < time.monotonic() - _FORGET_SECONDS:
+                self._end()
         except StoreError:
-            pass  # away, slow or without schema: others tell
+            pass  # away or slow: others tell
         else:
             self._looked = time.monotonic()
             self._end()
