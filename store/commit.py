@@ -74,8 +74,8 @@ class GroupCommit:
         self._stopping = False
         self.batches = 0
         self.writes = 0
-        self.stored_at = 0.0  # monotonic time of the last statement that stored something
-        self.refused = (0.0, "")  # that of the last one refused as the database takes no writes, and its words
+        self.stored_at = 0.0  # monotonic time of the last statement that went through
+        self.refused = (0.0, "")  # that of the last one refused because the database takes no writes, and its words
 
     async def start(self) -> None:
         """Connect and begin. Raises `StoreUnavailable` when the database cannot be reached now."""

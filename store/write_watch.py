@@ -15,7 +15,6 @@ log = logging.getLogger(__name__)
 _TICK_SECONDS = 1.0
 _FRESH_SECONDS = 5.0  # a commit or a probe so long ago still tells
 _RECHECK_SECONDS = 2.0  # after a refusal
-
 _FORGET_SECONDS = 10.0  # where the probe may not be made, a refusal counts for so long
 
 # Needs new room on the disk each time, 128 KB of it, and leaves nothing behind: a truncated table begins a new file, which is
@@ -41,7 +40,7 @@ class WriteWatch:
         self._commits = commits
         self._fault: str | None = None
         self._since = 0.0
-        self._looked = -_FRESH_SECONDS  # when a probe last told something
+        self._looked = 0.0  # when a probe last told something
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -69,14 +68,12 @@ class WriteWatch:
         """Bring `fault` up to date, asking the database if need be."""
         now, commits = time.monotonic(), self._commits
         refused_at, refusal = commits.refused
-        if refused_at > max(commits.stored_at, self._looked):
+        if refused_at > self._looked:
+            # A later commit that was stored may have found room that was there already: only a probe ends this.
             self._begin(refusal)
-            if now - refused_at < _RECHECK_SECONDS:
-                return
-        elif commits.stored_at > now - _FRESH_SECONDS:
-            self._end()
-            return
-        if self._fault is not None or self._looked <= now - _FRESH_SECONDS:
+            if now - refused_at >= _RECHECK_SECONDS:
+                await self._probe()
+        elif self._fault is not None or max(commits.stored_at, self._looked) <= now - _FRESH_SECONDS:
             await self._probe()
 
     async def _probe(self) -> None:
@@ -87,6 +84,7 @@ class WriteWatch:
             self._begin(str(error))
         except StoreRejected:  # no right to, or no schema yet
             if self._commits.refused[0] < time.monotonic() - _FORGET_SECONDS:
+                self._looked = time.monotonic()
                 self._end()
         except StoreError:
             pass  # away or slow: others tell
