@@ -30,7 +30,7 @@ async def test_no_part_of_a_commit_reads_a_whole_table(dsn: str, size: str) -> N
             await connection.execute(FILL.replace("5000", size))
         for creates in (False, True):
             for mails in (False, True):
-                sql = commit_sql.statement(creates, mails, mails)
+                sql = commit_sql.statement(creates, mails, mails, mails)
                 arrays = max(int(number) for number in re.findall(r"\$(\d+)", sql))
                 name = f"commit_{creates}_{mails}"
                 await connection.execute(f"PREPARE {name} AS {sql}")
