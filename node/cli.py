@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -18,8 +19,11 @@ from actors.placement import NodeIdTaken
 from node import bootstrap as bootstrapping
 from node import logs
 from node.config import Config, ConfigError
+from node.config.entry import decode
 from node.embedded import EmbeddedError, EmbeddedNats, EmbeddedPostgres
-from node.http import bind
+from node.embedded.files import data_directory, secret
+from node.embedded.keeper import Keeper, Kept
+from node.http import bind, is_loopback
 from node.server import serve as serve_node
 from node.supervisor import Supervisor, node_command
 from node.version import VERSION
@@ -42,7 +46,7 @@ def bootstrap_command(force: bool) -> None:
     with ExitStack() as stack:
         dsn = config.database.dsn
         if dsn is None:
-            dsn = _embedded_postgres(stack, config.database.embedded_data_dir)
+            dsn = _embedded_postgres(stack, config.database.embedded_data_dir, [])
         try:
             bootstrapping.run(config, dsn)
         except bootstrapping.BootstrapFailed as error:
@@ -74,20 +78,29 @@ def serve(host: str | None, port: int | None, node_id: str | None, processes: in
 
 
 @main.command()
+@click.option("--host", help="Listen address (DW_HTTP_HOST, default 127.0.0.1).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Listen port, 0 = any free one (default 8080).")
 @click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Where data is kept (default .dw-data).")
-def dev(port: int | None, data_dir: Path | None) -> None:
-    """Run everything on this machine: Postgres, NATS and a node, for development. Data is kept between starts."""
+def dev(host: str | None, port: int | None, data_dir: Path | None) -> None:
+    """Run everything on this machine: Postgres, NATS and a node, for development. Data is kept between starts.
+
+    The token is `dev-token` when no credential is set and only this machine can connect; for other addresses one is drawn and
+    kept in the data directory. There, too, is the address of NATS with its password: nats/url.
+    """
     _stop_by_exception()
     config = _config()
     directory = str(data_dir or config.database.embedded_data_dir)
-    config = config.changed(host=os.environ.get("DW_HTTP_HOST") or DEV_HOST, port=port)
-    config, hint = _dev_credentials(config)
+    config = config.changed(host=host or decode(os.environ.get("DW_HTTP_HOST", "")) or DEV_HOST, port=port)
     with ExitStack() as stack:
         bound = stack.enter_context(_bound(config))
         config = config.changed(port=bound.getsockname()[1])
-        dsn = config.database.dsn or _embedded_postgres(stack, directory)
-        url = config.nats.url or _embedded_nats(stack, directory)
+        config, hint = _dev_credentials(config, directory, open_to_others=not is_loopback(bound))
+        kept: list[Kept] = []
+        dsn = config.database.dsn or _embedded_postgres(stack, directory, kept)
+        url = config.nats.url or _embedded_nats(stack, directory, kept)
+        keeper = Keeper(kept)
+        stack.callback(keeper.stop)
+        keeper.start()
         config = dataclasses.replace(
             config,
             database=dataclasses.replace(config.database, dsn=dsn),
@@ -142,15 +155,17 @@ def _supervise(config: Config, count: int) -> int:
     return Supervisor(commands, config.server.shutdown_grace_seconds + 10).run()
 
 
-def _embedded_postgres(stack: ExitStack, directory: str) -> str:
+def _embedded_postgres(stack: ExitStack, directory: str, kept: list[Kept]) -> str:
     server = _or_fail(lambda: EmbeddedPostgres(directory))
     stack.callback(server.stop)
+    kept.append(server)
     return str(_or_fail(server.start))
 
 
-def _embedded_nats(stack: ExitStack, directory: str) -> str:
+def _embedded_nats(stack: ExitStack, directory: str, kept: list[Kept]) -> str:
     server = _or_fail(lambda: EmbeddedNats(directory))
     stack.callback(server.stop)
+    kept.append(server)
     return str(_or_fail(server.start))
 
 
@@ -161,11 +176,24 @@ def _or_fail(step: Any) -> Any:
         _fail(str(error))
 
 
-def _dev_credentials(config: Config) -> tuple[Config, str]:
-    """The configuration with a token when no credential is set, and what to tell about credentials."""
-    if config.auth.driver == "token" and not config.auth.names_credential:
-        return dataclasses.replace(config, auth=dataclasses.replace(config.auth, token=DEV_TOKEN)), DEV_TOKEN
-    if config.auth.driver == "none":
+def _dev_credentials(config: Config, directory: str, *, open_to_others: bool) -> tuple[Config, str]:
+    """The configuration with a token when no credential is set, and what to tell about credentials.
+
+    `open_to_others`: other machines can connect. Then the token everybody knows is none.
+    """
+    auth, where = config.auth, config.http.host
+    if open_to_others and (auth.driver == "none" or auth.token == DEV_TOKEN):
+        what = "no token is asked for" if auth.driver == "none" else f"{DEV_TOKEN} is no secret"
+        click.echo(f"warning: whoever reaches {where} may do everything here: {what}", err=True)
+    if auth.driver == "token" and not auth.names_credential:
+        token = hint = DEV_TOKEN
+        if open_to_others:
+            file = _or_fail(lambda: data_directory(Path(directory))) / "token"
+            token = _or_fail(lambda: secret(file))
+            hint = f"$(cat {shlex.quote(str(file))})"
+            click.echo(f"note: {where} can be reached by others, so the token is a secret, kept in {file}", err=True)
+        return dataclasses.replace(config, auth=dataclasses.replace(auth, token=token)), hint
+    if auth.driver == "none":
         return config, ""
     for name in ("DW_AUTH_TOKEN", "DW_ADMIN_TOKEN", "DW_OPERATOR_TOKEN", "DW_WORKER_TOKEN"):
         if os.environ.get(name):

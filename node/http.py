@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, cast
@@ -166,6 +167,13 @@ def bind(host: str, port: int, *, share: bool = False) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def is_loopback(bound: socket.socket) -> bool:
+    """Whether only this machine can connect to a bound socket."""
+    address = ipaddress.ip_address(bound.getsockname()[0].partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def base_url(bound: socket.socket) -> str:

@@ -1,9 +1,14 @@
-"""A private NATS server with JetStream below one data directory, on 127.0.0.1."""
+"""A private NATS server with JetStream below one data directory, on 127.0.0.1.
+
+It lets in only who knows the password that was drawn at its first start. The password stands in files that only we can read:
+`nats.conf` for the server and `url` for those who want to subscribe.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -12,9 +17,10 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from node.embedded import files
+from node.embedded.files import EmbeddedError
 from node.embedded.process import (
     DirectoryLock,
-    EmbeddedError,
     StartFailed,
     at_exit,
     end,
@@ -32,6 +38,7 @@ MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
 MAX_PENDING_BYTES = 128 * 1024 * 1024
 MAX_MEMORY_BYTES = 1024**3
 MAX_FILE_BYTES = 64 * 1024**3
+USER = "node"
 
 
 def binary() -> Path:
@@ -48,6 +55,8 @@ def binary() -> Path:
 class EmbeddedNats:
     """One NATS server on `data_dir`/nats, kept between starts. All calls block."""
 
+    name = "NATS"
+
     def __init__(
         self,
         data_dir: Path | str,
@@ -56,9 +65,12 @@ class EmbeddedNats:
         max_file_bytes: int = MAX_FILE_BYTES,
     ) -> None:
         """`port` 0 = a free one, kept over restarts. The limits bound the sum of the size limits of all streams."""
-        self.root = (Path(data_dir).expanduser().absolute()) / "nats"
+        self._data_dir = Path(data_dir).expanduser().absolute()
+        self.root = self._data_dir / "nats"
         self.log_file = self.root / "nats.log"
         self.config_file = self.root / "nats.conf"
+        self.url_file = self.root / "url"
+        self._password = ""
         self.port = port
         self._wanted_port = port
         self._max_memory_bytes = max_memory_bytes
@@ -70,8 +82,8 @@ class EmbeddedNats:
 
     @property
     def url(self) -> str:
-        """Client URL."""
-        return f"nats://127.0.0.1:{self.port}"
+        """Client URL. Contains the password."""
+        return f"nats://{USER}:{self._password}@127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int | None:
@@ -79,15 +91,20 @@ class EmbeddedNats:
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def start(self) -> str:
-        """Run the server and return its `url`; does nothing when it runs. Raises `DataDirectoryInUse`, `StartFailed`."""
+        """Run the server and return its `url`; does nothing when it runs. Raises `DataDirectoryInUse`, `EmbeddedError`."""
         if self.pid is not None:
             return self.url
-        (self.root / "jetstream").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._process = None
+        files.data_directory(self._data_dir)
+        for directory in (self.root, self.root / "jetstream"):
+            files.claim(directory, 0o700)
         self._lock.acquire()
         try:
             self._end_leftovers()
+            self._password = files.secret(self.root / "password")
             self.port = remembered_port(self.root / "port", self._wanted_port or self.port)
             self._write_config()
+            files.write(self.url_file, self.url + "\n")
             self._launch()
         except BaseException:
             self.stop()
@@ -124,7 +141,7 @@ class EmbeddedNats:
         """Stop a server of an earlier owner of this directory that was killed. We hold the lock: nobody needs it any more."""
 
         def ours() -> list[int]:
-            return pids_where(lambda argv: Path(argv[0]).name == "nats-server" and str(self.config_file) in argv)
+            return pids_where(lambda argv: Path(argv[0]).name == "nats-server" and str(self.config_file) in argv, os.geteuid())
 
         for number in (signal.SIGTERM, signal.SIGKILL):
             signal_all(ours(), number)
@@ -133,12 +150,14 @@ class EmbeddedNats:
         raise StartFailed(f"an earlier NATS server on {self.root} does not end")
 
     def _write_config(self) -> None:
-        self.config_file.write_text(
+        files.write(
+            self.config_file,
             json.dumps(
                 {
                     "host": "127.0.0.1",
                     "port": self.port,
                     "server_name": self._name,
+                    "authorization": {"user": USER, "password": self._password},
                     "max_payload": MAX_PAYLOAD_BYTES,
                     "max_pending": MAX_PENDING_BYTES,
                     "jetstream": {
@@ -149,11 +168,11 @@ class EmbeddedNats:
                 },
                 indent=2,
             )
-            + "\n"
+            + "\n",
         )
 
     def _launch(self) -> None:
-        with self.log_file.open("ab") as log:
+        with files.append(self.log_file) as log:
             process = self._process = spawn(
                 [self._binary, "-c", self.config_file], death_signal=signal.SIGTERM, output=log, cwd=self.root
             )

@@ -1,27 +1,33 @@
 """A private Postgres 18 below one data directory.
 
 The socket needs no password but can only be opened by the user that runs the server (and root); 127.0.0.1 asks for the password
-that was drawn at the first start. Postgres refuses to run as root: started by root it runs as an unprivileged user.
+that was drawn at the first start. Postgres refuses to run as root: started by root it runs as an unprivileged user
+(`node.embedded.unprivileged`), who owns `data` and `socket`; all else here is ours, and we touch nothing inside these two.
+
+A first start makes the data beside its place and moves it there when it is complete; the file `database` says that sessions
+were let in. A start after a kill at any moment goes on from there.
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
-import pwd
 import secrets
 import shutil
 import signal
 import stat
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from urllib.parse import quote
 
+from node.embedded import files
+from node.embedded.files import EmbeddedError
 from node.embedded.process import (
     DirectoryLock,
-    EmbeddedError,
     StartFailed,
     at_exit,
     end,
@@ -32,6 +38,10 @@ from node.embedded.process import (
     tail,
     wait_until,
 )
+from node.embedded.ready import accepts_sessions
+from node.embedded.unprivileged import Account, account_for, home_for, programs_for
+
+log = logging.getLogger("node.embedded")
 
 MAJOR_VERSION = 18
 DATABASE = "durable_workflow"
@@ -39,7 +49,6 @@ USER = "workflow"
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 MAX_SOCKET_PATH_BYTES = 100
-UNPRIVILEGED_USERS = ("postgres", "nobody")
 
 SETTINGS = """\
 # Written anew at every start.
@@ -94,22 +103,28 @@ def binaries() -> Path:
 class EmbeddedPostgres:
     """One Postgres server on `data_dir`/postgres, kept between starts. All calls block."""
 
+    name = "Postgres"
+
     def __init__(self, data_dir: Path | str, port: int = 0) -> None:
         """`port` 0 = a free one, kept over restarts."""
-        self.root = (Path(data_dir).expanduser().absolute()) / "postgres"
-        self.data = self.root / "data"
-        self.log_file = self.root / "postgres.log"
+        self._data_dir = Path(data_dir).expanduser().absolute()
         self.port = port
         self._wanted_port = port
-        self._bin = binaries()
-        self._lock = DirectoryLock(self.root / "lock")
+        self._programs = binaries()
+        self._account = Account(os.geteuid(), os.getegid())
         self._process: subprocess.Popen[bytes] | None = None
-        self._owner: pwd.struct_passwd | None = None
-        digest = hashlib.sha256(str(self.data).encode()).hexdigest()[:10]
-        self._cluster_name = f"dw-{digest}"
-        self.socket_dir = self.root / "socket"
-        if len(os.fsencode(self.socket_dir / ".s.PGSQL.65535.lock")) > MAX_SOCKET_PATH_BYTES:
-            self.socket_dir = Path(tempfile.gettempdir()) / f"{self._cluster_name}-{os.geteuid()}"
+        self._place(self._data_dir / "postgres")
+
+    def _place(self, root: Path) -> None:
+        self.root = root
+        self.data = root / "data"
+        self.log_file = root / "postgres.log"
+        self._settings_file = root / "postgresql.conf"
+        self._complete_file = root / "database"
+        self._password_file = root / "password"
+        self._lock = DirectoryLock(root / "lock")
+        self._cluster_name = "dw-" + hashlib.sha256(str(self.data).encode()).hexdigest()[:10]
+        self.socket_dir = root / "socket"
 
     # -- what others connect to
 
@@ -125,7 +140,7 @@ class EmbeddedPostgres:
     @property
     def tcp_dsn(self) -> str:
         """Connection string over 127.0.0.1, for programs that can not use the socket. Contains the password."""
-        return f"postgresql://{USER}:{self._password()}@127.0.0.1:{self.port}/{DATABASE}"
+        return f"postgresql://{USER}:{files.read(self._password_file)}@127.0.0.1:{self.port}/{DATABASE}".replace("\n", "")
 
     @property
     def pid(self) -> int | None:
@@ -135,23 +150,32 @@ class EmbeddedPostgres:
     # -- life
 
     def start(self) -> str:
-        """Run the server and return its `dsn`; does nothing when it runs. Raises `DataDirectoryInUse`, `StartFailed`."""
+        """Run the server and return its `dsn`; does nothing when it runs. Raises `DataDirectoryInUse`, `EmbeddedError`."""
         if self.pid is not None:
             return self.dsn
-        self.root.mkdir(parents=True, exist_ok=True)
+        self._process = None
+        files.data_directory(self._data_dir)
+        home = home_for(self._data_dir / "postgres")
+        if home != self.root:
+            self._place(home)
         self._lock.acquire()
         try:
-            self._owner = self._choose_owner()
-            self._prepare_directories()
+            self._account = account_for(self.data)
+            self._programs = programs_for(self._account, binaries())
             self._end_leftovers()
-            first = not (self.data / "PG_VERSION").exists()
-            if first:
-                self._initialise()
-            self.port = remembered_port(self.root / "port", self._wanted_port or self.port)
-            self._write_settings()
-            self._launch()
-            if first or not (self.root / "database").exists():
-                self._create_database()
+            self._remove_unfinished()
+            self._choose_socket()
+            try:
+                self._run()
+            except StartFailed as error:
+                if self._complete_file.exists() or not self.data.exists():
+                    raise
+                # its first start was torn off by an earlier version: nobody was ever let in
+                aside = self.root / f"unfinished-{secrets.token_hex(4)}"
+                log.warning("the first start of Postgres did not end: begun anew, the rest is kept in %s (%s)", aside, error)
+                self._end()
+                self.data.rename(aside)
+                self._run()
         except BaseException:
             self.stop()
             raise
@@ -163,11 +187,7 @@ class EmbeddedPostgres:
 
         `immediately`: without the checkpoint, the next start recovers from the log.
         """
-        if self._process is not None:
-            hard = (signal.SIGQUIT, 5.0)
-            end(self._process, (hard,) if immediately else ((signal.SIGINT, STOP_SECONDS), hard))
-            self._process = None
-            self._wait_for_children()
+        self._end(immediately=immediately)
         self._lock.release()
 
     def kill(self) -> None:
@@ -187,41 +207,40 @@ class EmbeddedPostgres:
 
     def create_database(self, name: str, template: str | None = None) -> str:
         """Create a database, as a copy of `template` when given (nobody may be connected to that); its connection string."""
-        self._run("createdb", *self._where(), *(("--template", template) if template else ()), name)
+        self._client("createdb", *(("--template", template) if template else ()), name)
         return self.dsn_of(name)
 
     def drop_database(self, name: str) -> None:
         """Remove a database, ending its sessions."""
-        self._run("dropdb", *self._where(), "--force", "--if-exists", name)
+        self._client("dropdb", "--force", "--if-exists", name)
 
     # -- steps of start
 
-    def _choose_owner(self) -> pwd.struct_passwd | None:
-        """Who runs Postgres when we are root: the owner of existing data, else an unprivileged user of this system."""
-        if os.geteuid() != 0:
-            return None
-        if self.data.exists() and (owner := self.data.stat().st_uid) != 0:
-            return pwd.getpwuid(owner)
-        for name in UNPRIVILEGED_USERS:
-            try:
-                return pwd.getpwnam(name)
-            except KeyError:
-                continue
-        raise EmbeddedError(f"Postgres can not run as root, and none of the users {', '.join(UNPRIVILEGED_USERS)} exists")
+    def _run(self) -> None:
+        if not self.data.exists():
+            self._initialise()
+        # what is there belongs to its owner; a link or a file in its place is refused
+        files.claim(self.data, 0o700, (self._account.uid, self._account.gid))
+        self.port = remembered_port(self.root / "port", self._wanted_port or self.port)
+        settings = SETTINGS.format(port=self.port, socket_dir=self.socket_dir, cluster_name=self._cluster_name)
+        files.write(self._settings_file, settings, 0o644)
+        self._launch()
+        if not self._complete_file.exists() or files.read(self._password_file) is None:
+            self._complete()
 
-    def _prepare_directories(self) -> None:
-        for directory in (self.root, self.data, self.socket_dir):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if directory.is_symlink() or not directory.is_dir():
-                raise EmbeddedError(f"{directory} is not a directory")
-            self._hand_over(directory)
-        if self._owner is not None:
-            for path in (self.root, self._bin, self._bin.parent / "lib", self._bin.parent / "share"):
-                _let_search(path)
-
-    def _hand_over(self, path: Path) -> None:
-        if self._owner is not None:
-            os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
+    def _choose_socket(self) -> None:
+        """A directory for the socket: here, or in the temporary directory (its name is kept) when the path is too long."""
+        here = self.root / "socket"
+        if len(os.fsencode(here / ".s.PGSQL.65535.lock")) <= MAX_SOCKET_PATH_BYTES:
+            self.socket_dir = here
+            files.claim(here, 0o700, (self._account.uid, self._account.gid))
+            return
+        kept = (files.read(self.root / "socket-directory") or "").strip()
+        if not kept or not _is_private(Path(kept), self._account.uid):
+            kept = tempfile.mkdtemp(prefix=f"{self._cluster_name}-")
+            files.claim(Path(kept), 0o700, (self._account.uid, self._account.gid))
+            files.write(self.root / "socket-directory", kept + "\n")
+        self.socket_dir = Path(kept)
 
     def _end_leftovers(self) -> None:
         """Stop a server of an earlier owner of this directory that was killed. We hold the lock: nobody needs it any more."""
@@ -230,98 +249,93 @@ class EmbeddedPostgres:
         def ours(argv: list[str]) -> bool:
             return argv[0].startswith(title) or (Path(argv[0]).name == "postgres" and str(self.data) in argv)
 
+        def left() -> list[int]:
+            return pids_where(ours, self._account.uid)
+
         for number, seconds in ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
             # only the postmaster takes these as a request to stop; orphaned children end by themselves
-            postmasters = pids_where(lambda argv: ours(argv) and not argv[0].startswith(title))
-            signal_all(pids_where(ours) if number == signal.SIGKILL else postmasters, number)
-            if wait_until(lambda: not pids_where(ours), seconds if postmasters or number == signal.SIGQUIT else 2.0):
-                break
-        else:
-            raise StartFailed(f"an earlier Postgres on {self.data} does not end")
-        # its process id may belong to another program by now
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
-        for left in self.socket_dir.glob(".s.PGSQL.*"):
-            left.unlink(missing_ok=True)
+            postmasters = pids_where(lambda argv: ours(argv) and not argv[0].startswith(title), self._account.uid)
+            signal_all(left() if number == signal.SIGKILL else postmasters, number)
+            if wait_until(lambda: not left(), seconds if postmasters or number == signal.SIGQUIT else 2.0):
+                return
+        raise StartFailed(f"an earlier Postgres on {self.data} does not end")
 
     def _wait_for_children(self) -> None:
         title = f"postgres: {self._cluster_name}: "
-        wait_until(lambda: not pids_where(lambda argv: argv[0].startswith(title)), 5.0)
+        wait_until(lambda: not pids_where(lambda argv: argv[0].startswith(title), self._account.uid), 5.0)
+
+    def _remove_unfinished(self) -> None:
+        """Remove what an initialisation that was killed left behind."""
+        for left in self.root.glob("new-*"):
+            # the directory itself stands in ours, so its owner can only empty it; what was not handed over yet is empty
+            self._account.can("/bin/rm", "-rf", "--", left)
+            try:
+                left.rmdir()
+            except OSError as error:
+                if left.exists():
+                    log.info("%s is left for the next start: %s", left, error.strerror)
 
     def _initialise(self) -> None:
-        password_file = self.root / "password"
-        password_file.touch(mode=0o600)
-        password_file.write_text(secrets.token_urlsafe(24) + "\n")
-        self._hand_over(password_file)
-        # an interrupted initialisation leaves files behind that initdb would refuse
-        shutil.rmtree(self.data)
-        self.data.mkdir(mode=0o700)
-        self._hand_over(self.data)
-        self._run(
-            "initdb", "--pgdata", str(self.data), "--username", USER, "--pwfile", str(password_file),
+        new = self.root / f"new-{secrets.token_hex(4)}"  # nothing that an orphan of a killed start could still write to
+        files.claim(new, 0o700, (self._account.uid, self._account.gid))
+        self._account.run(
+            self._programs / "initdb", "--pgdata", new, "--username", USER,
             "--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C",
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
         )  # fmt: skip
+        new.rename(self.data)
+        files.sync(self.root)
 
-    def _create_database(self) -> None:
-        names = self._run("psql", *self._where(), "-d", "postgres", "-Atqc", "select datname from pg_database").split()
+    def _complete(self) -> None:
+        names = self._client("psql", "-d", "postgres", "-Atqc", "select datname from pg_database").split()
         if DATABASE not in names:
-            self._run("createdb", *self._where(), DATABASE)
-        (self.root / "database").write_text(f"{DATABASE}\n")
+            self._client("createdb", DATABASE)
+        password = files.read(self._password_file)
+        if password is None:
+            password = secrets.token_urlsafe(24)
+            self._client("psql", "-d", "postgres", "-qf", "-", text=f"alter role {USER} password '{password}'")
+            files.write(self._password_file, password + "\n")
+        files.write(self._complete_file, f"{DATABASE}\n")
 
-    def _where(self) -> tuple[str, ...]:
-        return ("-h", str(self.socket_dir), "-p", str(self.port), "-U", USER)
-
-    def _run(self, program: str, *arguments: str) -> str:
-        """Run one of the Postgres programs to its end as the owner of the data."""
-        owner = self._owner
-        done = subprocess.run(
-            [str(self._bin / program), *arguments],
-            user=owner.pw_uid if owner else None,
-            group=owner.pw_gid if owner else None,
-            extra_groups=[] if owner else None,
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=START_SECONDS,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise StartFailed(f"{program} failed:\n{done.stderr.strip()}")
-        return done.stdout
-
-    def _write_settings(self) -> None:
-        file = self.data / "postgresql.conf"
-        file.write_text(SETTINGS.format(port=self.port, socket_dir=self.socket_dir, cluster_name=self._cluster_name))
-        self._hand_over(file)
+    def _client(self, program: str, *arguments: str, text: str = "") -> str:
+        """Run one of the client programs against this server."""
+        where = ("-h", str(self.socket_dir), "-p", str(self.port), "-U", USER)
+        return self._account.run(self._programs / program, *where, *arguments, text=text)
 
     def _launch(self) -> None:
-        with self.log_file.open("ab") as log:
+        # names a killed server left; its process id may belong to another program by now
+        stale = 'rm -f -- "$1"/postmaster.pid "$2"/.s.PGSQL.*'
+        self._account.run("/bin/sh", "-c", stale, "sh", self.data, self.socket_dir)
+        account = self._account
+        with files.append(self.log_file) as output:
             process = self._process = spawn(
-                [self._bin / "postgres", "-D", self.data],
+                [self._programs / "postgres", "-D", self.data, "-c", f"config_file={self._settings_file}"],
                 death_signal=signal.SIGINT,
-                output=log,
-                user=self._owner.pw_uid if self._owner else None,
-                group=self._owner.pw_gid if self._owner else None,
+                output=output,
+                user=None if account.is_us else account.uid,
+                group=None if account.is_us else account.gid,
                 cwd=Path("/"),
             )
-        wait_until(lambda: self._is_ready() or process.poll() is not None, START_SECONDS)
-        if process.poll() is not None or not self._is_ready():
-            raise StartFailed(f"Postgres on {self.data} did not start:\n{tail(self.log_file)}")
+        deadline = time.monotonic() + START_SECONDS
+        while not self._is_ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise StartFailed(f"Postgres on {self.data} did not start:\n{tail(self.log_file)}")
+            time.sleep(0.01)
 
     def _is_ready(self) -> bool:
-        try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
-        except OSError:
-            return False
-        return len(lines) > 7 and lines[7].strip() == "ready"
+        return accepts_sessions(self.socket_dir / f".s.PGSQL.{self.port}", USER)
 
-    def _password(self) -> str:
-        return (self.root / "password").read_text().strip()
+    def _end(self, *, immediately: bool = False) -> None:
+        if self._process is not None:
+            hard = (signal.SIGQUIT, 5.0)
+            end(self._process, (hard,) if immediately else ((signal.SIGINT, STOP_SECONDS), hard))
+            self._process = None
+            self._wait_for_children()
 
 
-def _let_search(path: Path) -> None:
-    """Let other users pass through (not list) the directories above and at `path`: Postgres does not run as root."""
-    for directory in (path, *path.parents):
-        mode = stat.S_IMODE(directory.stat().st_mode)
-        if not mode & stat.S_IXOTH:
-            directory.chmod(mode | stat.S_IXOTH)
+def _is_private(directory: Path, uid: int) -> bool:
+    try:
+        found = directory.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == uid and stat.S_IMODE(found.st_mode) == 0o700

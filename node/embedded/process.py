@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import os
 import queue
+import signal
 import socket
 import subprocess
 import threading
@@ -20,14 +21,15 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import IO, NoReturn
 
+from node.embedded import files
+from node.embedded.files import EmbeddedError
+
 PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.01
+# What a service may know of our environment: the rest holds secrets, and variables that services take as settings.
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
 
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-class EmbeddedError(Exception):
-    """An embedded service can not be run; the message is fit for a console."""
 
 
 class DataDirectoryInUse(EmbeddedError):
@@ -64,13 +66,11 @@ def remembered_port(file: Path, wanted: int = 0) -> int:
     """
     port = wanted
     if port == 0:
-        try:
-            port = int(file.read_text())
-        except (OSError, ValueError):
-            port = 0
+        text = (files.read(file) or "").strip()
+        port = int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 65536 else 0
         if port == 0 or not port_is_free(port):
             port = free_port()
-    file.write_text(f"{port}\n")
+    files.write(file, f"{port}\n")
     return port
 
 
@@ -85,7 +85,7 @@ class DirectoryLock:
         """Raise `DataDirectoryInUse` when another process (or another object of this one) holds it."""
         if self._fd is not None:
             return
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = files.open_ours(self.path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -139,11 +139,18 @@ class _Spawner:
 _spawner = _Spawner()
 
 
+def environment() -> dict[str, str]:
+    """The environment of a service: only what finding and running programs needs."""
+    return {name: os.environ[name] for name in INHERITED if name in os.environ} | {"LC_ALL": "C"}
+
+
 def spawn(
     command: Sequence[str | Path],
     *,
     death_signal: int,
-    output: IO[bytes] | None,
+    output: IO[bytes] | int | None,
+    errors: int = subprocess.STDOUT,
+    feed: int = subprocess.DEVNULL,
     user: int | None = None,
     group: int | None = None,
     env: dict[str, str] | None = None,
@@ -151,8 +158,8 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start `command` in a process group of its own (a Ctrl-C at the terminal is ours to handle, not its).
 
-    `death_signal` is what it gets when this process ends in any way. `output` takes its stdout and stderr
-    (None: it shares ours). `user` and `group` drop root.
+    `death_signal` is what it gets when this process ends in any way. `output` takes its stdout and, unless `errors` says
+    otherwise, its stderr (None: it shares ours). `feed` is its stdin. `user` and `group` drop root. `env` None: a bare one.
     """
     parent = os.getpid()
 
@@ -165,10 +172,10 @@ def spawn(
     def job() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [str(part) for part in command],
-            stdin=subprocess.DEVNULL,
+            stdin=feed,
             stdout=output,
-            stderr=None if output is None else subprocess.STDOUT,
-            env=env,
+            stderr=None if output is None else errors,
+            env=environment() if env is None else env,
             cwd=cwd,
             user=user,
             group=group,
@@ -178,6 +185,35 @@ def spawn(
         )
 
     return _spawner.run(job)
+
+
+def run(
+    command: Sequence[str | Path], *, seconds: float, user: int | None = None, group: int | None = None, text: str = ""
+) -> tuple[int, str, str]:
+    """Run `command` to its end with `text` as its input: exit code, output, errors. It is killed with us and after `seconds`.
+
+    Raises `OSError` when it can not be run at all.
+    """
+    process = spawn(
+        command,
+        death_signal=signal.SIGKILL,
+        output=subprocess.PIPE,
+        errors=subprocess.PIPE,
+        feed=subprocess.PIPE,
+        user=user,
+        group=group,
+        cwd=Path("/"),
+    )
+    with process:
+        try:
+            out, errors = process.communicate(text.encode(), seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            return -signal.SIGKILL, "", f"not done within {seconds:.0f} s"
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return process.returncode, out.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
 
 
 def end(process: subprocess.Popen[bytes], steps: Sequence[tuple[int, float]]) -> bool:
@@ -206,13 +242,15 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-def pids_where(matches: Callable[[list[str]], bool]) -> list[int]:
-    """The live processes whose argument list `matches` (zombies have none)."""
+def pids_where(matches: Callable[[list[str]], bool], user: int | None = None) -> list[int]:
+    """The live processes (of `user`, when given) whose argument list `matches` (zombies have none)."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
+            if user is not None and entry.stat().st_uid != user:
+                continue
             raw = (entry / "cmdline").read_bytes()
         except OSError:
             continue
