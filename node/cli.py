@@ -182,7 +182,8 @@ def _dev_credentials(config: Config, directory: str, *, open_to_others: bool) ->
     `open_to_others`: other machines can connect. Then the token everybody knows is none.
     """
     auth, where = config.auth, config.http.host
-    if open_to_others and (auth.driver == "none" or auth.token == DEV_TOKEN):
+    tokens = (auth.token, auth.worker_token, auth.operator_token, auth.admin_token)
+    if open_to_others and (auth.driver == "none" or DEV_TOKEN in tokens):
         what = "no token is asked for" if auth.driver == "none" else f"{DEV_TOKEN} is no secret"
         click.echo(f"warning: whoever reaches {where} may do everything here: {what}", err=True)
     if auth.driver == "token" and not auth.names_credential:

@@ -102,11 +102,12 @@ def open_ours(file: Path, flags: int, mode: int = 0o600) -> int:
 
 
 def read(file: Path) -> str | None:
-    """The text of a file of ours; None when there is none."""
+    """The text of a file of ours, which nobody else can read from now on; None when there is none."""
     try:
         fd = open_ours(file, os.O_RDONLY)
     except OSError:
         return None
+    os.fchmod(fd, 0o600)
     with os.fdopen(fd, encoding="utf-8", errors="replace") as opened:
         return opened.read()
 

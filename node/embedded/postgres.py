@@ -140,7 +140,7 @@ class EmbeddedPostgres:
     @property
     def tcp_dsn(self) -> str:
         """Connection string over 127.0.0.1, for programs that can not use the socket. Contains the password."""
-        return f"postgresql://{USER}:{files.read(self._password_file)}@127.0.0.1:{self.port}/{DATABASE}".replace("\n", "")
+        return f"postgresql://{USER}:{self._password()}@127.0.0.1:{self.port}/{DATABASE}"
 
     @property
     def pid(self) -> int | None:
@@ -225,7 +225,7 @@ class EmbeddedPostgres:
         settings = SETTINGS.format(port=self.port, socket_dir=self.socket_dir, cluster_name=self._cluster_name)
         files.write(self._settings_file, settings, 0o644)
         self._launch()
-        if not self._complete_file.exists() or files.read(self._password_file) is None:
+        if not self._complete_file.exists() or not self._password():
             self._complete()
 
     def _choose_socket(self) -> None:
@@ -283,6 +283,9 @@ class EmbeddedPostgres:
             "--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C",
             "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions",
         )  # fmt: skip
+        for of_earlier_data in (self._complete_file, self._password_file):
+            of_earlier_data.unlink(missing_ok=True)
+        files.sync(self.root)
         new.rename(self.data)
         files.sync(self.root)
 
@@ -290,12 +293,14 @@ class EmbeddedPostgres:
         names = self._client("psql", "-d", "postgres", "-Atqc", "select datname from pg_database").split()
         if DATABASE not in names:
             self._client("createdb", DATABASE)
-        password = files.read(self._password_file)
-        if password is None:
+        if not self._password():
             password = secrets.token_urlsafe(24)
             self._client("psql", "-d", "postgres", "-qf", "-", text=f"alter role {USER} password '{password}'")
             files.write(self._password_file, password + "\n")
         files.write(self._complete_file, f"{DATABASE}\n")
+
+    def _password(self) -> str:
+        return (files.read(self._password_file) or "").strip()
 
     def _client(self, program: str, *arguments: str, text: str = "") -> str:
         """Run one of the client programs against this server."""

@@ -11,6 +11,7 @@ import pytest
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """A directory that another run of pytest does not close to the user Postgres runs as."""
+    """A directory that the user Postgres runs as can pass through."""
     with tempfile.TemporaryDirectory(prefix="dw-test-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o711)
         yield Path(directory)

@@ -41,6 +41,7 @@ time.sleep(60)
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="dw-test-", ignore_cleanup_errors=True) as made:
+        Path(made).chmod(0o711)
         yield Path(made)
 
 
@@ -190,7 +191,7 @@ def test_a_taken_port_is_replaced_unless_it_was_asked_for(tmp_path: Path, nats_s
         EmbeddedNats(tmp_path, port=nats_server.port).start()
     wanted = free_port()
     exact = EmbeddedNats(tmp_path, port=wanted)
-    assert exact.start() == f"nats://127.0.0.1:{wanted}"
+    assert exact.start().endswith(f"@127.0.0.1:{wanted}")
     exact.stop()
 
 

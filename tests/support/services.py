@@ -37,6 +37,7 @@ class TestServices:
 
     def __init__(self) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="dw-test-"))
+        self.directory.chmod(0o711)  # started by root, Postgres runs as another user
         self.postgres = EmbeddedPostgres(self.directory)
         # every prefix makes streams of its own, and their limits add up
         self.nats = EmbeddedNats(self.directory, max_memory_bytes=1024**4, max_file_bytes=1024**5)
