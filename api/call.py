@@ -65,6 +65,7 @@ class Services:
     """Everything endpoints talk to. `draining` is set when the node shuts down: polls then answer empty.
 
     `db` reads by key and writes, `searches` reads lists, `probes` is for health and readiness (`store.pools`).
+    `unfit`: why the schema of the database can not be served; every request that needs a credential is then answered 503.
     """
 
     settings: Settings
@@ -80,6 +81,7 @@ class Services:
     writes: WriteWatch | None = None
     checks: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
     """The checks of health and readiness in flight, shared by all who ask meanwhile."""
+    unfit: str | None = None
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from api.fleet import worker_fleet
 from api.manifests import manifest
 from api.settings import Settings
 from api.times import now_seconds_z
-from store import migrate, namespaces
+from store import namespaces, schema
 from store.errors import StoreError
 
 _PROBE_SECONDS = 1.8  # health and readiness are answered within two seconds (configuration-and-security 8.1)
@@ -140,19 +140,20 @@ async def _database_check(services: Services) -> dict[str, Any]:
 async def _migrations_check(services: Services) -> dict[str, Any]:
     try:
         async with asyncio.timeout(_PROBE_SECONDS):
-            missing = await migrate.missing_tables(services.probes)
-            pending = await migrate.pending(services.probes)
+            found = await schema.look(services.probes)
     except (StoreError, TimeoutError):
         return {"status": "unavailable", "message": "The schema cannot be read."}
-    if not missing and not pending:
+    if found.too_new is not None:
+        return {"status": "unavailable", "message": f"{found.too_new[0].upper()}{found.too_new[1:]}."}
+    if not found.missing_tables and not found.pending:
         return {"status": "ok"}
     check: dict[str, Any] = {
         "status": "missing",
-        "missing_tables": list(missing),
+        "missing_tables": list(found.missing_tables),
         "remediation": "Run server-bootstrap to apply the migrations.",
     }
-    if pending:
-        check["pending_migrations"] = list(pending)
+    if found.pending:
+        check["pending_migrations"] = list(found.pending)
     return check
 
 

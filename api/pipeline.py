@@ -105,6 +105,8 @@ class Pipeline:
         if route.roles is not None:
             principal = self._authenticator.authenticate(headers, body)
             _check_role(principal, route.roles)
+            if self._services.unfit is not None:
+                raise unavailable()
         version = ""
         if route.versioned:
             version = self._check_version(route.plane, headers)

@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 from typing import TextIO
 
 from node.config import Config
+from store.errors import SchemaUnfit
 
 BUILT_IN_NAMESPACE = "default"
 
 
 class BootstrapFailed(Exception):
-    """Every attempt failed; the message says how many there were and why the last one did."""
+    """Every attempt failed, or another one would be of no use; the message says why."""
 
 
 async def bootstrap(config: Config, dsn: str) -> None:
@@ -48,7 +49,8 @@ async def retrying(
 ) -> int:
     """Call `attempt` until it succeeds, `retries` times at most, and return the number of attempts made.
 
-    One line on standard error (or `errors`) per failed attempt. Raises `BootstrapFailed` after the last one.
+    One line on standard error (or `errors`) per failed attempt. Raises `BootstrapFailed` after the last one, and at once for a
+    schema that this program must not touch.
     """
     out = errors or sys.stderr
     last = ""
@@ -56,6 +58,8 @@ async def retrying(
         try:
             await attempt()
             return number
+        except SchemaUnfit as error:
+            raise BootstrapFailed(f"bootstrap refused: {error}") from None
         except Exception as error:
             last = _reason(error)
         print(f"bootstrap attempt {number} of {retries} failed: {last}", file=out, flush=True)

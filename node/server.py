@@ -64,12 +64,16 @@ class Node:
         for name, part in self.assembly.services:
             service = part()
             pause, longest = RETRY_SECONDS
+            told = ""
             while True:
                 try:
                     await service.start()
                     break
                 except NOT_YET as error:
-                    log.warning("%s can not start yet: %s", name, str(error) or type(error).__name__)
+                    reason = str(error) or type(error).__name__
+                    if reason != told:
+                        log.warning("%s can not start yet: %s", name, reason)
+                    told = reason
                     first_failure.set()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, longest)

@@ -27,6 +27,7 @@ from bus.events import EventStream
 from node.assembly import Assembly
 from node.config import Config
 from node.probe import NatsProbe
+from node.schema_watch import SchemaWatch
 from node.translate import api_settings, bus_options, engine_rules, query_rules
 from store import settings
 from store.commit import GroupCommit
@@ -101,6 +102,7 @@ class Parts:
             workers=self.workers,
             cache_probe=NatsProbe(self.bus),
             writes=self.writes,
+            unfit="the schema has not been looked at yet",
         )
         self.engine: Engine | None = None
         self.placement: Placement
@@ -186,6 +188,7 @@ def assemble(config: Config, address: str) -> Assembly:
         app=create_app(parts.services),
         services=(
             ("database", lambda: parts.pools),
+            ("schema", lambda: SchemaWatch(parts.services)),
             ("node id", lambda: _Step(parts.claim_node_id)),
             ("bus", lambda: parts.bus),
             ("engine", lambda: _Step(parts.build_engine, parts.stop_actors)),

@@ -29,9 +29,14 @@ class StoreRejected(StoreError):
     """The database refused this statement for good (bad data, such as a NUL character in a text): nothing of it is stored."""
 
 
+class SchemaUnfit(StoreError):
+    """The schema is not one this program can run on; the message says what was found and what to do."""
+
+
 # SQLSTATE classes and codes that say something about the server or the moment, not about the statement.
 _AWAY_CLASSES = frozenset({"08", "53", "57", "58", "XX", "F0"})
-_AWAY_CODES = frozenset({"40001", "40003", "40P01", "55P03"})
+# The last one, no such table: the schema is not there, or removed under us (`store.schema` tells).
+_AWAY_CODES = frozenset({"40001", "40003", "40P01", "55P03", "42P01"})
 _READ_ONLY = "25006"  # a primary that became a standby: another connection may find the new primary
 _NO_WRITES = frozenset({"53100", "58030", _READ_ONLY})  # disk full, input/output error
 _CANCELED = "57014"

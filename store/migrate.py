@@ -6,21 +6,19 @@ processes at once: an advisory lock makes them take turns, and what is there is 
 
 from __future__ import annotations
 
-import re
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 
 from store.errors import DRIVER_ERRORS, translate
 from store.pool import Database
+from store.schema import APPLIED, compared, ledger, migrations, refuse_newer
 
-_FOLDER = Path(__file__).parent / "migrations"
 _LOCK = 0x6477_6D69  # advisory lock of migrations and seeding
 _CONNECT_SECONDS = 5.0
+_RANGE_SINCE = 5  # the migration that made room for `least_code`
 
 _LEDGER = """
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -30,65 +28,41 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 )"""
 
 
-@dataclass(frozen=True, slots=True)
-class Migration:
-    version: int
-    name: str
-    sql: str
-
-
-def migrations() -> list[Migration]:
-    """The migrations of this program, ascending."""
-    found = []
-    for path in sorted(_FOLDER.glob("*.sql")):
-        number, _, name = path.stem.partition("_")
-        found.append(Migration(int(number), name, path.read_text(encoding="utf-8")))
-    return found
-
-
-def tables() -> list[str]:
-    """Every table the migrations create, and their ledger."""
-    created = {name for m in migrations() for name in re.findall(r"^CREATE (?:UNLOGGED )?TABLE (\w+)", m.sql, re.MULTILINE)}
-    return sorted(created | {"schema_migrations"})
-
-
 async def migrate(dsn: str) -> list[str]:
-    """Apply what is missing; the names applied now. Raises `StoreUnavailable` or `StoreRejected`."""
+    """Apply what is missing; the names applied now.
+
+    A schema that is newer than this program, and says that this program can run on it, is left as it is. Raises `SchemaUnfit`
+    for one it can not run on, `StoreUnavailable` or `StoreRejected`; nothing was changed by the migration that failed.
+    """
     applied = []
+    known = migrations()
     try:
         connection = await asyncpg.connect(dsn, timeout=_CONNECT_SECONDS, server_settings={"client_min_messages": "warning"})
         try:
             await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
             await connection.execute(_LEDGER)
-            done = {row["version"] for row in await connection.fetch("SELECT version FROM schema_migrations")}
-            for migration in migrations():
-                if migration.version in done:
+            found = compared(ledger(await connection.fetch(APPLIED)), known)
+            refuse_newer(found)
+            for migration in known:
+                if migration.name not in found.pending:
                     continue
                 async with connection.transaction():
                     await connection.execute(migration.sql)
                     await connection.execute(
                         "INSERT INTO schema_migrations (version, name) VALUES ($1, $2)", migration.version, migration.name
                     )
+                    if migration.version >= _RANGE_SINCE:
+                        await connection.execute(
+                            "UPDATE schema_migrations SET least_code = $2 WHERE version = $1",
+                            migration.version,
+                            migration.least_code,
+                        )
                 applied.append(migration.name)
         finally:
             await connection.close(timeout=_CONNECT_SECONDS)
     except DRIVER_ERRORS as error:
         raise translate(error) from error
     return applied
-
-
-async def pending(db: Database) -> list[str]:
-    """Names of the migrations not applied yet. Raises `StoreUnavailable`."""
-    if await db.fetchval("SELECT to_regclass('schema_migrations') IS NULL"):
-        return [migration.name for migration in migrations()]
-    done = {row["version"] for row in await db.fetch("SELECT version FROM schema_migrations")}
-    return [migration.name for migration in migrations() if migration.version not in done]
-
-
-async def missing_tables(db: Database) -> list[str]:
-    """Names of the tables that should be there and are not, for `GET /api/ready` (control-plane 3.2)."""
-    rows = await db.fetch("SELECT name FROM unnest($1::text[]) AS t(name) WHERE to_regclass(name) IS NULL", tables())
-    return [row["name"] for row in rows]
 
 
 async def seed(db: Database, shards: int = 64, namespaces: Sequence[str] = ("default",), retention_days: int = 30) -> None:

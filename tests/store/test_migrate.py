@@ -7,14 +7,14 @@ import asyncio
 import asyncpg
 import pytest
 
-from store import migrate, namespaces, settings
+from store import migrate, namespaces, schema, settings
 from store.errors import StoreError, StoreRejected
 from store.pool import Database
 
 
 async def test_concurrent_and_repeated_migrations(empty_dsn: str) -> None:
     applied = await asyncio.gather(*[migrate.migrate(empty_dsn) for _ in range(6)])
-    everything = [migration.name for migration in migrate.migrations()]
+    everything = [migration.name for migration in schema.migrations()]
     assert [name for names in applied for name in names] == everything, "each is applied by exactly one of them"
     assert await migrate.migrate(empty_dsn) == []
 
@@ -23,25 +23,32 @@ async def test_what_is_missing(empty_dsn: str) -> None:
     db = Database(empty_dsn)
     await db.start()
     try:
-        assert await migrate.pending(db) == [migration.name for migration in migrate.migrations()]
-        assert set(await migrate.missing_tables(db)) == set(migrate.tables())
-        assert {"runs", "history", "mailbox", "schema_migrations"} <= set(migrate.tables())
+        known = schema.migrations()
+        found = await schema.look(db)
+        assert (found.version, found.pending) == (0, tuple(migration.name for migration in known))
+        assert set(found.missing_tables) == set(schema.tables(known))
+        assert {"runs", "history", "mailbox", "schema_migrations"} <= set(schema.tables(known))
+        assert "not been bootstrapped" in str(found.fault)
         await migrate.migrate(empty_dsn)
-        assert await migrate.pending(db) == []
-        assert await migrate.missing_tables(db) == []
+        found = await schema.look(db)
+        assert (found.version, found.pending, found.missing_tables) == (known[-1].version, (), ())
+        assert "bootstrap of the database has not ended" in str(found.fault)
+        await migrate.seed(db)
+        assert (await schema.look(db)).fault is None
         await db.execute("DROP TABLE mailbox")
-        assert await migrate.missing_tables(db) == ["mailbox"]
+        assert (await schema.look(db)).missing_tables == ("mailbox",)
+        assert "mailbox" in str((await schema.look(db)).fault)
     finally:
         await db.stop()
 
 
 async def test_every_table_is_listed(db: Database) -> None:
     there = await db.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    assert {row[0] for row in there} == set(migrate.tables())
+    assert {row[0] for row in there} == set(schema.tables(schema.migrations()))
 
 
 async def test_a_failing_migration_leaves_nothing(empty_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = [*migrate.migrations(), migrate.Migration(9000, "broken", "CREATE TABLE half (a int); SELECT 1/0")]
+    broken = [*schema.migrations(), schema.parsed(9000, "broken", "CREATE TABLE half (a int); SELECT 1/0")]
     monkeypatch.setattr(migrate, "migrations", lambda: broken)
     with pytest.raises(StoreRejected):
         await migrate.migrate(empty_dsn)

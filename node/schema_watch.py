@@ -1,0 +1,54 @@
+"""Opens the API when the schema can be served, and closes it while it can not (configuration-and-security 8.2, 10.6)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from api.call import Services
+from store import schema
+from store.errors import SchemaUnfit, StoreError
+
+log = logging.getLogger("node.schema")
+
+LOOK_SECONDS = 5.0
+
+
+class SchemaWatch:
+    """Looks at the schema before the node starts and from then on, as it may be changed under a node that runs."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Raises `SchemaUnfit` while the schema can not be served, `StoreUnavailable` when it can not be read."""
+        if (fault := await self._look()) is not None:
+            raise SchemaUnfit(fault)
+        self._task = asyncio.create_task(self._watch(), name="schema")
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _look(self) -> str | None:
+        found = await schema.look(self._services.probes)
+        self._services.unfit = found.fault
+        return found.fault
+
+    async def _watch(self) -> None:
+        told: str | None = None
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                fault = await self._look()
+            except StoreError:
+                continue  # an absent database says nothing about its schema
+            if fault != told:
+                if fault is None:
+                    log.warning("the schema can be served again")
+                else:
+                    log.error("requests are refused: %s", fault)
+            told = fault
