@@ -17,10 +17,10 @@ class AuthSettings:
     """Credentials and rules of authentication (configuration-and-security 2). Empty text means "not configured"."""
 
     driver: str = "token"
-    tokens: dict[str, str] = field(default_factory=dict)  # role -> token
-    legacy_token: str = ""
-    signature_keys: dict[str, str] = field(default_factory=dict)  # role -> key
-    legacy_signature_key: str = ""
+    tokens: dict[str, str] = field(default_factory=dict, repr=False)  # role -> token
+    legacy_token: str = field(default="", repr=False)
+    signature_keys: dict[str, str] = field(default_factory=dict, repr=False)  # role -> key
+    legacy_signature_key: str = field(default="", repr=False)
     backward_compatible: bool = True
 
 

@@ -8,7 +8,7 @@ import random
 import secrets
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
@@ -33,12 +33,12 @@ class BusOptions:
     `servers`: URLs (`nats://`, `tls://`), tried in turn. `replicas`: of the JetStream streams (1, 3 or 5).
     """
 
-    servers: tuple[str, ...] = ("nats://127.0.0.1:4222",)
+    servers: tuple[str, ...] = field(default=("nats://127.0.0.1:4222",), repr=False)
     prefix: str = "dw"
     replicas: int = 1
     username: str | None = None
-    password: str | None = None
-    token: str | None = None
+    password: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
     creds_file: str | None = None
     ca_file: str | None = None
 

@@ -9,6 +9,7 @@ from actors.run.rules import Rules
 from api.settings import AttributionSettings, AuthSettings, LimitSettings, RepairPolicy, Settings, StructuralLimits
 from bus.connection import BusOptions
 from node.config import Config
+from node.config.urls import without_login
 
 
 def api_settings(config: Config) -> Settings:
@@ -142,13 +143,17 @@ def query_rules(config: Config) -> QueryRules:
 def bus_options(config: Config) -> BusOptions:
     """Where NATS is and how to log in."""
     nats = config.nats
+    username, password, token = nats.username, nats.password, nats.token
+    servers, user, secret = without_login(nats.servers)
+    if (username, token, nats.creds_file) == (None, None, None) and user is not None:
+        username, password, token = (None, None, user) if secret is None else (user, secret, None)
     return BusOptions(
-        servers=tuple(nats.servers),
+        servers=servers,
         prefix=nats.prefix,
         replicas=nats.replicas,
-        username=nats.username,
-        password=nats.password,
-        token=nats.token,
+        username=username,
+        password=password,
+        token=token,
         creds_file=nats.creds_file,
         ca_file=nats.ca_file,
     )

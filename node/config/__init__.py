@@ -79,6 +79,7 @@ class Config:
             database=read_database(reader, server.data_dir, notes),
             nats=read_group(NatsConfig, reader),
         )
+        config.nats.check()
         config._check_shared_services(notes)
         return dataclasses.replace(config, invalid=dict(reader.invalid), notes=tuple(notes))
 

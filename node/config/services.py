@@ -8,9 +8,11 @@ from typing import Any
 from urllib.parse import quote
 
 from node.config.entry import SECRET, TEXT, ConfigError, Kind, Reader, Unreadable, read_group, variable, whole
+from node.config.urls import checked_url
 
 POSTGRES_WORDS = ("pgsql", "postgres", "postgresql")
 EMBEDDED_WORDS = ("sqlite", "embedded")
+NATS_WORDS = ("nats", "tls", "ws", "wss")
 
 
 def _read_replicas(text: str) -> int:
@@ -63,7 +65,7 @@ class DatabaseParts:
 class NatsConfig:
     """NATS servers and the prefix that separates deployments sharing them. `url` None = embedded or the local default."""
 
-    url: str | None = variable("DW_NATS_URL", TEXT, None, "comma-separated server URLs")
+    url: str | None = variable("DW_NATS_URL", SECRET, None, "comma-separated server URLs")
     username: str | None = variable("DW_NATS_USERNAME", TEXT, None, "user")
     password: str | None = variable("DW_NATS_PASSWORD", SECRET, None, "password")
     token: str | None = variable("DW_NATS_TOKEN", SECRET, None, "token")
@@ -75,7 +77,15 @@ class NatsConfig:
     @property
     def servers(self) -> list[str]:
         """Server URLs, the local default when none is configured."""
-        return [part.strip() for part in (self.url or "nats://127.0.0.1:4222").split(",") if part.strip()]
+        named = [part.strip() for part in (self.url or "nats://127.0.0.1:4222").split(",") if part.strip()]
+        return [part if "://" in part else f"nats://{part}" for part in named]
+
+    def check(self) -> None:
+        """Raise `ConfigError` for a URL that can not be read."""
+        for server in self.servers:
+            parts = checked_url("DW_NATS_URL", server, NATS_WORDS, "nats://user:password@host:port, several with commas")
+            if parts.path not in ("", "/") or parts.query:
+                raise ConfigError("DW_NATS_URL: expected nats://user:password@host:port, and nothing behind it")
 
 
 def read_database(reader: Reader, data_dir: str, notes: list[str]) -> DatabaseConfig:
@@ -94,15 +104,13 @@ def read_database(reader: Reader, data_dir: str, notes: list[str]) -> DatabaseCo
             path = PurePath(parts.database)
             given["embedded_data_dir"] = str(path.parent if path.suffix else path)
     else:
-        given["dsn"] = _checked(parts.url) if parts.url else _joined(parts)
+        given["dsn"] = _checked(parts.url or _joined(parts))
     return read_group(DatabaseConfig, reader, **given)
 
 
 def _checked(url: str) -> str:
-    scheme, separator, _ = url.partition("://")
-    if not separator or scheme.lower() not in ("postgresql", "postgres", "pgsql"):
-        raise ConfigError("DW_DATABASE_URL: expected postgresql://user:password@host:port/database")
-    return "postgresql" + url[len(scheme) :]
+    checked_url("DW_DATABASE_URL", url, POSTGRES_WORDS, "postgresql://user:password@host:port/database")
+    return "postgresql" + url[url.index("://") :]
 
 
 def _joined(parts: DatabaseParts) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+import traceback
 from typing import Any
 
 import pytest
 
 from node.config import Config, ConfigError, table
+from node.config.entry import SECRET
+from node.translate import api_settings, bus_options
 
 
 def read(**environment: str) -> Config:
@@ -220,10 +224,75 @@ def test_notes(environment: dict[str, str], mentions: str) -> None:
 
 
 def test_secrets_are_not_shown() -> None:
-    config = read(
-        DW_AUTH_TOKEN="hidden", DW_DATABASE_URL="postgresql://u:hidden@h/d", DW_NATS_TOKEN="hidden", DW_SERVER_KEY="hidden"
+    secret = {entry.name: "hidden" for entry in table() if entry.kind is SECRET and not entry.name.endswith("_URL")}
+    urls = {"DW_DATABASE_URL": "postgresql://u:hidden@h/d", "DW_NATS_URL": "nats://u:hidden@h"}
+    config = read(**secret, **urls)
+    shown = [config, *(getattr(config, each.name) for each in dataclasses.fields(config)), api_settings(config)]
+    shown += [bus_options(config), bus_options(read(DW_NATS_URL="nats://u:hidden@h")), api_settings(config).auth]
+    assert [each for each in shown if "hidden" in repr(each)] == []
+    assert "hidden" not in repr(read(DB_HOST="h", DB_PASSWORD="hidden"))
+
+
+# Each has the secret `hunter2`, parts of which drivers would take for a host, a port, a database or a parameter.
+AMBIGUOUS = [
+    f"{{scheme}}://u:{password}@h:1000/d"
+    for password in (
+        "hun/ter2", "hun#ter2", "hun?ter2", "hun@ter2", "hun:ter2", "12/hunter2", "12#hunter2", "12?hunter2", "12?a=hunter2",
+        "[hunter2", "hunter2]", "hun ter2", "hun\tter2", "hun\nter2", "/hunter2", "@hunter2", "#hunter2",
     )
-    assert "hidden" not in repr(config)
+] + ["{scheme}://u:p@h:hunter2/d", "{scheme}://u:p@h:99999/hunter2", "hunter2", "{scheme}:hunter2", "hunter2://u:p@h"]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", AMBIGUOUS)
+@pytest.mark.parametrize(("name", "scheme"), [("DW_DATABASE_URL", "postgresql"), ("DB_URL", "pgsql"), ("DW_NATS_URL", "nats")])
+def test_an_address_that_can_be_read_in_two_ways_is_refused_without_repeating_it(name: str, scheme: str, url: str) -> None:
+    if name == "DW_NATS_URL":
+        url = url.replace("/d", "")
+        if url == "hunter2":
+            return  # a host
+    with pytest.raises(ConfigError) as caught:
+        read(**{name: url.format(scheme=scheme)})
+    said = "".join(traceback.format_exception(caught.value))
+    assert not re.search("hun|ter2", said)
+    assert re.search("expected (postgresql|nats)://", said)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p%2F%23%3F%40%3A%25@h:5432/d",
+        "postgresql://u:p@h1:1,h2:2,h3/d?sslmode=require",
+        "postgresql://u@/d?host=/run/postgres&port=5432",
+        "postgresql://u:p@[::1]:5432/d",
+        "postgresql:///d",
+        "pgsql://h",
+    ],
+)
+def test_addresses_of_databases(url: str) -> None:
+    assert read(DW_DATABASE_URL=url).database.dsn == url.replace("pgsql:", "postgresql:")
+
+
+@pytest.mark.parametrize(
+    ("environment", "servers", "login"),
+    [
+        ({}, ("nats://127.0.0.1:4222",), (None, None, None)),
+        ({"DW_NATS_URL": "h1, h2:2"}, ("nats://h1", "nats://h2:2"), (None, None, None)),
+        ({"DW_NATS_URL": "nats://u:p%2F%40@h"}, ("nats://h",), ("u", "p/@", None)),
+        (
+            {"DW_NATS_URL": "tls://to%23ken@h1:1,tls://to%23ken@[::1]:2"},
+            ("tls://h1:1", "tls://[::1]:2"),
+            (None, None, "to#ken"),
+        ),
+        ({"DW_NATS_URL": "nats://u:p@h", "DW_NATS_USERNAME": "v", "DW_NATS_PASSWORD": "q"}, ("nats://h",), ("v", "q", None)),
+        ({"DW_NATS_URL": "nats://a:1@h1,nats://b:2@h2"}, ("nats://a:1@h1", "nats://b:2@h2"), (None, None, None)),
+    ],
+)
+def test_addresses_of_nats(
+    environment: dict[str, str], servers: tuple[str, ...], login: tuple[str | None, str | None, str | None]
+) -> None:
+    options = bus_options(read(**environment))
+    assert options.servers == servers
+    assert (options.username, options.password, options.token) == login
 
 
 def test_names_node() -> None:
