@@ -50,4 +50,5 @@ lock:
 	$(LOCK) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 
 clean:
+	test ! -L $(DATA_DIR)/postgres || rm -rf "$$(readlink $(DATA_DIR)/postgres)"
 	rm -rf $(VENV) $(DATA_DIR) .mypy_cache .pytest_cache .ruff_cache build *.egg-info

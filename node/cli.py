@@ -204,7 +204,8 @@ def _dev_credentials(config: Config, directory: str, *, open_to_others: bool) ->
 
 def _ready_line(url: str, hint: str, config: Config) -> str:
     header = f' -H "Authorization: Bearer {hint}"' if hint else ""
-    token = f"token {hint}" if hint else "no token needed"
+    in_file = hint.startswith("$(cat ")
+    token = "token " + (f"in {hint[6:-1]}" if in_file else hint) if hint else "no token needed"
     return f"Ready: {url} ({token}), namespace {config.server.default_namespace}. Try: curl -s{header} {url}/api/cluster/info"
 
 

@@ -104,12 +104,12 @@ def read_database(reader: Reader, data_dir: str, notes: list[str]) -> DatabaseCo
             path = PurePath(parts.database)
             given["embedded_data_dir"] = str(path.parent if path.suffix else path)
     else:
-        given["dsn"] = _checked(parts.url or _joined(parts))
+        given["dsn"] = _checked("DW_DATABASE_URL", parts.url) if parts.url else _checked("DB_HOST", _joined(parts))
     return read_group(DatabaseConfig, reader, **given)
 
 
-def _checked(url: str) -> str:
-    checked_url("DW_DATABASE_URL", url, POSTGRES_WORDS, "postgresql://user:password@host:port/database")
+def _checked(name: str, url: str) -> str:
+    checked_url(name, url, POSTGRES_WORDS, "postgresql://user:password@host:port/database")
     return "postgresql" + url[url.index("://") :]
 
 

@@ -78,6 +78,7 @@ class EmbeddedNats:
         self._binary = binary()
         self._lock = DirectoryLock(self.root / "lock")
         self._process: subprocess.Popen[bytes] | None = None
+        self._ended_at_exit = False
         self._name = "dw-" + hashlib.sha256(str(self.root).encode()).hexdigest()[:10]
 
     @property
@@ -109,7 +110,9 @@ class EmbeddedNats:
         except BaseException:
             self.stop()
             raise
-        at_exit(self.stop)
+        if not self._ended_at_exit:
+            at_exit(self.stop)
+            self._ended_at_exit = True
         return self.url
 
     def stop(self) -> None:

@@ -113,6 +113,7 @@ class EmbeddedPostgres:
         self._programs = binaries()
         self._account = Account(os.geteuid(), os.getegid())
         self._process: subprocess.Popen[bytes] | None = None
+        self._ended_at_exit = False
         self._place(self._data_dir / "postgres")
 
     def _place(self, root: Path) -> None:
@@ -179,7 +180,9 @@ class EmbeddedPostgres:
         except BaseException:
             self.stop()
             raise
-        at_exit(self.stop)
+        if not self._ended_at_exit:
+            at_exit(self.stop)
+            self._ended_at_exit = True
         return self.dsn
 
     def stop(self, *, immediately: bool = False) -> None:
@@ -322,10 +325,12 @@ class EmbeddedPostgres:
                 cwd=Path("/"),
             )
         deadline = time.monotonic() + START_SECONDS
+        pause = 0.01
         while not self._is_ready():
             if process.poll() is not None or time.monotonic() > deadline:
                 raise StartFailed(f"Postgres on {self.data} did not start:\n{tail(self.log_file)}")
-            time.sleep(0.01)
+            time.sleep(pause)
+            pause = min(pause * 1.3, 0.3)  # each refusal is a line in its log
 
     def _is_ready(self) -> bool:
         return accepts_sessions(self.socket_dir / f".s.PGSQL.{self.port}", USER)

@@ -8,6 +8,7 @@ nobody through (a checkout below /root), Postgres' part, and a copy of its progr
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import pwd
 import secrets
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from node.embedded.files import EmbeddedError, claim, name_of
 from node.embedded.process import StartFailed, run
+
+log = logging.getLogger("node.embedded")
 
 SHARED = Path("/var/lib/durable-workflow")
 USERS = ("postgres", "nobody")
@@ -101,6 +104,7 @@ def home_for(wanted: Path) -> Path:
             " directories above it (chmod o+x), or start as another user than root"
         ) from None
     wanted.symlink_to(_claimed(elsewhere))
+    log.info("user %s can not reach %s: the data of Postgres is kept in %s", name_of(account.uid), wanted, elsewhere)
     return elsewhere
 
 

@@ -182,6 +182,9 @@ def test_bootstrap_gives_up(tmp_path: Path) -> None:
         (("serve",), {}, "DW_DATABASE_URL"),
         (("serve",), {"DW_MODE": "embedded"}, "DW_MODE"),
         (("bootstrap",), {"DB_CONNECTION": "mysql"}, "DB_CONNECTION"),
+        (("bootstrap",), {"DW_DATABASE_URL": "postgresql://u:hun/ter2@h/d"}, "DW_DATABASE_URL"),
+        (("serve",), {"DW_DATABASE_URL": "postgresql://u:hun#ter2@h/d"}, "DW_DATABASE_URL"),
+        (("serve",), {"DW_DATABASE_URL": "postgresql://h/d", "DW_NATS_URL": "nats://u:hun/ter2@h"}, "DW_NATS_URL"),
     ],
 )
 def test_configuration_that_can_not_work_ends_with_a_message(
@@ -191,6 +194,7 @@ def test_configuration_that_can_not_work_ends_with_a_message(
     assert done.returncode == 1
     assert mentions in done.stderr
     assert "Traceback" not in done.stderr
+    assert not re.search("hun|ter2", done.stderr)
 
 
 # -- serve -------------------------------------------------------------------------------------------------------------

@@ -240,7 +240,8 @@ AMBIGUOUS = [
         "hun/ter2", "hun#ter2", "hun?ter2", "hun@ter2", "hun:ter2", "12/hunter2", "12#hunter2", "12?hunter2", "12?a=hunter2",
         "[hunter2", "hunter2]", "hun ter2", "hun\tter2", "hun\nter2", "/hunter2", "@hunter2", "#hunter2",
     )
-] + ["{scheme}://u:p@h:hunter2/d", "{scheme}://u:p@h:99999/hunter2", "hunter2", "{scheme}:hunter2", "hunter2://u:p@h"]  # fmt: skip
+]  # fmt: skip
+AMBIGUOUS += ["{scheme}://u:p@h:hunter2/d", "{scheme}://u:p@h:99999/hunter2", "hunter2", "{scheme}:hunter2", "hunter2://u:p@h"]
 
 
 @pytest.mark.parametrize("url", AMBIGUOUS)

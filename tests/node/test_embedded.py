@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -203,6 +204,7 @@ def test_long_data_directory(tmp_path: Path) -> None:
         assert asyncio.run(query(server.dsn, "select 1")) == 1
     finally:
         server.stop()
+        shutil.rmtree(server.socket_dir)
 
 
 @pytest.mark.parametrize("thread", ["main", "thread"])

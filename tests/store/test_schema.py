@@ -86,13 +86,12 @@ async def test_an_older_schema_is_named_and_brought_up(dsn: str, column: bool) -
         await db.stop()
 
 
-async def test_what_is_missing_in_the_schema_is_no_fault_of_a_statement(dsn: str) -> None:
-    """A table or column that is not there: the statement may be right once the schema is."""
+async def test_a_table_that_is_not_there_is_no_fault_of_a_statement(dsn: str) -> None:
+    """The statement may be right once the schema is."""
     db = Database(dsn)
     await db.start()
     try:
-        for sql in ("SELECT 1 FROM of_a_later_version", "SELECT of_a_later_version FROM runs"):
-            with pytest.raises(StoreUnavailable):
-                await db.fetch(sql)
+        with pytest.raises(StoreUnavailable):
+            await db.fetch("SELECT 1 FROM of_a_later_version")
     finally:
         await db.stop()
