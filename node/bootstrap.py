@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TextIO
 
 from node.config import Config
 from store.errors import SchemaUnfit
+
+log = logging.getLogger("node.bootstrap")
 
 BUILT_IN_NAMESPACE = "default"
 
@@ -22,10 +25,11 @@ async def bootstrap(config: Config, dsn: str) -> None:
 
     Raises what the store raises.
     """
-    from store import migrate  # noqa: PLC0415 - the console starts faster without it
+    from store import migrate, schema  # noqa: PLC0415 - the console starts faster without it
     from store.pool import Database  # noqa: PLC0415
 
-    await migrate.migrate(dsn)
+    for name in await migrate.migrate(dsn):
+        log.info("applied %s to the schema", name)
     database = Database(dsn, size=1)
     await database.start()
     try:
@@ -35,6 +39,7 @@ async def bootstrap(config: Config, dsn: str) -> None:
             namespaces=namespaces(config),
             retention_days=config.limits.history_retention_days,
         )
+        log.info("%s", (await schema.look(database)).said)
     finally:
         await database.stop()
 

@@ -23,8 +23,10 @@ class SchemaWatch:
 
     async def start(self) -> None:
         """Raises `SchemaUnfit` while the schema can not be served, `StoreUnavailable` when it can not be read."""
-        if (fault := await self._look()) is not None:
-            raise SchemaUnfit(fault)
+        found = await self._look()
+        if found.fault is not None:
+            raise SchemaUnfit(found.fault)
+        log.info("%s", found.said)
         self._task = asyncio.create_task(self._watch(), name="schema")
 
     async def stop(self) -> None:
@@ -33,17 +35,17 @@ class SchemaWatch:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _look(self) -> str | None:
+    async def _look(self) -> schema.Schema:
         found = await schema.look(self._services.probes)
         self._services.unfit = found.fault
-        return found.fault
+        return found
 
     async def _watch(self) -> None:
         told: str | None = None
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                fault = await self._look()
+                fault = (await self._look()).fault
             except StoreError:
                 continue  # an absent database says nothing about its schema
             if fault != told:

@@ -94,6 +94,12 @@ class Schema:
         return None
 
     @property
+    def said(self) -> str:
+        """What was found, in a line for the log."""
+        ahead = "" if self.version <= self.code else f", newer than this program ({self.code}) and open to it"
+        return f"the schema has version {self.version}{ahead}"
+
+    @property
     def fault(self) -> str | None:
         """Why this program can not serve the database; None when it can."""
         if self.too_new is not None:

@@ -50,7 +50,9 @@ def data_directory(path: Path) -> Path:
             " start as that user, or use another directory"
         )
     if found.st_mode & stat.S_IWOTH:
-        raise EmbeddedError(f"the data directory {path} can be written by everybody: use one of your own")
+        raise EmbeddedError(
+            f"the data directory {path} can be written by everybody, who could exchange what is in it: use one of your own in it"
+        )
     return path
 
 

@@ -90,7 +90,7 @@ def home_for(wanted: Path) -> Path:
         claim(wanted, 0o700)
         return wanted
     if wanted.is_symlink() and wanted.lstat().st_uid == 0:
-        return _claimed(wanted.readlink())
+        return _claimed(wanted.parent / wanted.readlink())
     _claimed(wanted)
     account = account_for(wanted / "data")
     if account.can("/bin/sh", "-c", 'cd -- "$1"', "sh", wanted):

@@ -100,9 +100,12 @@ async def test_an_older_schema_is_503_until_bootstrapped(server: ServerProcess) 
 
 async def test_a_newer_schema_that_names_us_is_served(server: ServerProcess) -> None:
     await execute(server.place.dsn, NEWER.format(LATEST))
-    assert run("bootstrap", env={"DW_DATABASE_URL": server.place.dsn}).returncode == 0
+    done = run("bootstrap", env={"DW_DATABASE_URL": server.place.dsn})
+    said = f"the schema has version 9001, newer than this program ({LATEST}) and open to it"
+    assert (done.returncode, said in done.stderr) == (0, True), done.stderr
     server.start()
     wait_for(server, 201)
+    assert said in server.log_tail()
 
 
 async def test_a_newer_schema_that_needs_a_newer_program_is_refused(server: ServerProcess) -> None:
