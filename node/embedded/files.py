@@ -51,7 +51,7 @@ def data_directory(path: Path) -> Path:
         )
     if found.st_mode & stat.S_IWOTH:
         raise EmbeddedError(
-            f"the data directory {path} can be written by everybody, who could exchange what is in it: use one of your own in it"
+            f"the data directory {path} can be written by everybody, who could exchange what is in it: use one in it"
         )
     return path
 
