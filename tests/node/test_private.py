@@ -19,7 +19,7 @@ import nats.errors
 import pytest
 
 from node.embedded import EmbeddedError, EmbeddedNats, EmbeddedPostgres, unprivileged
-from node.embedded.postgres import binaries
+from node.embedded.postgres_programs import binaries
 from node.embedded.unprivileged import Account
 from tests.support.services import clean_environment
 
