@@ -17,6 +17,7 @@ from actors.run.times import SECOND
 from actors.run.transition import PLAIN, Transition
 
 DEFAULT_QUEUE = "default"
+MOST_NOTED_DUPLICATES = 100  # per run, so that outsiders cannot fill a history up to its limit
 
 
 def create(command: StartRun, now: int, rules: Rules = DEFAULT_RULES, shown: Chronological = PLAIN) -> Transition:
@@ -101,7 +102,10 @@ def begin_child(tx: Transition, command: StartChildRun) -> RunReply:
 
 
 def duplicate(tx: Transition, command: NoteDuplicateStart) -> RunReply:
-    """Answer a start whose workflow id this run, the current one, already has; the attempt is part of history."""
+    """Answer a start whose workflow id this run, the current one, already has.
+
+    The attempt is part of an open run's history: the first of them, the others are only counted.
+    """
     state = tx.state
     start = command.start
     if state.namespace != start.namespace:
@@ -110,20 +114,27 @@ def duplicate(tx: Transition, command: NoteDuplicateStart) -> RunReply:
         return Refused("workflow_type_mismatch", {"workflow_type": state.workflow_type})
     if state.superseded:
         return Refused("run_continued")  # not the current run any more: the one that goes on answers
+    existing = start.duplicate_policy == "use-existing" and state.is_open
+    outcome = "returned_existing_active" if existing else "rejected_duplicate"
+    if state.is_open:
+        state.duplicate_starts += 1
+        tx.changed = True
+        if state.duplicate_starts <= MOST_NOTED_DUPLICATES:
+            _note_duplicate(tx, start, outcome)
+    return started(state, outcome)
+
+
+def _note_duplicate(tx: Transition, start: StartRun, outcome: str) -> None:
     numbered = external.number(tx)
     command_id = numbered[0]
-    keys = {**external.command_keys(tx, command_id), **_start_keys(start)}
-    if start.duplicate_policy == "use-existing" and state.is_open:
-        outcome = "returned_existing_active"
+    keys = {**external.command_keys(tx, command_id), **_start_keys(start), "outcome": outcome}
+    if outcome == "returned_existing_active":
         snapshot = external.snapshot(tx, numbered, start, outcome, applied=True)
-        tx.record("StartAccepted", {**keys, "outcome": outcome, "command": snapshot}, command_id=command_id)
+        tx.record("StartAccepted", {**keys, "command": snapshot}, command_id=command_id)
     else:
-        outcome = "rejected_duplicate"
         rejection = "instance_already_started"
         snapshot = external.snapshot(tx, numbered, start, outcome, rejection=rejection)
-        rejected = {**keys, "outcome": outcome, "rejection_reason": rejection, "command": snapshot}
-        tx.record("StartRejected", rejected, command_id=command_id)
-    return started(state, outcome)
+        tx.record("StartRejected", {**keys, "rejection_reason": rejection, "command": snapshot}, command_id=command_id)
 
 
 def started(state: RunState, outcome: str) -> Started:

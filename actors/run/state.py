@@ -225,6 +225,7 @@ class RunState(Struct, omit_defaults=True):
     children: dict[str, Child] = {}
     origin: Origin | None = None
     archived: bool = False
+    duplicate_starts: int = 0
     failures: list[dict[str, Any]] = []
     activities: dict[str, Activity] = {}
     timers: dict[str, Timer] = {}

@@ -211,6 +211,24 @@ async def test_duplicate_starts(http: Http) -> None:
         await http.call("GET", path, 404, **{"X-Namespace": "lab"})
 
 
+async def test_duplicate_starts_cannot_fill_a_history(http: Http) -> None:
+    run_id = (await http.start(workflow_id="dup-2"))["run_id"]
+    history = f"/workflows/dup-2/runs/{run_id}/history"
+    for n in range(110):
+        answer = await http.start(409, workflow_id="dup-2")
+        assert (answer["outcome"], answer["run_id"], answer["status"]) == ("rejected_duplicate", run_id, "pending"), n
+    noted = [event["event_type"] for event in (await http.get(history))["events"]][2:]
+    assert noted == ["StartRejected"] * 100
+    existing = await http.start(200, workflow_id="dup-2", duplicate_policy="use-existing")
+    assert (existing["outcome"], existing["run_id"]) == ("returned_existing_active", run_id)
+    await http.post("/workflows/dup-2/terminate", 200)
+    before = await http.get(history)
+    for policy in ("fail", "use-existing"):
+        closed = await http.start(409, workflow_id="dup-2", duplicate_policy=policy)
+        assert (closed["outcome"], closed["status"], closed["run_id"]) == ("rejected_duplicate", "terminated", run_id)
+    assert await http.get(history) == before
+
+
 async def test_twenty_parallel_starts_make_one_run(http: Http) -> None:
     responses = await asyncio.gather(
         *(http.client.post("/api/workflows", json={"workflow_type": "order", "workflow_id": "race-1"}) for _ in range(20))

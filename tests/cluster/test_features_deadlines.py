@@ -155,7 +155,7 @@ def check_overdue(run: Run, kinds: tuple[str, ...], seconds: int, begun: datetim
     place = types.index("WorkflowTimedOut")
     failed, timed_out = (event["payload"] for event in run.events[place - 1 : place + 1])
     assert (types.count("WorkflowTimedOut"), types[place - 1]) == (1, "WorkflowFailed"), types
-    assert set(types[place + 1 :]) <= {"ParentClosePolicyApplied", "StartRejected"}, types
+    assert set(types[place + 1 :]) <= {"ParentClosePolicyApplied"}, types
     told = (run.status, timed_out["timeout_kind"], timed_out["failure_category"])
     assert told == ("failed", f"{kind}_timeout", "timeout"), timed_out
     assert failed["failure_id"] == timed_out["failure_id"] and failed["message"] == timed_out["message"], (failed, timed_out)

@@ -28,7 +28,8 @@ ENDINGS = {
     "terminated": ["WorkflowTerminated"],
 }
 TERMINAL = {kind for kinds in ENDINGS.values() for kind in kinds}
-AFTER_THE_END = {"UpdateCompleted", "ParentClosePolicyApplied", "ArchiveRequested", "WorkflowArchived", "StartRejected"}
+AFTER_THE_END = {"UpdateCompleted", "ParentClosePolicyApplied", "ArchiveRequested", "WorkflowArchived"}
+DUPLICATE = ("returned_existing_active", "rejected_duplicate")
 STATUSES = {"completed": "completed", "continued": "completed", "failed": "failed", "timed_out": "failed"}
 BY_FORCE = ("cancelled", "terminated", "timed_out")
 
@@ -158,6 +159,8 @@ class Watch:
         self._open_work(state)
         self._inputs(state)
         self._deadlines(state)
+        noted = sum(event["payload"].get("outcome") in DUPLICATE for event in self.events)
+        assert noted == min(state.duplicate_starts, 100), "control-plane 5.1: duplicate starts"
         rules = run.rules
         assert len(state.activities) <= rules.max_pending_activities or not state.is_open, "29"
         timeouts = state.wait is not None and state.wait.timer_id is not None

@@ -14,6 +14,7 @@ from actors.run.commands import (
     ReleaseClaim,
     RereadClaim,
     StartTimer,
+    TerminateRun,
     WakeUp,
 )
 from actors.run.replies import (
@@ -96,23 +97,16 @@ def test_start_without_queue_uses_the_default_queue() -> None:
     assert Run(task_queue=None).row("workflow").queue == "default"
 
 
-@pytest.mark.parametrize(
-    ("policy", "closed", "event", "outcome"),
-    [
-        ("fail", False, "StartRejected", "rejected_duplicate"),
-        ("use-existing", False, "StartAccepted", "returned_existing_active"),
-        ("fail", True, "StartRejected", "rejected_duplicate"),
-        ("use-existing", True, "StartRejected", "rejected_duplicate"),
-    ],
-)
-def test_duplicate_start(policy: str, closed: bool, event: str, outcome: str) -> None:
+DUPLICATES = [("fail", "StartRejected", "rejected_duplicate"), ("use-existing", "StartAccepted", "returned_existing_active")]
+
+
+@pytest.mark.parametrize(("policy", "event", "outcome"), DUPLICATES)
+def test_duplicate_start(policy: str, event: str, outcome: str) -> None:
     run = Run()
-    if closed:
-        run.batch(finish())
     rows = dict(run.rows)
     other = start_command(run_id=ids.mint(START // 1000 + 9, "0a" + "z" * 13, ids.RUN), duplicate_policy=policy)
     answer = run.expect(Started, NoteDuplicateStart(other))
-    assert (answer.outcome, answer.run_id, answer.status) == (outcome, RUN_ID, "completed" if closed else "pending")
+    assert (answer.outcome, answer.run_id, answer.status) == (outcome, RUN_ID, "pending")
     assert run.new_types == [event]
     payload = run.new[0]["payload"]
     assert payload["outcome"] == outcome
@@ -120,6 +114,35 @@ def test_duplicate_start(policy: str, closed: bool, event: str, outcome: str) ->
     assert payload["workflow_command_id"] == run.new[0]["workflow_command_id"] != run.events()[0]["workflow_command_id"]
     assert run.state.command_sequence == 2
     assert run.rows == rows
+
+
+@pytest.mark.parametrize("policy", ["fail", "use-existing"])
+@pytest.mark.parametrize("end", ["completed", "terminated"])
+def test_duplicate_start_of_a_closed_run_leaves_no_trace(policy: str, end: str) -> None:
+    run = Run()
+    if end == "completed":
+        run.batch(finish())
+    else:
+        run.tell(TerminateRun())
+    before = run.data
+    answer = run.expect(Started, NoteDuplicateStart(start_command(duplicate_policy=policy)))
+    assert (answer.outcome, answer.run_id, answer.status) == ("rejected_duplicate", RUN_ID, end)
+    assert not run.changed and run.data == before
+
+
+@pytest.mark.parametrize(("policy", "event", "outcome"), DUPLICATES)
+def test_a_hundred_duplicate_starts_are_recorded_and_further_ones_counted(policy: str, event: str, outcome: str) -> None:
+    run = Run()
+    for _ in range(130):
+        answer = run.expect(Started, NoteDuplicateStart(start_command(duplicate_policy=policy)))
+        assert (answer.outcome, answer.status) == (outcome, "pending")
+    assert [each["event_type"] for each in run.events()][2:] == [event] * 100
+    assert (run.state.duplicate_starts, run.state.command_sequence) == (130, 101)
+    # Every run has its own hundred.
+    run.batch(onward())
+    assert run.successor is not None
+    run.successor.expect(Started, NoteDuplicateStart(start_command(duplicate_policy=policy)))
+    assert run.successor.new_types == [event]
 
 
 def test_duplicate_start_of_a_continued_run_is_for_the_run_that_goes_on() -> None:

@@ -187,8 +187,8 @@ class Lives(Workers):
                 workflow_id=member.workflow_id, workflow_type=before.workflow_type, duplicate_policy="use-existing"
             )
             reply = self.world.tell(member, NoteDuplicateStart(start))
-            noted = 0 if before.superseded else 1  # the run that goes on is asked instead
-            assert len(run.new) == noted and isinstance(reply, Started if noted else Refused) and run.rows == rows
+            assert isinstance(reply, Refused if before.superseded else Started)  # the run that goes on is asked instead
+            assert len(run.new) == (1 if before.is_open else 0) and run.rows == rows
             return
         reply = self.world.tell(member, STOPS[how])
         if how == "archive" and before.superseded:
