@@ -233,10 +233,10 @@ def next_scheduled(state: RunState, waiting: Waiting) -> dict[str, Any] | None:
             for task_id, activity in state.activities.items()
             if activity.status in ("ready", "running")
         ]
-        candidates += [(timer.fire_at, timer.task_id, "timer", "ready", 0) for timer in state.timers.values()]
+        candidates += [(timer.due, timer.task_id, "timer", "ready", 0) for timer in state.timers.values()]
         wait = state.wait
         if wait is not None and wait.timer_task_id is not None and wait.timeout_at is not None:
-            candidates.append((wait.timeout_at, wait.timer_task_id, "timer", "ready", 0))
+            candidates.append((wait.due, wait.timer_task_id, "timer", "ready", 0))
     if not candidates:
         return None
     available_at, task_id, kind, status, lease_expires_at = min(candidates)

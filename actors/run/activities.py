@@ -33,7 +33,7 @@ def schedule(tx: Transition, command: ScheduleActivity, step: int) -> str:
         scheduled_event=state.last_sequence + 1,
         queue=command.queue or state.task_queue,
         payload_codec=codec,
-        created_at=now,
+        created_at=tx.stamp,
         available_at=now,
         retry_policy=snapshot,
         start_to_close=command.start_to_close_timeout,
@@ -103,11 +103,13 @@ def claim(tx: Transition, command: ClaimTask) -> RunReply:
         outcomes.expire(tx, command.task_id, activity, due)
         return Refused("not_ready")
     now = tx.now
+    tx.not_before(activity.retry_at)
+    activity.retry_at = 0
     activity.status = "running"
     activity.attempts += 1
     activity.attempt_id = tx.mint(ids.ATTEMPT)
     activity.owner = command.worker.worker_id
-    activity.started_at = now
+    activity.started_at = tx.stamp
     activity.last_heartbeat_at = 0
     activity.progress = None
     activity.start_to_close_at = None if activity.start_to_close is None else now + activity.start_to_close * SECOND
@@ -225,7 +227,7 @@ def heartbeat(tx: Transition, command: HeartbeatActivity) -> RunReply:
     if activity.status != "running":
         return _stop("task_not_leased", state)
     now = tx.now
-    activity.last_heartbeat_at = now
+    activity.last_heartbeat_at = tx.stamp
     activity.progress = command.progress or activity.progress
     activity.lease_expires_at = now + tx.rules.activity_task_lease * SECOND
     if activity.heartbeat is not None:
@@ -236,7 +238,7 @@ def heartbeat(tx: Transition, command: HeartbeatActivity) -> RunReply:
         {
             **named(activity),
             **attempted(activity),
-            "heartbeat_at": iso(now),
+            "heartbeat_at": iso(tx.stamp),
             "lease_expires_at": iso(activity.lease_expires_at),
             "progress": command.progress or None,
         },
@@ -248,7 +250,7 @@ def heartbeat(tx: Transition, command: HeartbeatActivity) -> RunReply:
         cancel_requested=False,
         reason=None,
         lease_expires_at=activity.lease_expires_at,
-        last_heartbeat_at=now,
+        last_heartbeat_at=tx.stamp,
     )
 
 
@@ -291,7 +293,7 @@ def cancel_all(tx: Transition, command_id: str | None) -> None:
         keys = attempted(activity) if activity.attempt_id is not None else {}
         tx.record(
             "ActivityCancelled",
-            {"workflow_command_id": command_id, **named(activity), **keys, "cancelled_at": iso(tx.now)},
+            {"workflow_command_id": command_id, **named(activity), **keys, "cancelled_at": iso(tx.stamp)},
             step=activity.step,
             command_id=command_id,
         )

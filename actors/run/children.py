@@ -44,7 +44,7 @@ def start(tx: Transition, command: StartChild, step: int) -> str:
         workflow_type=command.workflow_type,
         link_id=link_id,
         policy=command.parent_close_policy,
-        started_at=tx.now,
+        started_at=tx.stamp,
     )
     keys = {**_keys(call_id, child), "parent_close_policy": command.parent_close_policy}
     options = {"retry_policy": retry, "timeout_policy": timeouts}

@@ -115,7 +115,7 @@ def close(
     state.next_context = None
     state.status = status
     state.closed_reason = reason
-    state.closed_at = state.last_progress_at = tx.now
+    state.closed_at = state.last_progress_at = tx.stamp
     tx.changed = True
     updates.close_all(tx, reason)
     if reason == "continued":

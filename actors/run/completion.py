@@ -63,7 +63,7 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
     apply(tx, steps)
     task.status = "completed"
     task.lease_expires_at = 0
-    state.last_progress_at = tx.now
+    state.last_progress_at = tx.stamp
     tx.changed = True
     if normal:
         state.begun = True

@@ -7,6 +7,7 @@ from typing import Any
 from actors.run import ids, signals, updates
 from actors.run.commands import ChildClosed, ChildRestarted, ContinueAsNew, Payload
 from actors.run.events import arguments_of
+from actors.run.rules import backoff_after
 from actors.run.state import Origin, RunState
 from actors.run.times import SECOND, iso, iso_seconds
 from actors.run.transition import Transition
@@ -47,8 +48,7 @@ def retry_backoff(tx: Transition, status: str, failure: dict[str, Any]) -> int |
         return None
     if state.execution_deadline_at is not None and state.execution_deadline_at <= tx.now:
         return None
-    backoffs = origin.backoff_seconds
-    return backoffs[min(origin.attempt - 1, len(backoffs) - 1)] if backoffs else 0
+    return backoff_after(origin.backoff_seconds, origin.attempt)
 
 
 def retry(tx: Transition, backoff: int) -> None:
@@ -140,7 +140,7 @@ def record_started(tx: Transition, arguments: Payload, more: dict[str, Any], com
             "memo": state.memo,
             "search_attributes": state.search_attributes,
             "workflow_id": state.workflow_id,
-            "timestamp": iso(tx.now),
+            "timestamp": iso(tx.stamp),
             "payload_codec": arguments.codec,
             "arguments": arguments.envelope(),
             "task_queue": state.task_queue,

@@ -61,9 +61,9 @@ def repair(tx: Transition, command: RepairRun) -> RunReply:
     numbered = external.number(tx)
     found = waiting(state, tx.now)
     task = state.open_task
-    dispatched = False
+    dispatched = tx.set_right
     if task is None:
-        dispatched = follow_up(tx) is not None
+        dispatched = follow_up(tx) is not None or dispatched
     elif task.status == "leased":
         if task.lease_expires_at <= tx.now:
             tasks.make_ready(tx, task)

@@ -18,6 +18,7 @@ from actors.run import (
     ids,
     outcomes,
     queries,
+    setback,
     signals,
     starting,
     tasks,
@@ -84,6 +85,8 @@ def reads_what_stays(command: RunCommand) -> bool:
 
 def decide(tx: Transition, command: RunCommand) -> RunReply:
     """Decide one command inside `tx`; the reply is for its sender once `tx` is committed."""
+    if tx.state.recorded_at > tx.now + setback.TOLERANCE:
+        setback.follow(tx)
     return _HANDLERS[type(command)](tx, command)
 
 

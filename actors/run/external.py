@@ -44,7 +44,7 @@ def snapshot(
     """
     if command.attribution is None:
         return None
-    run_id, now = tx.state.run_id, iso(tx.now)
+    run_id, now = tx.state.run_id, iso(tx.stamp)
     to_run = not isinstance(command, StartRun) and command.to_run
     keys = {
         "id": numbered[0],

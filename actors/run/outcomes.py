@@ -19,6 +19,7 @@ from actors.run.causes import cause, ours
 from actors.run.commands import ActivityGuard, CompleteActivity, FailActivity, Failure
 from actors.run.payloads import in_codec, size_of
 from actors.run.replies import ActivityRecorded, Refused, RunReply
+from actors.run.rules import backoff_after
 from actors.run.state import Activity, RunState
 from actors.run.times import SECOND, iso, iso_or_none, iso_seconds
 from actors.run.transition import Transition
@@ -168,8 +169,7 @@ def exception_keys(failure: Failure) -> dict[str, Any]:
 def retry(tx: Transition, task_id: str, activity: Activity, keys: dict[str, Any], *, reason: str) -> str:
     """Schedule the next attempt as a new task, available after the backoff; returns its id."""
     state = tx.state
-    backoffs = activity.backoff_seconds
-    backoff = backoffs[min(activity.attempts - 1, len(backoffs) - 1)] if backoffs else 0
+    backoff = backoff_after(activity.backoff_seconds, activity.attempts)
     if activity.status == "ready":
         tx.withdraw(task_id)
     next_task = tx.mint(ids.ACTIVITY_TASK)
@@ -197,6 +197,7 @@ def retry(tx: Transition, task_id: str, activity: Activity, keys: dict[str, Any]
     activity.status = "ready"
     activity.attempt_id = activity.owner = None
     activity.available_at = available_at
+    activity.retry_at = 0
     activity.start_to_close_at = activity.heartbeat_at = None
     activity.lease_expires_at = 0
     if activity.schedule_to_start is not None:

@@ -32,5 +32,14 @@ class Rules(Struct, frozen=True):
     budget_fan_out: int = 200
     shards: int = 64
 
+    def task_retry(self, failures: int) -> int:
+        """Seconds until a workflow task that failed so many times is tried again (engine-semantics 4.5)."""
+        return min(self.task_retry_base << min(failures - 1, 16), self.task_retry_max)
+
 
 DEFAULT_RULES = Rules()
+
+
+def backoff_after(backoffs: list[int], attempts: int) -> int:
+    """Seconds between so many attempts and the next one; the last value repeats."""
+    return backoffs[min(attempts - 1, len(backoffs) - 1)] if backoffs and attempts else 0

@@ -48,7 +48,8 @@ class Activity(Struct, omit_defaults=True):
 
     `status`: `ready` (a task row waits), `running`, `withdrawn` (the run completed meanwhile), `cancelled`. After a lease ran
     out unnoticed by deadlines the status is `ready` again while `attempt_id` still names the lost attempt, whose outcome counts
-    until the next claim. `deadline` is the earliest instant at which something is due.
+    until the next claim. `deadline` is the earliest instant at which something is due. `retry_at`: when history says that it is
+    tried again, if the clock went back since.
     """
 
     execution_id: str
@@ -60,6 +61,7 @@ class Activity(Struct, omit_defaults=True):
     created_at: int
     available_at: int
     status: str = "ready"
+    retry_at: int = 0
     deadline: int = NEVER
     attempts: int = 0
     attempt_id: str | None = None
@@ -87,17 +89,26 @@ class Activity(Struct, omit_defaults=True):
 
 
 class Timer(Struct, omit_defaults=True):
-    """A pending timer, keyed in the state by its timer id."""
+    """A pending timer, keyed in the state by its timer id. `fire_at` is what history says; `due_at`: when it fires instead."""
 
     step: int
     delay_seconds: int
     fire_at: int
     task_id: str
     created_at: int = 0
+    due_at: int = 0
+
+    @property
+    def due(self) -> int:
+        """When it fires."""
+        return self.due_at or self.fire_at
 
 
 class Wait(Struct, omit_defaults=True):
-    """The open condition wait. `timer_id` None with `timeout_at`: a timeout of zero seconds, which has no timer."""
+    """The open condition wait. `timer_id` None with `timeout_at`: a timeout of zero seconds, which has no timer.
+
+    `timeout_at` is what history says; `due_at`: when it times out instead.
+    """
 
     wait_id: str
     step: int
@@ -108,6 +119,12 @@ class Wait(Struct, omit_defaults=True):
     timeout_at: int | None = None
     timer_id: str | None = None
     timer_task_id: str | None = None
+    due_at: int = 0
+
+    @property
+    def due(self) -> int:
+        """When it times out, `NEVER` without a timeout."""
+        return NEVER if self.timeout_at is None else self.due_at or self.timeout_at
 
 
 class Signal(Struct, omit_defaults=True):

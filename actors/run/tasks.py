@@ -49,7 +49,7 @@ def claim(tx: Transition, command: ClaimTask) -> RunReply:
     task.attempt += 1
     task.owner = command.worker.worker_id
     task.dialect = command.worker.dialect
-    task.leased_at = tx.now
+    task.leased_at = tx.stamp
     task.lease_expires_at = tx.now + tx.rules.workflow_task_lease * SECOND
     task.claimed_at_event = state.last_sequence
     task.snapshot = tx.shown.claimed(state, task.dialect)
@@ -252,7 +252,5 @@ def fail(tx: Transition, command: FailWorkflowTask) -> RunReply:
     task.failures += 1
     error = {"message": command.message, "type": command.exception_type, "stack_trace": command.stack_trace}
     task.last_error = {key: value for key, value in error.items() if value is not None}
-    rules = tx.rules
-    delay = rules.task_retry_base << min(task.failures - 1, 16)
-    make_ready(tx, task, delay_seconds=min(delay, rules.task_retry_max))
+    make_ready(tx, task, delay_seconds=tx.rules.task_retry(task.failures))
     return WorkflowTaskFailed(tx.state.run_id)

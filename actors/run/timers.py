@@ -18,7 +18,7 @@ def start(tx: Transition, command: StartTimer, step: int) -> str:
         delay_seconds=delay,
         fire_at=tx.now + delay * SECOND,
         task_id=tx.mint(ids.TIMER_TASK),
-        created_at=tx.now,
+        created_at=tx.stamp,
     )
     timer_id = tx.mint(ids.TIMER)
     tx.record("TimerScheduled", _keys(timer_id, timer), step=step)
@@ -29,10 +29,11 @@ def start(tx: Transition, command: StartTimer, step: int) -> str:
 def fire(tx: Transition) -> None:
     """Fire every timer that is due, in the order of their times."""
     timers = tx.state.timers
-    due = sorted((timer.fire_at, timer.step, timer_id) for timer_id, timer in timers.items() if timer.fire_at <= tx.now)
+    due = sorted((timer.due, timer.step, timer_id) for timer_id, timer in timers.items() if timer.due <= tx.now)
     for _, _, timer_id in due:
         timer = timers.pop(timer_id)
-        tx.record("TimerFired", {**_keys(timer_id, timer), "fired_at": iso(tx.now)}, step=timer.step)
+        tx.not_before(timer.fire_at)
+        tx.record("TimerFired", {**_keys(timer_id, timer), "fired_at": iso(tx.stamp)}, step=timer.step)
         context = {
             "workflow_wait_kind": "timer",
             "open_wait_id": f"timer:{timer_id}",
@@ -52,7 +53,7 @@ def cancel_all(tx: Transition, command_id: str | None) -> None:
     if wait is not None and wait.timer_id is not None:
         pending.append((wait.step, waits.timer_keys(wait)))
     for step, keys in sorted(pending, key=lambda each: each[0]):
-        tx.record("TimerCancelled", {**keys, "cancelled_at": iso(tx.now)}, step=step, command_id=command_id)
+        tx.record("TimerCancelled", {**keys, "cancelled_at": iso(tx.stamp)}, step=step, command_id=command_id)
     tx.state.timers = {}
     tx.state.wait = None
 

@@ -2,6 +2,9 @@
 
 A transition may take several commands, decided one after the other; they are committed together. The core reads no clock and
 draws no random number: `now` is handed in, ids follow from the state and the time.
+
+There are two times. `now`, what the clock says, decides what is due and when new things will be. `stamp` is what is recorded as
+the time of what happens: recorded times never go back, the clock may (`actors.run.setback`).
 """
 
 from __future__ import annotations
@@ -70,7 +73,9 @@ class Transition:
         "ready",
         "requests",
         "rules",
+        "set_right",
         "shown",
+        "stamp",
         "state",
         "successor",
         "task_id",
@@ -87,8 +92,8 @@ class Transition:
     ) -> None:
         self.state = state
         self.history = history
-        # Recorded times never go back, whatever the clock does.
-        self.now = max(now, state.recorded_at)
+        self.now = now
+        self.stamp = max(now, state.recorded_at)
         self.rules = rules
         self.shown = shown
         self.events: list[bytes] = []
@@ -103,6 +108,7 @@ class Transition:
         self.attributes_changed = False
         self.near: list[tuple[str, int, int]] = []  # limit kind, value, limit: what the log should warn of
         self.changed = False
+        self.set_right = False  # something was brought nearer, as the clock went back
 
     def mint(self, kind: str) -> str:
         """A new id of this run."""
@@ -126,10 +132,10 @@ class Transition:
                 "payload": {key: value for key, value in payload.items() if value is not None},
                 "workflow_task_id": self.task_id,
                 "workflow_command_id": command_id,
-                "recorded_at": iso(self.now),
+                "recorded_at": iso(self.stamp),
             }
         )
-        state.recorded_at = self.now
+        state.recorded_at = self.stamp
         state.last_sequence = sequence = state.last_sequence + 1
         state.history_bytes += len(line)
         self.events.append(line)
@@ -138,6 +144,10 @@ class Transition:
         self.shown.recorded(state, Recorded(sequence, event_type, resolves, self.task_id is not None))
         self.changed = True
         return sequence
+
+    def not_before(self, at: int) -> None:
+        """What follows is recorded as happening at `at` or later: the history says so of something that is due sooner now."""
+        self.stamp = max(self.stamp, at)
 
     def measure(self, kind: str, value: int, limit: int, before: int = 0) -> None:
         """Note that a number comes near its limit (engine-semantics 11.1).
@@ -181,7 +191,7 @@ class Transition:
         state.task = WorkflowTask(
             task_id=task_id,
             context=context,
-            created_at=self.now,
+            created_at=self.stamp,
             available_at=self.now + delay_seconds * 1_000_000,
             update_id=update_id,
             signal_id=signal_id,
@@ -236,9 +246,9 @@ def earliest_deadline(state: RunState) -> int | None:
     if state.activities:  # perhaps hundreds, and this is asked twice per commit
         due = min(due, *[activity.deadline for activity in state.activities.values()])
     for timer in state.timers.values():
-        due = min(due, timer.fire_at)
+        due = min(due, timer.due)
     wait = state.wait
     if wait is not None and wait.timeout_at is not None and state.open_task is None:
         # A wait times out only between tasks (engine-semantics 6.2).
-        due = min(due, wait.timeout_at)
+        due = min(due, wait.due)
     return None if due == NEVER else due

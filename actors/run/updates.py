@@ -41,7 +41,7 @@ def accept(tx: Transition, command: UpdateRun) -> RunReply:
         event=0,
         command_id=command_id,
         command_sequence=sequence,
-        accepted_at=tx.now,
+        accepted_at=tx.stamp,
         request_id=command.request_id,
         to_run=command.to_run,
     )

@@ -84,14 +84,14 @@ def _signal(state: RunState, now: int) -> Waiting | None:
 def _timer(state: RunState) -> Waiting | None:
     if not state.timers:
         return None
-    timer_id, timer = min(state.timers.items(), key=lambda item: (item[1].fire_at, item[1].step))
+    timer_id, timer = min(state.timers.items(), key=lambda item: (item[1].due, item[1].step))
     return Waiting(
         kind="timer",
         reason="Waiting for timer",
         open_wait_id=f"timer:{timer_id}",
         resume_source_kind="timer",
         started_at=timer.created_at,
-        deadline_at=timer.fire_at,
+        deadline_at=timer.due,
         liveness="timer_scheduled",
     )
 
@@ -107,7 +107,7 @@ def _condition(state: RunState) -> Waiting | None:
         open_wait_id=wait.wait_id,
         resume_source_kind="timer" if wait.timer_id else "external_input",
         started_at=wait.opened_at,
-        deadline_at=wait.timeout_at,
+        deadline_at=None if wait.timeout_at is None else wait.due,
         liveness="waiting_for_condition",
     )
 

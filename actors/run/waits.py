@@ -19,7 +19,7 @@ def open_wait(tx: Transition, command: OpenConditionWait, step: int) -> str | No
     wait = Wait(
         wait_id=tx.mint(ids.WAIT),
         step=step,
-        opened_at=tx.now,
+        opened_at=tx.stamp,
         key=command.condition_key,
         fingerprint=command.condition_definition_fingerprint,
         timeout_seconds=timeout,
@@ -69,7 +69,7 @@ def settle(tx: Transition, task: WorkflowTask, steps: Sequence[Steps]) -> Sequen
         step=wait.step,
     )
     if wait.timer_id is not None:
-        tx.record("TimerCancelled", {**timer_keys(wait), "cancelled_at": iso(tx.now)}, step=wait.step)
+        tx.record("TimerCancelled", {**timer_keys(wait), "cancelled_at": iso(tx.stamp)}, step=wait.step)
     state.wait = None
     return steps
 
@@ -78,10 +78,11 @@ def time_out(tx: Transition) -> None:
     """End the wait if its time is over; not while a task is open, whose worker may have seen the predicate true."""
     state = tx.state
     wait = state.wait
-    if wait is None or wait.timeout_at is None or wait.timeout_at > tx.now or state.open_task is not None:
+    if wait is None or wait.timeout_at is None or wait.due > tx.now or state.open_task is not None:
         return
+    tx.not_before(wait.timeout_at)
     if wait.timer_id is not None:
-        tx.record("TimerFired", {**timer_keys(wait), "fired_at": iso(tx.now)}, step=wait.step)
+        tx.record("TimerFired", {**timer_keys(wait), "fired_at": iso(tx.stamp)}, step=wait.step)
     tx.record(
         "ConditionWaitTimedOut",
         {**_keys(wait), "timer_id": wait.timer_id, "timeout_seconds": wait.timeout_seconds},

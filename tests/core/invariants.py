@@ -236,13 +236,13 @@ class Watch:
         due = [NEVER]
         if state.is_open:
             due += [at for at in (state.run_deadline_at, state.execution_deadline_at) if at is not None]
-            due += [timer.fire_at for timer in state.timers.values()]
+            due += [timer.due for timer in state.timers.values()]
             task = state.open_task
             if task is not None and task.status == "leased":
                 due.append(task.lease_expires_at)
             wait = state.wait
             if wait is not None and wait.timeout_at is not None and task is None:
-                due.append(wait.timeout_at)
+                due.append(wait.due)
             for each in state.activities.values():
                 limits = [each.schedule_to_close_at]
                 limits += [each.schedule_to_start_at] if each.status == "ready" else [each.start_to_close_at, each.heartbeat_at]

@@ -174,7 +174,7 @@ class Life(RuleBasedStateMachine):
         """Complete a live task and judge the answer."""
         run, before = self.run, self.run.state
         rows = set(run.rows)
-        expired = grant.lease_expires_at <= run.now and self.watch.lease is not None and self.watch.lease.ends <= run.now
+        expired = self.watch.lease is not None and self.watch.lease.ends <= run.now
         can_repeat = self.dialects[grant.task_id, grant.workflow_task_attempt] == "0.4" and bool(self.batch)
         repeats = can_repeat and says(steps) == says(self.batch) and self.unresolved_in_snapshot()
         reply = self.tell(completion(grant, *steps))
@@ -400,6 +400,28 @@ class Life(RuleBasedStateMachine):
     def pass_time(self, seconds: float) -> None:
         self.run.pass_time(seconds)
 
+    @rule(seconds=st.sampled_from([0.5, 1, 30, 4000]))
+    def clock_goes_back(self, seconds: float) -> None:
+        """It was ahead: the run goes on as if it had not been, and its recorded times stay in order."""
+        self.run.pass_time(-seconds)
+        self.tell(WakeUp())
+        task, lease = self.run.state.task, self.watch.lease
+        if lease is not None and task is not None:
+            lease.ends = task.lease_expires_at
+        if seconds > 1:
+            self.nothing_waits_for_the_old_clock()
+
+    def nothing_waits_for_the_old_clock(self) -> None:
+        state, now = self.run.state, self.run.now
+        if not state.is_open or state.recorded_at <= now + 1_000_000:
+            return
+        for at in (row.available_at for row in self.run.rows.values()):
+            assert at <= now + 60_000_000, "a task waits longer than the longest backoff"
+        for timer in state.timers.values():
+            assert timer.due <= now + timer.delay_seconds * 1_000_000
+        for each in state.activities.values():
+            assert each.status != "running" or each.lease_expires_at <= now + RULES.activity_task_lease * 1_000_000
+
     @rule(to_the_point=st.booleans())
     def wake(self, to_the_point: bool) -> None:
         if to_the_point and self.run.wake_at is not None:
@@ -430,7 +452,7 @@ class Life(RuleBasedStateMachine):
             if not state.is_open:
                 break
             grant = self.live()
-            if grant is not None and grant.lease_expires_at > self.run.now:
+            if grant is not None and self.watch.lease is not None and self.watch.lease.ends > self.run.now:
                 python = self.dialects[grant.task_id, grant.workflow_task_attempt] == "0.4"
                 waits = python and bool(self.batch) and self.unresolved_in_snapshot()
                 self.told(grant, list(self.batch) if waits else [finish()])
