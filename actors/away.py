@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
+import secrets
 from collections import defaultdict
 from collections.abc import Callable
 
@@ -45,7 +45,7 @@ class AwayPolls:
         self._place_later = place_later
         self._unreachable = unreachable
         self._tell_served = tell_served
-        self._numbers = itertools.count(time.time_ns())  # never twice, also when a node starts again under its name
+        self._numbers = itertools.count(secrets.randbits(60))  # never twice, also when a node starts again under its name
         self._away: dict[int, Away] = {}
         tickets = itertools.count(1)
         self._lent: defaultdict[QueueName, WaitLine[Away]] = defaultdict(lambda: WaitLine(tickets))
@@ -172,7 +172,7 @@ class AwayPolls:
         else:
             # Perhaps it is leased, to nobody: the host holds the task until it is known not to be.
             released = self._router.release_claim(ReleaseClaim(task_id, away.profile.worker_id, ANY_ATTEMPT))
-            again = Answer(Refused("not_due", {"available_at": time.time_ns() // 1000}))
+            again = Answer(Refused("not_due", {"available_at": self._router.now()}))
             released.add_done_callback(lambda _: _answer(response, again))
 
     def drain(self) -> None:

@@ -103,7 +103,7 @@ class Control:
         `historical_run_command_rejected`).
         """
         shard = self._router.shard_of_workflow(namespace, workflow_id)
-        key = new_key(shard)
+        key = new_key(shard, self._router.now())
 
         async def once() -> RunReply:
             owner = self._router.elsewhere(shard)
@@ -128,7 +128,7 @@ class Control:
 
     async def _accept(self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None) -> RunReply:
         shard = self._router.shard_of_workflow(namespace, workflow_id)
-        key = new_key(shard)
+        key = new_key(shard, self._router.now())
 
         async def once() -> RunReply:
             owner = self._router.elsewhere(shard)

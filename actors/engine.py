@@ -40,7 +40,7 @@ from actors.queue.poll import Poll
 from actors.queue.queries import QueryBroker, QueryRules
 from actors.router import Owners, Router
 from actors.run import ids
-from actors.run.commands import ClaimTask, Commanded, NoteDuplicateStart, RunCommand, StartRun, UpdateRun
+from actors.run.commands import ClaimTask, Commanded, NoteDuplicateStart, RunCommand, StartRun, UpdateRun, WakeUp
 from actors.run.replies import Refused, RunReply
 from actors.run.starting import started
 from actors.run.state import decode
@@ -73,7 +73,7 @@ class Engine:
     def attach(self, host: Host, shards: int, query_rules: QueryRules) -> None:
         """The actors of this node and how many shards there are; from here on requests and other nodes are answered."""
         self._host = host
-        self._queries = QueryBroker(query_rules, self._router.tell_run)
+        self._queries = QueryBroker(query_rules, self._router.tell_run, host.now)
         self._polls = Polls(host, self._queries, self._router, self._ask)
         self._control = Control(self._db, host, self._queries, self._router, self._ask)
         self.mail = Mailman(self._db, host)
@@ -140,6 +140,10 @@ class Engine:
         Raises `Unavailable` when the outcome is unknown.
         """
         return await self._router.ask_task(namespace, task_id, command)
+
+    def wake(self, any_id: str) -> None:
+        """Have the run of an id look at what is due; nobody waits for that."""
+        self._router.tell_run(any_id, WakeUp()).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def poll(self, poll: Poll) -> Parked:
         """Park a poll until a task is leased to it or its time is over (`Polls.poll`)."""

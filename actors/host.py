@@ -7,17 +7,17 @@ is evicted, least recently used first; runs that are closed, or whose shard anot
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from typing import Protocol
 
+from actors.clock import Clock
 from actors.errors import Unavailable
 from actors.publisher import Publisher
 from actors.queue.actor import QueueActor, QueueName
 from actors.queue.matching import QueuedTask
 from actors.queue.parked import Grant, Reservation
 from actors.repeats import decode_answer
-from actors.run import ids
+from actors.run import ids, setback
 from actors.run.commands import RunCommand, StartRun, WakeUp
 from actors.run.presentation import Chronological
 from actors.run.replies import RunReply
@@ -63,7 +63,9 @@ class Host:
         shown: Chronological,
         shards: int,
         cache_bytes: int,
+        clock: Clock,
     ) -> None:
+        self.clock = clock
         self.rules = rules
         self.shown = shown
         self._db = db
@@ -79,8 +81,9 @@ class Host:
         self._queue_shards: dict[tuple[str, str], int] = {}
         self._current: dict[str, str] = {}  # workflow id -> run id of the open runs in memory
         self.watchers = Watchers()
-        self.wakeups = WakeUps(self._wake)
+        self.wakeups = WakeUps(self._wake, self.now)
         self.transitions = 0
+        clock.on_step(self._stepped)
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 
@@ -107,6 +110,10 @@ class Host:
         actor.tell(Message(command, namespace, future, mail_id, key))
         return future
 
+    def now(self) -> int:
+        """The present in microseconds, by the node's clock."""
+        return self.clock.now()
+
     def adopt(self, tx: Transition) -> None:
         """A run created together with its predecessor's end: it lives here from now on."""
         run_key = tx.state.run_key
@@ -126,7 +133,7 @@ class Host:
         """A transition batch is durable: arm its deadline, publish its events."""
         self.transitions += 1
         state = tx.state
-        now = time.time_ns() // 1000
+        now = self.now()
         if self._around.owns(ids.shard_in(actor.run_key)):
             self.wakeups.set(actor.run_key, wake_at, now)
         if state.is_open:
@@ -171,7 +178,7 @@ class Host:
 
     def _woken(self, run_key: str, done: asyncio.Future[RunReply]) -> None:
         if not done.cancelled() and done.exception() is not None:
-            now = time.time_ns() // 1000
+            now = self.now()
             self.wakeups.set(run_key, now + 1_000_000, now)
 
     def acked(self, run_id: str) -> int:
@@ -255,7 +262,7 @@ class Host:
         """The live queue of that name, made when needed."""
         actor = self._queues.get(name)
         if actor is None:
-            actor = self._queues[name] = QueueActor(name, self._around.tell_run, self._load_ready)
+            actor = self._queues[name] = QueueActor(name, self._around.tell_run, self._load_ready, self.now)
         return actor
 
     def offer(self, namespace: str, queue: str, kind: str, task: QueuedTask) -> None:
@@ -294,6 +301,18 @@ class Host:
     def drop_queue(self, name: QueueName) -> None:
         """Forget a queue; its rows are in the store."""
         self._queues.pop(name, None)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def _stepped(self, micros: int) -> None:
+        """The clock moved: what waits for a time waits anew; runs it was ahead for are set right (`actors.run.setback`)."""
+        self.wakeups.stepped()
+        for queue in self._queues.values():
+            queue.stepped()
+        if micros < -setback.TOLERANCE:
+            for run_key, actor in list(self._runs.items()):
+                if actor.state is not None and actor.state.recorded_at > self.now():
+                    self._wake(run_key)
 
     def stop(self) -> None:
         """No deadline fires any more."""

@@ -7,7 +7,6 @@ tasks: those of its own runs by itself, those of other runs when it is asked her
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from actors import messages
@@ -116,13 +115,13 @@ class Lending:
                 self._drop(serving)
                 outcome.set_result(LentEnd.GONE)
             else:  # nobody knows: whether the poll has a task will be seen when it is asked again
-                outcome.set_result(_later())
+                outcome.set_result(_later(self._router.now()))
 
         question = messages.encode(AskTake(serving.number, task_id))
         try:
             self._ask.start_ask(serving.node_id, question, _TAKE_SECONDS).add_done_callback(answered)
         except Unreachable:
-            outcome.set_result(_later())
+            outcome.set_result(_later(self._router.now()))
         return outcome
 
     def served(self, told: Served) -> None:
@@ -143,6 +142,6 @@ class Lending:
             serving.parked.abandon()
 
 
-def _later() -> Refused:
+def _later(now: int) -> Refused:
     """The task is tried again in a moment, with whatever poll comes first then."""
-    return Refused("not_due", {"available_at": time.time_ns() // 1000 + _RETRY_MICROS})
+    return Refused("not_due", {"available_at": now + _RETRY_MICROS})

@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from actors.clock import Clock
 from bus.broadcast import Broadcast
 from store import placement as leases
 from store.errors import StoreError
@@ -127,8 +128,9 @@ class Placement:
         on_seen: Callable[[str, str], object] = lambda _node, _incarnation: None,
         on_renewed: Callable[[], None] = lambda: None,
         on_replaced: Callable[[str], None] = _no_word,
+        clock: Clock | None = None,
     ) -> None:
-        """`ttl_seconds`: how long the others wait for a silent node.
+        """`clock` is told what the database's says, at each beat. `ttl_seconds`: how long the others wait for a silent node.
 
         `broadcast`: changes are told and heard of at once; without it (or with NATS away) at the next beat.
         """
@@ -147,6 +149,7 @@ class Placement:
         self._on_renewed = on_renewed
         self._on_replaced = on_replaced
         self._replaced = False
+        self._clock = clock or Clock()
         self._addresses: dict[str, str] = {}  # live nodes
         self._owners: dict[int, str] = {}  # by the last look; holders may be dead
         self._held: set[int] = set()  # ours, handed to on_acquire or about to be
@@ -284,6 +287,7 @@ class Placement:
         now = _alive_seconds()
         releases = self._releases
         # Not longer than the lease still runs: a hung Postgres must not keep us believing in it.
+        sent = self._clock.ticks()
         patience = min(self._ttl, max(self._lease_until - now, self._beat))
         try:
             async with asyncio.timeout(patience):
@@ -298,6 +302,7 @@ class Placement:
             return
         lapsed = not self.lease_valid
         self._lease_until = now + self._ttl
+        self._clock.observe(seen.clock, sent)
         if lapsed:
             self._on_renewed()
         self._renewed.set()

@@ -8,8 +8,6 @@ a command again, and a command older than that is not decided at all.
 
 from __future__ import annotations
 
-import time
-
 import msgspec
 
 from actors.run import ids
@@ -22,9 +20,9 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[RunReply] = msgspec.msgpack.Decoder(RunReply)
 
 
-def new_key(shard: int) -> str:
-    """A key for a command accepted now; it begins with the time."""
-    return ids.mint(time.time_ns() // 1_000_000, ids.new_run_key(shard), ids.COMMAND_KEY)
+def new_key(shard: int, now: int) -> str:
+    """A key for a command accepted `now` (microseconds); it begins with the time."""
+    return ids.mint(now // 1000, ids.new_run_key(shard), ids.COMMAND_KEY)
 
 
 def too_old(key: str, now: int) -> bool:

@@ -7,7 +7,6 @@ right (architecture, rules 1 and 7).
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
@@ -54,6 +53,8 @@ class Runs(Protocol):
         mail_id: str | None = None,
         key: str | None = None,
     ) -> asyncio.Future[RunReply]: ...
+
+    def now(self) -> int: ...
 
 
 class Router:
@@ -104,7 +105,12 @@ class Router:
     def new_run_id(self, namespace: str, workflow_id: str) -> str:
         """A fresh run id in the shard of this workflow id."""
         run_key = ids.new_run_key(self.shard_of_workflow(namespace, workflow_id))
-        return ids.mint(time.time_ns() // 1_000_000, run_key, ids.RUN)
+        return ids.mint(self.now() // 1000, run_key, ids.RUN)
+
+    def now(self) -> int:
+        """The present in microseconds, by the node's clock."""
+        assert self._runs is not None
+        return self._runs.now()
 
     def shard_of_id(self, any_id: str) -> int | None:
         """The shard of any id of ours; None for an id that none of these shards minted."""

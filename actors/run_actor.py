@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Protocol
 
 from actors.errors import Unavailable
@@ -77,6 +76,8 @@ class Home(Protocol):
 
     @property
     def shown(self) -> Chronological: ...
+
+    def now(self) -> int: ...
 
     def commit(self, write: RunWrite) -> asyncio.Future[bool]: ...
 
@@ -197,12 +198,12 @@ class RunActor:
     def _decide(self, batch: list[Message], *, certain: bool) -> None:
         """Decide all messages in order. `certain`: the state was read from the store in this round."""
         handed: list[_HandedOver] = []
-        now = time.time_ns() // 1000
+        host = self._host
+        now = host.now()
         if any(message.key is not None and too_old(message.key, now) for message in batch):
             self._leave_out_old(batch, now)
             return
         try:
-            host = self._host
             if self.state is None:
                 tx = self._create(batch[0].command, now)
                 creating = True

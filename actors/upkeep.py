@@ -6,14 +6,15 @@ Every node does its share for the shards it hosts; there is no singleton (archit
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Collection, Sequence
 
 from actors.engine import Engine
 from actors.host import Host
 from actors.publisher import Publisher, every
 from actors.repeats import forgotten_before
-from store import applied, runs
+from actors.run import setback
+from store import applied, runs, tasks
+from store.errors import StoreUnavailable
 from store.pool import Database
 
 _TICK_SECONDS = 1.0
@@ -22,6 +23,8 @@ _UNPUBLISHED_AFTER_SECONDS = 5.0
 _QUEUE_IDLE_SECONDS = 120.0
 _FORGET_SECONDS = 30.0
 _DUE_LIMIT = 5000
+_PAGE = 500
+_PAGE_PAUSE_SECONDS = 0.02
 
 
 class Upkeep:
@@ -45,6 +48,9 @@ class Upkeep:
         self._tasks: list[asyncio.Task[None]] = []
         self._last_sweep = 0.0
         self._last_forgetting = 0.0
+        self._looked_through: set[int] = set()  # shards without a run that an earlier clock was ahead for
+        self._looking: asyncio.Task[None] | None = None
+        host.clock.on_step(self._stepped)
 
     async def start(self) -> None:
         """Begin."""
@@ -56,9 +62,10 @@ class Upkeep:
 
     async def stop(self) -> None:
         """End; what was published is noted."""
-        for task in self._tasks:
+        tasks = [*self._tasks, self._looking] if self._looking is not None else self._tasks
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = []
         await self._publisher.flush()
 
@@ -69,7 +76,7 @@ class Upkeep:
             queue.reload()
         await self._wake_due(shards)
         await self._engine.mail.scan(shards)
-        await self._publisher.sweep(shards, time.time_ns() // 1000)
+        await self._publisher.sweep(shards, self._host.now())
 
     async def _tick(self) -> None:
         self._engine.settle_queues()
@@ -77,20 +84,53 @@ class Upkeep:
         if held:
             await self._wake_due(held)
             await self._engine.mail.scan(held)
+            self._look_for_setbacks()
         await self._publisher.flush()
         now = asyncio.get_running_loop().time()
         if 0 in held and now - self._last_forgetting >= _FORGET_SECONDS:
             self._last_forgetting = now
-            await applied.forget(self._db, forgotten_before(time.time_ns() // 1000))
+            await applied.forget(self._db, forgotten_before(self._host.now()))
         if not self._bus_up() or now - self._last_sweep >= _SWEEP_SECONDS:
             self._last_sweep = now
             self._sweep_queues(now)
 
     async def _wake_due(self, shards: Collection[int]) -> None:
         """Arm every run whose deadline is in reach: evicted ones, and those another node changed."""
-        now = time.time_ns() // 1000
+        now = self._host.now()
         for run_id, _, wake_at in await runs.due(self._db, list(shards), now + 2 * int(_TICK_SECONDS * 1e6), _DUE_LIMIT):
             self._host.wakeups.set(run_id[10:25], wake_at, now)
+
+    # -- a clock that was ahead ------------------------------------------------------------------------------------------
+
+    def _stepped(self, micros: int) -> None:
+        if micros < -setback.TOLERANCE:
+            self._looked_through.clear()
+
+    def _look_for_setbacks(self) -> None:
+        """Once for each shard, and again when the clock went back: runs that wait for a time when a clock was ahead."""
+        new = self._held() - self._looked_through
+        if new and (self._looking is None or self._looking.done()):
+            self._looked_through |= new
+            self._looking = asyncio.get_running_loop().create_task(self._set_back(new), name="upkeep-setbacks")
+
+    async def _set_back(self, shards: frozenset[int]) -> None:
+        """A look at every run that waits for something later, a page at a time: there may be millions."""
+        try:
+            for task_id in await tasks.last_available(self._db, list(shards), self._reach(), _DUE_LIMIT):
+                self._engine.wake(task_id)
+            for shard in shards:
+                after = (self._reach(), "")
+                while page := await runs.awaited(self._db, shard, after, _PAGE):
+                    for run_id, _, last_progress_at in page:
+                        if last_progress_at > self._reach():
+                            self._engine.wake(run_id)
+                    after = (page[-1][1], page[-1][0])
+                    await asyncio.sleep(_PAGE_PAUSE_SECONDS)
+        except StoreUnavailable:
+            self._looked_through -= shards
+
+    def _reach(self) -> int:
+        return self._host.now() + setback.TOLERANCE
 
     def _sweep_queues(self, now: float) -> None:
         """Tasks whose dispatch was lost are found in their rows."""
@@ -103,4 +143,4 @@ class Upkeep:
     async def _publish_tails(self) -> None:
         held = self._held()
         if held and self._bus_up():
-            await self._publisher.sweep(held, time.time_ns() // 1000 - int(_UNPUBLISHED_AFTER_SECONDS * 1e6))
+            await self._publisher.sweep(held, self._host.now() - int(_UNPUBLISHED_AFTER_SECONDS * 1e6))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import time
 from collections.abc import Callable
 
 HORIZON_SECONDS = 90
@@ -17,8 +16,10 @@ HORIZON_SECONDS = 90
 class WakeUps:
     """Deadlines of runs, by run key. `fire(run_key)` is called once for each that passes."""
 
-    def __init__(self, fire: Callable[[str], None]) -> None:
+    def __init__(self, fire: Callable[[str], None], now: Callable[[], int]) -> None:
+        """`now` in microseconds; `stepped` must be called when it moved otherwise than by time passing."""
         self._fire = fire
+        self._now = now
         self._heap: list[tuple[int, str]] = []
         self._at: dict[str, int] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -45,12 +46,12 @@ class WakeUps:
             heapq.heappop(heap)
         if heap:
             self._timer_at = heap[0][0]
-            delay = max(self._timer_at - time.time_ns() // 1000, 0) / 1e6
+            delay = max(self._timer_at - self._now(), 0) / 1e6
             self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
-        now = time.time_ns() // 1000
+        now = self._now()
         heap = self._heap
         while heap and heap[0][0] <= now:
             at, run_key = heapq.heappop(heap)
@@ -58,6 +59,11 @@ class WakeUps:
                 del self._at[run_key]
                 self._fire(run_key)
         self._arm()
+
+    def stepped(self) -> None:
+        """The clock went back or ahead: what is awaited comes later or sooner by that."""
+        if self._heap:
+            self._arm()
 
     def stop(self) -> None:
         """Forget everything."""

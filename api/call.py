@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
+from actors.clock import Clock
+
 if TYPE_CHECKING:
     from actors.engine import Engine
     from api.namespace_cache import NamespaceCache
@@ -77,6 +79,7 @@ class Services:
     namespaces: NamespaceCache
     workers: WorkerRegistry
     cache_probe: CacheProbe | None = None
+    clock: Clock = field(default_factory=Clock)
     draining: bool = False
     writes: WriteWatch | None = None
     checks: dict[str, asyncio.Task[Any]] = field(default_factory=dict)

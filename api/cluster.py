@@ -105,6 +105,8 @@ async def ready(call: Call) -> Answer:
     checks["auth"] = services.auth.readiness()
     if services.draining:
         checks["lifecycle"] = {"status": "draining"}
+    if services.clock.skewed:  # named, and no reason to keep requests away: it is corrected
+        checks["clock"] = {"status": "ok", "skew_seconds": services.clock.skew_seconds, "message": services.clock.complaint()}
     is_ready = all(check["status"] == "ok" for check in checks.values())
     body = {"status": "ready" if is_ready else "not_ready", "timestamp": now_seconds_z(), "checks": checks}
     return Answer(200 if is_ready else 503, body)
@@ -278,8 +280,9 @@ class ClusterInfo:
         cached = self._prefixes.get(id(settings))
         if cached is None:
             cached = self._prefixes[id(settings)] = (settings, envelope.spliceable(_static_info(settings)))
+        listed = await call.services.workers.listing(call.namespace)
         live: dict[str, Any] = {
-            "worker_fleet": worker_fleet(call.namespace, await call.services.workers.listing(call.namespace), settings),
+            "worker_fleet": worker_fleet(call.namespace, listed, settings, call.services.clock.now()),
             "task_repair": {"policy": asdict(settings.repair_policy), "candidates": _candidates(settings)},
         }
         principal = call.principal

@@ -16,7 +16,7 @@ from api.debug_tasks import Compatibility, Health, pruned
 from api.fleet import live_workers, worker_fleet
 from api.queue_view import active_count, task_queue
 from api.run_view import is_terminal, status_bucket
-from api.times import now_micros, ts, ts_or_none
+from api.times import ts, ts_or_none
 from api.validation import Fields
 from api.workflows import current_run, named_run
 from store.runs import StoredRun
@@ -47,15 +47,15 @@ def _with_payload(call: Call) -> bool:
 async def _snapshot(call: Call, run: StoredRun, with_payload: bool) -> Answer:
     services = call.services
     settings = services.settings
-    now = now_micros()
+    now = services.clock.now()
     state = run_state.decode(run.row.state)
     lines = await debug_events.tail(services.db, run.run_id, run.row.last_sequence)
     fleet = await services.workers.listing(call.namespace)
     on_queue = [worker for worker in fleet if worker.task_queue == state.task_queue]
     compatibility = Compatibility(
         state.compatibility,
-        _matched(state.compatibility, live_workers(on_queue, settings)),
-        _matched(state.compatibility, live_workers(fleet, settings)),
+        _matched(state.compatibility, live_workers(on_queue, settings, now)),
+        _matched(state.compatibility, live_workers(fleet, settings, now)),
     )
     wait = waiting(state, now)
     health = debug_tasks.health(state, wait, compatibility)
@@ -87,7 +87,7 @@ async def _snapshot(call: Call, run: StoredRun, with_payload: bool) -> Answer:
                     "task_queue": state.task_queue,
                 },
                 "task_queue_pollers": [] if queue is None else queue["pollers"],
-                "namespace_worker_fleet": worker_fleet(call.namespace, fleet, settings),
+                "namespace_worker_fleet": worker_fleet(call.namespace, fleet, settings, now),
             }
         ),
         "findings": _findings(health, tasks, activities, queue),

@@ -5,21 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from api.settings import Settings
-from api.times import now_micros, ts
+from api.times import ts
 from api.workers import is_stale
 from store.workers import Worker
 
 
-def live_workers(listed: list[Worker], settings: Settings) -> list[Worker]:
-    """Those whose last contact is recent."""
-    now = now_micros()
+def live_workers(listed: list[Worker], settings: Settings, now: int) -> list[Worker]:
+    """Those whose last contact is recent at `now`, in microseconds."""
     return [worker for worker in listed if not is_stale(worker, now, settings.worker_stale_after_seconds)]
 
 
-def worker_fleet(namespace: str, listed: list[Worker], settings: Settings) -> dict[str, Any]:
+def worker_fleet(namespace: str, listed: list[Worker], settings: Settings, now: int) -> dict[str, Any]:
     """The live workers of the namespace; `listed` are all its registrations."""
     stale_after = settings.worker_stale_after_seconds * 1_000_000
-    live = live_workers(listed, settings)
+    live = live_workers(listed, settings, now)
     return {
         "namespace": namespace,
         "active_workers": len(live),
@@ -39,9 +38,9 @@ def worker_fleet(namespace: str, listed: list[Worker], settings: Settings) -> di
     }
 
 
-def pollers(listed: list[Worker], settings: Settings) -> list[dict[str, Any]]:
+def pollers(listed: list[Worker], settings: Settings, now: int) -> list[dict[str, Any]]:
     """The workers registered for a queue, fresh ones first, then by worker id."""
-    now, stale_after = now_micros(), settings.worker_stale_after_seconds
+    stale_after = settings.worker_stale_after_seconds
     shown = [_poller(worker, is_stale(worker, now, stale_after), stale_after) for worker in listed]
     return sorted(shown, key=lambda poller: (poller["is_stale"], poller["worker_id"]))
 

@@ -8,7 +8,7 @@ from typing import Any
 from api.call import Answer, Call
 from api.errors import ApiError
 from api.searching import searched
-from api.times import now_micros, ts0
+from api.times import ts0
 from api.validation import Fields
 from store import namespaces
 from store.namespaces import Namespace
@@ -56,7 +56,7 @@ async def store(call: Call) -> Answer:
     days = fields.integer("retention_days", low=1, high=365, default=default_days)
     fields.check()
     db = call.services.db
-    if not await namespaces.create(db, name, description, days or default_days, now_micros()):
+    if not await namespaces.create(db, name, description, days or default_days, call.services.clock.now()):
         raise ApiError(409, "namespace_already_exists", "Namespace already exists.", namespace=name)
     call.services.namespaces.forget(name)
     namespace = await namespaces.get(db, name)
@@ -75,7 +75,7 @@ async def update(call: Call) -> Answer:
     description = fields.text("description", longest=1000)
     days = fields.integer("retention_days", low=1, high=365)
     fields.check()
-    namespace = await namespaces.update(db, name, description, days, now_micros())
+    namespace = await namespaces.update(db, name, description, days, call.services.clock.now())
     if namespace is None:
         raise _not_found(name)
     return Answer(200, _resource(namespace))

@@ -13,7 +13,6 @@ from api.call import Answer, Call
 from api.payloads import normalise_input
 from api.registry import Registration
 from api.targets import HISTORICAL, check_body, operation_name, run_id_of, target_refused
-from api.times import now_micros
 from api.validation import Fields
 from api.workers import is_stale
 
@@ -81,7 +80,7 @@ async def missing_worker(call: Call, workflow_type: str, task_queue: str, compat
 
 
 def _missing(call: Call, listed: list[Registration], workflow_type: str, compatibility: str | None) -> str | None:
-    now = now_micros()
+    now = call.services.clock.now()
     stale_after = call.services.settings.worker_stale_after_seconds
     serving = [
         registration.workflow_profile

@@ -29,7 +29,7 @@ async def task_queue(services: Services, state: RunState, listed: list[Worker], 
         kind: await tasks.ready(services.db, state.namespace, name, kind, _MOST_READY) for kind in ("workflow", "activity")
     }
     due = sorted((task for found in ready.values() for task in found if task.available_at <= now), key=_age)
-    shown = pollers(listed, services.settings)
+    shown = pollers(listed, services.settings, now)
     leases = sorted(
         _leases(state, now), key=lambda lease: (not lease["is_expired"], lease["lease_expires_at"], lease["task_id"])
     )

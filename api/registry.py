@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from actors.clock import Clock
 from actors.queue.poll import WorkerProfile
-from api.times import now_micros
 from store import workers
 from store.errors import StoreError
 from store.pool import Database
@@ -72,8 +72,9 @@ def _registration(worker: Worker) -> Registration:
 class WorkerRegistry:
     """Registrations by (namespace, worker id). `start()`/`stop()` run the write-back of contact times."""
 
-    def __init__(self, db: Database, broadcaster: Broadcaster | None = None) -> None:
+    def __init__(self, db: Database, broadcaster: Broadcaster | None = None, clock: Clock | None = None) -> None:
         self._db = db
+        self._clock = clock or Clock()
         self._broadcaster = broadcaster
         self._known: dict[tuple[str, str], tuple[Registration, float]] = {}
         self._queues: dict[tuple[str, str], tuple[list[Registration], float]] = {}
@@ -152,7 +153,7 @@ class WorkerRegistry:
 
     def contact(self, namespace: str, worker_id: str) -> None:
         """Notes that the worker was in contact just now."""
-        self._contacts[(namespace, worker_id)] = now_micros()
+        self._contacts[(namespace, worker_id)] = self._clock.now()
 
     def last_contact(self, namespace: str, worker_id: str) -> int:
         """The contact noted here and not yet written back, 0 when none."""

@@ -11,7 +11,7 @@ from actors.run.rules import Rules
 from actors.run.state import RunState
 from actors.run.waiting import waiting
 from api.payloads import decoded_or_none
-from api.times import now_micros, ts, ts0, ts0_or_none, ts_or_none
+from api.times import ts, ts0, ts0_or_none, ts_or_none
 from store.runs import RunItem, StoredRun
 
 _BUCKETS = {"completed": "completed", "failed": "failed", "cancelled": "failed", "terminated": "failed"}
@@ -86,17 +86,18 @@ def description(
     run_count: int,
     started: bytes | None,
     closed: bytes | None,
+    now: int,
 ) -> dict[str, Any]:
     """The body of a describe, with the history budget hints (engine-semantics 11.2).
 
-    `started` is the serialized WorkflowStarted event, `closed` the WorkflowCompleted event.
+    `started` is the serialized WorkflowStarted event, `closed` the WorkflowCompleted event, `now` in microseconds.
     """
     identity, row = run.identity, run.row
     terminal = is_terminal(row.status)
     active = is_current and not terminal
     input_envelope = envelope_of(started, "arguments")
     output_envelope = envelope_of(closed, "output")
-    wait = waiting(state, now_micros())
+    wait = waiting(state, now)
     return {
         "workflow_id": identity.workflow_id,
         "run_id": run.run_id,

@@ -12,7 +12,7 @@ __all__ = ["now_micros", "now_seconds_z", "ts", "ts0", "ts0_or_none", "ts_or_non
 
 
 def now_micros() -> int:
-    """The present, in microseconds since the Unix epoch."""
+    """The present by this machine's own clock; what is compared with stored times goes by `Services.clock`."""
     return time.time_ns() // 1000
 
 

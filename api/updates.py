@@ -11,7 +11,7 @@ from api.call import Answer, Call
 from api.commands import command_fields, result_fields
 from api.payloads import decoded_or_none, normalise_message
 from api.targets import check_body, operation_name, run_id_of, target_refused
-from api.times import now_micros, ts, ts_or_none
+from api.times import ts, ts_or_none
 from api.validation import LONGEST_SECONDS, Fields
 
 # How the SDK words a validator's refusal; nothing else marks one (worker-protocol 5.10).
@@ -57,7 +57,7 @@ def _request_id(call: Call, fields: Fields) -> str | None:
 
 
 def _rejected(call: Call, reply: CommandAnswered) -> dict[str, Any]:
-    at = ts(now_micros())
+    at = ts(call.services.clock.now())
     return {
         **command_fields(call, reply),
         "update_id": reply.update_id,

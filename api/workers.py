@@ -11,7 +11,7 @@ from api.call import Answer, Call, Services
 from api.errors import ApiError, worker_error
 from api.ids import new_ulid
 from api.searching import searched
-from api.times import now_micros, ts
+from api.times import ts
 from api.validation import Fields, label
 from store import workers
 from store.workers import Contact, Worker
@@ -62,7 +62,7 @@ async def register(call: Call) -> Answer:
     metrics = _metrics(fields)
     wish = _heartbeat_wish(fields)
     fields.check()
-    now = now_micros()
+    now = call.services.clock.now()
     worker = Worker(
         namespace=call.namespace,
         worker_id=worker_id,
@@ -121,7 +121,7 @@ async def heartbeat(call: Call) -> Answer:
         },
     )
     fields.check()
-    contact = Contact(call.namespace, worker_id, now_micros(), slots, metrics, heartbeat_interval_seconds=wish)
+    contact = Contact(call.namespace, worker_id, call.services.clock.now(), slots, metrics, heartbeat_interval_seconds=wish)
     if not await workers.touch(services.db, [contact]):
         services.workers.changed(call.namespace, worker_id)
         raise _not_registered(404, worker_id)
@@ -239,7 +239,7 @@ def _item(worker: Worker, status: str) -> dict[str, Any]:
 
 def _shown(call: Call, worker: Worker) -> dict[str, Any]:
     """A list item with the effective status."""
-    stale = is_stale(worker, now_micros(), call.services.settings.worker_stale_after_seconds)
+    stale = is_stale(worker, call.services.clock.now(), call.services.settings.worker_stale_after_seconds)
     return _item(worker, "stale" if stale else worker.status)
 
 

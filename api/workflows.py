@@ -127,6 +127,7 @@ async def _described(call: Call, run: StoredRun, instance: Instance) -> Answer:
         run_count=instance.run_count,
         started=started[0] if started else None,
         closed=closed,
+        now=call.services.clock.now(),
     )
     return Answer(200, body)
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NoReturn, cast
 
+from actors.clock import Clock
 from actors.dialects.sdk04 import Sdk04
 from actors.engine import Engine
 from actors.errors import Unavailable
@@ -29,6 +30,7 @@ from node.config import Config
 from node.probe import NatsProbe
 from node.schema_watch import SchemaWatch
 from node.translate import api_settings, bus_options, engine_rules, query_rules
+from store import placement as leases
 from store import settings
 from store.commit import GroupCommit
 from store.pools import Pools
@@ -65,8 +67,9 @@ class _Step:
 class Parts:
     """The parts of one node. `build_engine` makes those that need the number of shards, which the database knows."""
 
-    def __init__(self, config: Config, dsn: str, address: str) -> None:
+    def __init__(self, config: Config, dsn: str, address: str, clock: Clock) -> None:
         self.config = config
+        self.clock = clock
         self.node_id = config.server.node_id
         self._address = address
         database = config.database
@@ -86,7 +89,7 @@ class Parts:
         self.dispatch = Dispatch(self.bus)
         self.committer = GroupCommit(dsn)
         self.writes = WriteWatch(self.pools.probes, self.committer)
-        self.workers = WorkerRegistry(self.db, self.broadcast)
+        self.workers = WorkerRegistry(self.db, self.broadcast, clock)
         self.publisher = Publisher(self.db, self.bus.subjects, lambda run_key: self.placement.owns(ids.shard_in(run_key)))
         self.events = EventStream(self.bus, on_acked=self._acked, on_dropped=self.publisher.dropped)
         self.publisher.attach(self.events)
@@ -103,6 +106,7 @@ class Parts:
             cache_probe=NatsProbe(self.bus),
             writes=self.writes,
             unfit="the schema has not been looked at yet",
+            clock=clock,
         )
         self.engine: Engine | None = None
         self.placement: Placement
@@ -121,6 +125,9 @@ class Parts:
         """Make the actors' parts. Fails while the database has not been bootstrapped."""
         if self.engine is not None:
             return
+        # No run may be decided before the node knows what time it is.
+        sent = self.clock.ticks()
+        self.clock.observe(await leases.clock(self.db), sent)
         shards = await settings.shard_count(self.db)
         self.placement = Placement(
             self.pools.leases,
@@ -135,11 +142,20 @@ class Parts:
             on_seen=self.ask.know,
             on_renewed=self.ask.say_hello,
             on_replaced=self._on_replaced,
+            clock=self.clock,
         )
         self.ask.speak_while(lambda: self.placement.lease_valid)
         engine = Engine(self.node_id, self.db, self.placement, self.ask, self.dispatch)
         self.host = Host(
-            self.db, self.committer, self.publisher, engine, engine_rules(self.config, shards), Sdk04(), shards, RUN_CACHE_BYTES
+            self.db,
+            self.committer,
+            self.publisher,
+            engine,
+            engine_rules(self.config, shards),
+            Sdk04(),
+            shards,
+            RUN_CACHE_BYTES,
+            self.clock,
         )
         self.upkeep = Upkeep(
             self.db, self.host, engine, self.publisher, lambda: self.placement.held, lambda: self.bus.connected
@@ -178,12 +194,15 @@ class Parts:
         self.host.note_acked(run_id, sequence)
 
 
-def assemble(config: Config, address: str) -> Assembly:
-    """A node on the database and the NATS of `config`, known to the other nodes as serving at `address`."""
+def assemble(config: Config, address: str, clock: Clock | None = None) -> Assembly:
+    """A node on the database and the NATS of `config`, known to the other nodes as serving at `address`.
+
+    `clock`: what it goes by, made from this machine's clocks by default.
+    """
     dsn = config.database.dsn
     if dsn is None:
         raise ValueError("a node needs a database")
-    parts = Parts(config, dsn, address)
+    parts = Parts(config, dsn, address, clock or Clock(config.server.clock_skew_seconds))
     return Assembly(
         app=create_app(parts.services),
         services=(

@@ -40,6 +40,8 @@ UNION ALL
 SELECT 'h', n.node_id, n.incarnation, n.address, n.draining, n.expires_at, NULL
 FROM nodes n WHERE n.node_id = $1 AND NOT EXISTS (SELECT FROM mine)
 UNION ALL
+SELECT 'c', '', NULL, NULL, NULL, clock.now, NULL FROM clock
+UNION ALL
 SELECT 's', s.node_id, NULL, NULL, NULL, NULL, s.shard FROM shards s
 """
 
@@ -91,6 +93,8 @@ class Beat:
     nodes: list[Node]  # by node id
     owners: dict[int, str | None]
     holder: Node | None = None
+    clock: int = 0
+    """The database's clock while it was asked, in microseconds since the Unix epoch."""
 
 
 async def beat(db: Database, node_id: str, incarnation: str, address: str, ttl_seconds: float, draining: bool = False) -> Beat:
@@ -101,6 +105,7 @@ async def beat(db: Database, node_id: str, incarnation: str, address: str, ttl_s
     nodes: list[Node] = []
     owners: dict[int, str | None] = {}
     holder: Node | None = None
+    clock = 0
     for what, name, *known, shard in await db.fetch(
         _BEAT, node_id, incarnation, address, int(ttl_seconds * 1_000_000), draining
     ):
@@ -108,10 +113,17 @@ async def beat(db: Database, node_id: str, incarnation: str, address: str, ttl_s
             owners[shard] = name
         elif what == "n":
             nodes.append(Node(name, *known))
+        elif what == "c":
+            clock = known[-1]
         else:
             holder = Node(name, *known)
     nodes.sort(key=lambda node: node.node_id)
-    return Beat(nodes, owners, holder)
+    return Beat(nodes, owners, holder, clock)
+
+
+async def clock(db: Database) -> int:
+    """The database's clock, in microseconds since the Unix epoch."""
+    return int(await db.fetchval(f"SELECT {_NOW}"))
 
 
 async def acquire(db: Database, node_id: str, incarnation: str, shards: Sequence[int]) -> list[int]:

@@ -20,6 +20,8 @@ _ITEM_COLUMNS = """
     run_id, namespace, workflow_id, run_number, workflow_type, task_queue, business_key, compatibility, status, closed_reason,
     started_at, closed_at, last_progress_at, search_attributes::text AS search_attributes"""
 
+_NOT_YET = 60_000_000  # microseconds after "now" that no clock is ahead unless it is wrong
+
 # status_bucket -> statuses (control-plane 5)
 BUCKETS = {
     "running": ("pending", "running", "waiting"),
@@ -97,11 +99,29 @@ async def due(db: Database, shards: Sequence[int], until: int, limit: int) -> li
     return [(row[0], row[1], row[2]) for row in rows]
 
 
+async def awaited(db: Database, shard: int, after: tuple[int, str], limit: int) -> list[tuple[str, int, int]]:
+    """(run_id, wake_at, last_progress_at) of the runs of a shard whose (deadline, id) comes after `after`, in that order."""
+    rows = await db.fetch(
+        "SELECT m.run_id, m.wake_at, r.last_progress_at FROM ("
+        "  SELECT run_id, wake_at FROM run_marks WHERE shard = $1 AND wake_at >= $2 AND (wake_at, run_id) > ($2, $3)"
+        "  ORDER BY wake_at, run_id LIMIT $4"
+        ") m JOIN runs r USING (run_id) ORDER BY m.wake_at, m.run_id",
+        shard,
+        *after,
+        limit,
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
 async def unpublished(db: Database, shards: Sequence[int], older_than: int, limit: int) -> list[tuple[str, int, int]]:
-    """(run_id, published_sequence, last_sequence) of runs with events not marked as published, idle since `older_than`."""
+    """(run_id, published_sequence, last_sequence) of runs with events not marked as published, idle since `older_than`.
+
+    Those that were changed by a clock that was far ahead count as idle.
+    """
     rows = await db.fetch(
         "SELECT run_id, published_sequence, last_sequence FROM run_marks JOIN runs USING (run_id)"
-        " WHERE run_marks.shard = ANY ($1) AND unpublished AND published_sequence < last_sequence AND last_progress_at < $2"
+        " WHERE run_marks.shard = ANY ($1) AND unpublished AND published_sequence < last_sequence"
+        f" AND (last_progress_at < $2 OR last_progress_at > $2 + {_NOT_YET})"
         " LIMIT $3",
         list(shards),
         older_than,

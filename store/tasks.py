@@ -42,6 +42,17 @@ async def get(db: Database, task_ids: Sequence[str]) -> list[ReadyTask]:
     return [ReadyTask(*row) for row in rows]
 
 
+async def last_available(db: Database, shards: Sequence[int], after: int, limit: int) -> list[str]:
+    """Ids of the tasks of these shards' queues that are available only after `after`, the latest first."""
+    rows = await db.fetch(
+        "SELECT task_id FROM ready_tasks WHERE shard = ANY ($1) AND available_at > $2 ORDER BY available_at DESC LIMIT $3",
+        list(shards),
+        after,
+        limit,
+    )
+    return [row[0] for row in rows]
+
+
 async def queues_with_ready(db: Database, shards: Sequence[int]) -> list[ReadyQueue]:
     """The queues in these shards that have ready tasks."""
     rows = await db.fetch(

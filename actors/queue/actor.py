@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
@@ -67,8 +66,10 @@ class _Reserved:
 class QueueActor:
     """Ready tasks and parked polls of (namespace, queue, kind)."""
 
-    def __init__(self, name: QueueName, tell_run: TellRun, load_ready: LoadReady) -> None:
+    def __init__(self, name: QueueName, tell_run: TellRun, load_ready: LoadReady, now: Callable[[], int]) -> None:
+        """`now` in microseconds."""
         self.name = name
+        self._now = now
         self._tell_run = tell_run
         self._load_ready = load_ready
         self._loop = asyncio.get_running_loop()
@@ -249,7 +250,7 @@ class QueueActor:
         """A task became claimable (or may have)."""
         if task.task_id in self._claiming or self._tasks.knows(task):
             return
-        now = time.time_ns() // 1000
+        now = self._now()
         if task.available_at <= now:
             found = self._waits.take(task.type_name, task.compatibility)
             if found is not None:
@@ -295,7 +296,7 @@ class QueueActor:
     def _claimed(self, task: QueuedTask, waiter: _Waiter, done: asyncio.Future[RunReply] | Claimed) -> None:
         self._claiming.discard(task.task_id)
         waiter.claiming = False
-        now = time.time_ns() // 1000
+        now = self._now()
         again: int | None = None
         error = done.exception()
         if error is None:
@@ -365,11 +366,16 @@ class QueueActor:
             self._ripening = self._loop.call_later(max(due - now, 0) / 1e6 + 0.001, self._ripen)
 
     def _ripen(self) -> None:
-        now = time.time_ns() // 1000
+        now = self._now()
         self._ripening = None
         self._tasks.ripen(now)
         self._match()
         self._arm_ripening(now)
+
+    def stepped(self) -> None:
+        """The clock went back or ahead."""
+        if self._ripening is not None:
+            self._ripen()
 
     def _match(self) -> None:
         for waiter, ticket in self._waits.each():
@@ -412,7 +418,7 @@ class QueueActor:
             return
         first, self._loaded = not self._loaded, True
         self._more_in_store = len(found) >= _LOAD_LIMIT
-        now = time.time_ns() // 1000
+        now = self._now()
         for task in found:
             if task.task_id not in self._claiming:
                 self._tasks.add(task, now)

@@ -6,7 +6,6 @@ Nothing here is durable: a query that is lost ends at its caller's time-out, and
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
@@ -84,8 +83,10 @@ class _Waiter:
 class QueryBroker:
     """All query tasks hosted here, by queue, first in, first out."""
 
-    def __init__(self, rules: QueryRules, tell_run: TellRun) -> None:
+    def __init__(self, rules: QueryRules, tell_run: TellRun, now: Callable[[], int]) -> None:
+        """`now` in microseconds."""
         self.rules = rules
+        self._now = now
         self._tell_run = tell_run
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
         self._pending: dict[QueueKey, deque[_Task]] = {}
@@ -104,7 +105,7 @@ class QueryBroker:
         line = self._pending.setdefault(queue, deque())
         if len(line) >= self.rules.max_pending:
             return Refused("query_task_queue_full")
-        task_id = ids.mint(time.time_ns() // 1_000_000, ids.new_run_key(shard), QUERY_TASK)
+        task_id = ids.mint(self._now() // 1000, ids.new_run_key(shard), QUERY_TASK)
         task = _Task(task_id, queue, run_id, type_name, compatibility, query)
         self._tasks[task_id] = task
         waits = self._waits.get(queue)
@@ -205,7 +206,7 @@ class QueryBroker:
             return
         task.status = "leased"
         task.owner = waiter.profile.worker_id
-        task.lease_expires_at = time.time_ns() // 1000 + self.rules.lease * SECOND
+        task.lease_expires_at = self._now() + self.rules.lease * SECOND
         asyncio.get_running_loop().call_later(self.rules.lease, self._lease_ran_out, task, task.attempt)
         grant = QueryTaskGrant(task.task_id, task.attempt, view, task.query, task.owner, task.lease_expires_at)
         self._remember((parked.poll.namespace, parked.poll.queue), parked, grant)
@@ -271,7 +272,7 @@ class QueryBroker:
             return Refused("lease_owner_mismatch", {"lease_owner": task.owner})
         if outcome.attempt != task.attempt:
             return Refused("query_task_attempt_mismatch", {"current_attempt": task.attempt})
-        if task.lease_expires_at <= time.time_ns() // 1000:
+        if task.lease_expires_at <= self._now():
             return Refused("lease_expired", {"lease_expires_at": iso(task.lease_expires_at)})
         task.status = "answered"
         answer = QueryAnswer(

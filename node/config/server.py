@@ -58,6 +58,12 @@ class ServerConfig:
         "DW_EXTERNAL_EXECUTOR_CONFIG_OVERLAY", TEXT, None, "overlay of that file to apply", alias=S
     )
     shards: int = variable("DW_SHARDS", whole(1, 1024), 64, "number of shards, fixed by the first bootstrap")
+    clock_skew_seconds: int = variable(
+        "DW_CLOCK_SKEW_SECONDS",
+        whole(1),
+        5,
+        "the database's clock is always followed; a node whose own differs by more says so in readiness and log",
+    )
     data_dir: str = variable("DW_DATA_DIR", PATH, ".dw-data", "directory of the embedded services' data")
     version: str = variable("APP_VERSION", TEXT, VERSION, "`version` in cluster info", treatment="framework")
     log_level: str = variable("LOG_LEVEL", choice(*LOG_LEVELS), "info", "least severity that is logged", treatment="framework")

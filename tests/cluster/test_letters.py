@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 import orjson
 import pytest
 
+from actors.clock import Clock
 from actors.host import Host
 from actors.mail import Mailman
 from actors.publisher import Publisher
@@ -77,7 +78,9 @@ class World:
     def new_host(self) -> Host:
         """A host that knows nothing yet, as that of another node."""
         publisher = Publisher(self.db, Subjects("letters"), lambda _: True)
-        return Host(self.db, self._committer, publisher, self, DEFAULT_RULES, Chronological(), DEFAULT_RULES.shards, 1_000_000)
+        return Host(
+            self.db, self._committer, publisher, self, DEFAULT_RULES, Chronological(), DEFAULT_RULES.shards, 1_000_000, Clock()
+        )
 
     # -- what the host asks of its surroundings ------------------------------------------------------------------------
 

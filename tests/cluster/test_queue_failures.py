@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+from actors.clock import Clock
 from actors.errors import Unavailable
 from actors.queue.actor import QueueActor
 from actors.queue.matching import QueuedTask
@@ -26,7 +27,7 @@ class Scene:
         self.store_away = False
         self.loads = 0
         self.handed_back: list[Grant] = []
-        self.queue = QueueActor(NAME, self._tell_run, self._load)
+        self.queue = QueueActor(NAME, self._tell_run, self._load, Clock().now)
 
     def _tell_run(self, _any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
         future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
