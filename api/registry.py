@@ -22,6 +22,7 @@ from store.workers import Contact, Worker
 
 TOPIC = "workers"
 
+_AHEAD = 1_000_000  # microseconds that clocks of nodes may differ
 _REMEMBER_SECONDS = 10.0
 _REMEMBER_QUEUE_SECONDS = 1.0
 _FLUSH_SECONDS = 3.0
@@ -148,7 +149,10 @@ class WorkerRegistry:
 
     def touched(self, worker: Worker) -> Worker:
         """The worker, its last contact brought up to what was noted here and is not yet written back."""
-        worker.last_heartbeat_at = max(worker.last_heartbeat_at, self.last_contact(worker.namespace, worker.worker_id))
+        noted = self.last_contact(worker.namespace, worker.worker_id)
+        # Noted here since the last write-back, so what is stored is later only by another node's contact, or wrong.
+        if noted > worker.last_heartbeat_at or (noted and worker.last_heartbeat_at > self._clock.now() + _AHEAD):
+            worker.last_heartbeat_at = noted
         return worker
 
     def contact(self, namespace: str, worker_id: str) -> None:

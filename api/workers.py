@@ -32,8 +32,11 @@ _NO_RETENTION = {"throttled": True, "processed": 0, "pruned": 0, "skipped": 0, "
 
 
 def is_stale(worker: Worker, now: int, stale_after_seconds: int) -> bool:
-    """Whether the last contact is longer ago than `stale_after_seconds`. `now`: microseconds."""
-    return now - worker.last_heartbeat_at > stale_after_seconds * 1_000_000
+    """Whether the last contact is longer ago than `stale_after_seconds`. `now`: microseconds.
+
+    One that is further ahead says nothing: the clock it was noted by was wrong.
+    """
+    return abs(now - worker.last_heartbeat_at) > stale_after_seconds * 1_000_000
 
 
 # -- worker plane ------------------------------------------------------------------------------------------------------

@@ -63,6 +63,10 @@ class Worker:
     updated_at: int
 
 
+# Contacts are written a little out of order; what is ahead of one by more than this is no earlier contact but a wrong time.
+_DISORDER = 60_000_000
+
+
 @dataclass(slots=True)
 class Contact:
     """A sign of life of a worker at time `at`; None leaves the stored value."""
@@ -122,7 +126,10 @@ async def delete(db: Database, namespace: str, worker_id: str) -> bool:
 
 
 async def touch(db: Database, contacts: Sequence[Contact]) -> set[tuple[str, str]]:
-    """Note many contacts in one statement; which (namespace, worker_id) are registered. The last contact never moves back."""
+    """Note many contacts in one statement; which (namespace, worker_id) are registered.
+
+    The last contact moves back only from a time that a clock far ahead gave it.
+    """
     if not contacts:
         return set()
     latest: dict[tuple[str, str], Contact] = {}
@@ -131,8 +138,8 @@ async def touch(db: Database, contacts: Sequence[Contact]) -> set[tuple[str, str
         latest[key] = _merge(latest.get(key), contact)
     ordered = [latest[key] for key in sorted(latest)]  # one order for all, so that concurrent calls cannot deadlock
     rows = await db.fetch(
-        "UPDATE workers w SET last_heartbeat_at = greatest(w.last_heartbeat_at, c.at),"
-        " updated_at = greatest(w.updated_at, c.at),"
+        f"UPDATE workers w SET last_heartbeat_at = {_later('w.last_heartbeat_at')},"
+        f" updated_at = {_later('w.updated_at')},"
         " task_slots = coalesce(c.task_slots::json, w.task_slots),"
         " process_metrics = coalesce(c.process_metrics::json, w.process_metrics),"
         " status = coalesce(c.status, w.status),"
@@ -149,6 +156,10 @@ async def touch(db: Database, contacts: Sequence[Contact]) -> set[tuple[str, str
         [c.heartbeat_interval_seconds for c in ordered],
     )
     return {(row[0], row[1]) for row in rows}
+
+
+def _later(column: str) -> str:
+    return f"CASE WHEN {column} > c.at + {_DISORDER} THEN c.at ELSE greatest({column}, c.at) END"
 
 
 def _merge(earlier: Contact | None, later: Contact) -> Contact:

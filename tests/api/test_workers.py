@@ -216,6 +216,21 @@ async def test_workers_of_other_namespaces_are_invisible(api: Api) -> None:
         assert (await client.delete("/api/workers/van-1", headers=lab)).status_code == 404
 
 
+async def test_a_contact_noted_by_a_clock_far_ahead_counts_for_nothing(api: Api, db: Database) -> None:
+    async with api(OPEN, HEADERS) as client:
+
+        async def status() -> str:
+            return str((await client.get("/api/workers/van-1")).json()["status"])
+
+        await register(client)
+        assert await status() == "active"
+        await db.execute("UPDATE workers SET last_heartbeat_at = $1", now_micros() + 3_600_000_000)
+        assert await status() == "stale"
+        assert (await client.post("/api/worker/heartbeat", json={"worker_id": "van-1"})).status_code == 200
+        assert await status() == "active"
+        assert await db.fetchval("SELECT last_heartbeat_at FROM workers") < now_micros()
+
+
 async def test_poll_contacts_reach_the_store(db: Database) -> None:
     now = now_micros() - 100_000_000
     worker = workers.Worker(

@@ -53,6 +53,28 @@ async def test_due_runs(db: Database, commits: GroupCommit) -> None:
     assert await runs.due(db, [], NOW + 6, 2) == []
 
 
+async def test_what_is_awaited_page_by_page(db: Database, commits: GroupCommit) -> None:
+    made = [Run(shard=n % 2) for n in range(12)]
+    for n, run in enumerate(made):
+        await store(commits, run, row=row(2, wake_at=None if n == 10 else NOW + n // 4))
+    expected = sorted((NOW + n // 4, run.run_id) for n, run in enumerate(made) if n % 2 == 0 and n != 10)
+    seen, after = [], (NOW, "")
+    while page := await runs.awaited(db, 0, after, 2):
+        seen += [(wake_at, run_id) for run_id, wake_at, _ in page]
+        after = (page[-1][1], page[-1][0])
+    assert seen == expected
+    last = [progress for _, _, progress in await runs.awaited(db, 0, (NOW, ""), 99)]
+    assert set(last) == {(await runs.load(db, made[0].run_id)).row.last_progress_at}  # type: ignore[union-attr]
+    assert await runs.awaited(db, 5, (NOW, ""), 9) == []
+
+
+async def test_a_run_changed_by_a_clock_far_ahead_counts_as_idle(db: Database, commits: GroupCommit) -> None:
+    run = Run(shard=0)
+    await store(commits, run)
+    assert await runs.unpublished(db, [0], NOW - 1_000_000, 9) == []
+    assert [each[0] for each in await runs.unpublished(db, [0], NOW - 3_600_000_000, 9)] == [run.run_id]
+
+
 async def test_published_marks(db: Database, commits: GroupCommit) -> None:
     one, two, three = made = [Run(shard=n) for n in range(3)]
     await store(commits, *made)
@@ -144,6 +166,8 @@ async def test_ready_tasks_in_order(db: Database, commits: GroupCommit) -> None:
     assert [t.task_id for t in await tasks.ready(db, "default", "q", "workflow", 2)] == ["t1", "t2"]
     assert await tasks.ready(db, "default", "q", "activity", 9) == []
     assert await tasks.ready(db, "lab", "q", "workflow", 9) == []
+    assert await tasks.last_available(db, [2], NOW, 9) == ["t3"]
+    assert await tasks.last_available(db, [1], NOW, 9) == []
     assert {q.queue for q in await tasks.queues_with_ready(db, [2])} == {"q", "other"}
 
 
