@@ -1,17 +1,19 @@
 """Hands the committed history events of this node's runs to the event stream (architecture, rule 8).
 
 Only the owner of a run's shard publishes. How far a run is published stands in its row: written along with the run's next
-commit, and for runs that stay quiet by a statement for many of them once in a while.
+commit, and for runs that stay quiet by a statement for many of them once in a while. After a loss of the stream's data runs are
+published again from an earlier event on (`actors.republisher`); their marks stay, how far that is is known in memory only.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import orjson
 
+from actors.repetition import Repetition, first_since
 from actors.run import ids
 from actors.run.state import RunState, decode
 from bus.events import EventStream
@@ -37,6 +39,7 @@ class Publisher:
         self._acked: dict[str, int] = {}
         self._dropped: set[str] = set()
         self._catching_up: set[str] = set()
+        self.repetition = Repetition()
 
     def attach(self, stream: EventStream) -> None:
         """The stream to publish to; its callbacks are `acked` and `dropped`."""
@@ -45,6 +48,7 @@ class Publisher:
     def acked(self, run_id: str, sequence: int) -> None:
         """The stream has the run's events up to `sequence`."""
         self._acked[run_id] = sequence
+        self.repetition.acked(run_id, sequence)
 
     def dropped(self, run_id: str) -> None:
         """The stream's queue was full: this run's tail is published later, from the store."""
@@ -60,6 +64,9 @@ class Publisher:
         if stream is None or not self._owns(state.run_key):
             return
         run_id = state.run_id
+        if self.repetition.jobs and self.repetition.holds(run_id, state.namespace):
+            self._dropped.add(run_id)
+            return
         first = state.last_sequence - len(lines) + 1
         if first - 1 > published and run_id not in self._dropped and not stream.follows(run_id, first):
             # Events from before this node had the run are not out yet: the sweep publishes all of them in order.
@@ -104,6 +111,13 @@ class Publisher:
             if stream.queued_of(run_id):
                 continue
             await self.catch_up(run_id, max(published, self.known(run_id)))
+        await self.publish_dropped()
+
+    async def publish_dropped(self) -> None:
+        """Publish the tails of runs whose events did not fit in the queue, or had to wait for earlier ones."""
+        stream = self._stream
+        if stream is None:
+            return
         for run_id in [run_id for run_id in self._dropped if not stream.queued_of(run_id)]:
             stored = await runs.load(self._db, run_id)
             if stored is None:
@@ -111,23 +125,58 @@ class Publisher:
             else:
                 await self.catch_up(run_id, max(stored.row.published_sequence, self.known(run_id)))
 
-    async def catch_up(self, run_id: str, published: int) -> None:
-        """Publish everything of a run that comes after `published`."""
+    def waits_for_repetition(self, run_id: str) -> bool:
+        """Whether a run of this node is to be published again and not done; one that was asked for by namespace is covered."""
+        return self._owns(run_id[10:25]) and self.repetition.is_open(run_id)
+
+    def withdraw(self, shards: Collection[int]) -> None:
+        """What waits of the runs of these shards comes behind what is published again."""
+        stream, repetition = self._stream, self.repetition
+        if stream is None:
+            return
+        withdrawn = []
+
+        def covered(run_id: str) -> bool:
+            if ids.shard_in(run_id[10:25]) not in shards or repetition.job_of(run_id, None) is None:
+                return False
+            withdrawn.append(run_id)
+            return True
+
+        stream.discard_where(covered)
+        self._dropped.update(withdrawn)
+
+    async def catch_up(self, run_id: str, published: int) -> int:
+        """Publish everything of a run that comes after `published`, and before that what is to be published again.
+
+        Returns how many events were handed to the stream.
+        """
         stream = self._stream
         if stream is None or run_id in self._catching_up:
-            return
+            return 0
         self._catching_up.add(run_id)
         try:
             stored = await runs.load(self._db, run_id)
             if stored is None:
-                return
+                self.repetition.skip(run_id)
+                return 0
             state = decode(stored.row.state)
-            lines = await history.load(self._db, run_id, after=published, upto=state.last_sequence)
+            job = self.repetition.job_of(run_id, state.namespace)
+            reached = self.repetition.reached(run_id)
+            if job is not None and reached is None:
+                lines = await history.load(self._db, run_id, upto=state.last_sequence)
+                published = min(published, first_since(lines, job.since) - 1)
+                lines = lines[published:]
+            else:
+                published = published if job is None or reached is None else reached
+                lines = await history.load(self._db, run_id, after=published, upto=state.last_sequence)
             # From here on nothing is awaited: a commit in between would find the run still dropped and leave its events to the
             # next look.
             stream.resume(run_id)
             self._dropped.discard(run_id)
+            if job is not None and self._owns(state.run_key):
+                self.repetition.begin(run_id, published, state.last_sequence)
             self.publish(state, lines, published)
+            return len(lines)
         finally:
             self._catching_up.discard(run_id)
 

@@ -12,6 +12,7 @@ from actors.engine import Engine
 from actors.host import Host
 from actors.publisher import Publisher, every
 from actors.repeats import forgotten_before
+from actors.republisher import Republisher
 from actors.run import setback
 from store import applied, runs, tasks
 from store.errors import StoreUnavailable
@@ -37,14 +38,19 @@ class Upkeep:
         engine: Engine,
         publisher: Publisher,
         held: Callable[[], frozenset[int]],
+        republisher: Republisher,
         bus_up: Callable[[], bool],
+        dispatch_up: Callable[[], bool],
     ) -> None:
+        """`bus_up`: NATS is connected; `dispatch_up`: tasks for the queues here arrive by it."""
         self._db = db
         self._host = host
         self._engine = engine
         self._publisher = publisher
         self._held = held
+        self._republisher = republisher
         self._bus_up = bus_up
+        self._dispatch_up = dispatch_up
         self._tasks: list[asyncio.Task[None]] = []
         self._last_sweep = 0.0
         self._last_forgetting = 0.0
@@ -59,6 +65,7 @@ class Upkeep:
             loop.create_task(every(_TICK_SECONDS, self._tick), name="upkeep"),
             loop.create_task(every(_SWEEP_SECONDS, self._publish_tails), name="upkeep-publish"),
         ]
+        await self._republisher.start()
 
     async def stop(self) -> None:
         """End; what was published is noted."""
@@ -67,6 +74,7 @@ class Upkeep:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks = []
+        await self._republisher.stop()
         await self._publisher.flush()
 
     async def acquired(self, taken: Sequence[int]) -> None:
@@ -90,7 +98,7 @@ class Upkeep:
         if 0 in held and now - self._last_forgetting >= _FORGET_SECONDS:
             self._last_forgetting = now
             await applied.forget(self._db, forgotten_before(self._host.now()))
-        if not self._bus_up() or now - self._last_sweep >= _SWEEP_SECONDS:
+        if not self._dispatch_up() or now - self._last_sweep >= _SWEEP_SECONDS:
             self._last_sweep = now
             self._sweep_queues(now)
 
@@ -142,5 +150,7 @@ class Upkeep:
 
     async def _publish_tails(self) -> None:
         held = self._held()
+        if self._bus_up():
+            await self._republisher.check()
         if held and self._bus_up():
             await self._publisher.sweep(held, self._host.now() - int(_UNPUBLISHED_AFTER_SECONDS * 1e6))

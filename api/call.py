@@ -80,6 +80,7 @@ class Services:
     workers: WorkerRegistry
     cache_probe: CacheProbe | None = None
     clock: Clock = field(default_factory=Clock)
+    events_trouble: Callable[[], str | None] = lambda: None  # why the event stream stands still, if it does
     draining: bool = False
     writes: WriteWatch | None = None
     checks: dict[str, asyncio.Task[Any]] = field(default_factory=dict)

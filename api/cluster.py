@@ -90,7 +90,10 @@ async def health(call: Call) -> Answer:
 
 
 async def ready(call: Call) -> Answer:
-    """GET /api/ready: every check is made on its own, and at the same time; 503 unless all are ok."""
+    """GET /api/ready: every check is made on its own, and at the same time; 503 unless all are ok.
+
+    An event stream that stands still is told and does not count: requests are served all the same.
+    """
     services = call.services
     waiting = {
         "database": _database_check,
@@ -108,6 +111,9 @@ async def ready(call: Call) -> Answer:
     if services.clock.skewed:  # named, and no reason to keep requests away: it is corrected
         checks["clock"] = {"status": "ok", "skew_seconds": services.clock.skew_seconds, "message": services.clock.complaint()}
     is_ready = all(check["status"] == "ok" for check in checks.values())
+    trouble = services.events_trouble()
+    if trouble is not None:
+        checks["events"] = {"status": "degraded", "message": f"The event stream stands still: {trouble}."}
     body = {"status": "ready" if is_ready else "not_ready", "timestamp": now_seconds_z(), "checks": checks}
     return Answer(200 if is_ready else 503, body)
 

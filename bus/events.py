@@ -22,14 +22,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import orjson
 from nats.js.api import StorageType, StreamConfig
 
 from bus.connection import Bus
 from bus.event_frames import frame, refit
-from bus.streams import ensure_stream
+from bus.standstill import Standstill
+from bus.streams import StreamSight, ensure_stream, look_at
 
 _WINDOW_MESSAGES = 2048
 _WINDOW_BYTES = 8 * 1024 * 1024
@@ -37,6 +39,7 @@ _BATCH = 64  # events of one run in flight, where the order of one connection is
 # Events are sent in bursts: one write, one wake-up of the server and one read of its answers serve many.
 _PUMP_SECONDS = 0.01
 _ACK_SECONDS = 5.0
+_PROBE_SECONDS = 2.0  # the same while the stream stands still: then the events of one run ask whether it goes on
 _TICK_SECONDS = 0.5
 
 
@@ -74,15 +77,20 @@ class EventStream:
         *,
         on_acked: Callable[[str, int], None] | None = None,
         on_dropped: Callable[[str], None] | None = None,
+        on_stream: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """The callbacks are plain, short functions.
+        """The first two callbacks are plain, short functions.
 
         `on_acked(run id, sequence)`: in the stream for sure. `on_dropped(run id)`: a run's tail must be published again later.
+        `on_stream()` is awaited before anything is sent to a stream that may be another one than before (each session, and
+        when the stream was gone); False: it may not be sent to yet.
         """
         self._bus = bus
         self._options = options or EventStreamOptions()
         self._on_acked = on_acked
         self._on_dropped = on_dropped
+        self._on_stream = on_stream
+        self.standstill = Standstill("the event stream", lambda: asyncio.get_running_loop().time())
         self.queued = 0
         self.queued_bytes = 0
         self.acked = 0
@@ -173,6 +181,7 @@ class EventStream:
                 asyncio.get_running_loop().call_later(_PUMP_SECONDS, self._pump)
             if self._idle.is_set():
                 self._idle.clear()
+                self.standstill.waits()
         command, omitted = frame(subject, self._acks, run_id, sequence, body, self._built_for)
         self.oversize += omitted
         run.events.append((sequence, command))
@@ -228,7 +237,8 @@ class EventStream:
             return
         now = asyncio.get_running_loop().time()
         sendable = self._sendable
-        while sendable and self._flying < _WINDOW_MESSAGES and self._flying_bytes < _WINDOW_BYTES:
+        most = _WINDOW_MESSAGES if self.standstill.reason is None else 1
+        while sendable and self._flying < most and self._flying_bytes < _WINDOW_BYTES:
             run = sendable.popleft()
             for _, command in itertools.islice(run.events, self._batch):
                 if not self._bus.send_command(command):
@@ -267,6 +277,7 @@ class EventStream:
         self.queued -= 1
         self.queued_bytes -= len(command)
         self.acked += 1
+        self.standstill.progressed()
         if run.flying:  # else it stands in line already, to be sent again
             run.flying -= 1
             self._flying -= 1
@@ -288,7 +299,8 @@ class EventStream:
         if run.flying:
             self._land(run)
             self._refused.append(run)
-        self._bus.last_error = f"event refused: {body[:200]!r}"
+        self.standstill.answers = _told(body)
+        self._bus.last_error = f"event refused: {self.standstill.answers}"
         if not body:  # the server found nobody who stores this subject
             self._stream_ready = False
             self._wake.set()
@@ -298,6 +310,7 @@ class EventStream:
     def _connected(self) -> None:
         self._batch = 1 if self._bus.clustered or self._bus.options.replicas > 1 else _BATCH
         self._fit_to(self._bus.max_payload)
+        self.standstill.waits()
         self._wake.set()
 
     def _disconnected(self) -> None:
@@ -344,36 +357,104 @@ class EventStream:
             if not self._stream_ready or self._refused:
                 self._stream_ready = await self._ensure()
                 if not self._stream_ready:
+                    await self._judge()
                     await asyncio.sleep(_TICK_SECONDS)
                     self._wake.set()
                     continue
+                if not self.queued:
+                    self.standstill.progressed()
+                if self._refused and self.standstill.reason is not None:
+                    await asyncio.sleep(_PROBE_SECONDS)
                 self._sendable.extendleft(reversed(self._refused))
                 self._refused.clear()
+            if self.queued:
+                await self._judge()
             self._send_again()
             self._pump()
 
     def _send_again(self) -> None:
-        before = asyncio.get_running_loop().time() - _ACK_SECONDS
+        patience = _ACK_SECONDS if self.standstill.reason is None else _PROBE_SECONDS
+        before = asyncio.get_running_loop().time() - patience
         self._again(list(itertools.takewhile(lambda run: run.sent_at <= before, self._in_flight.values())))
 
-    async def _ensure(self) -> bool:
+    async def _judge(self) -> None:
+        """Say so when nothing has been stored for a while; whoever asks the stream whether it goes on is one run then."""
+        still = self.standstill
+        if not still.due() or not self._bus.connected:
+            return
+        missing, refused = not self._stream_ready, still.answers
+        sight = None if missing else await self.look()
+        if not still.due() or not self._bus.connected:
+            return  # it went on meanwhile
+        if refused:
+            still.begin(f"NATS refuses events: {refused}", silent=False)
+        elif sight is not None and sight.created:
+            still.begin(
+                "NATS answers but stores nothing; its disk is full, or was: then it needs a restart to store again", silent=True
+            )
+        else:
+            still.begin(f"JetStream has no stream for it, or does not answer ({self._bus.last_error})", silent=False)
+        self._again(list(self._in_flight.values()))
+
+    async def look(self) -> StreamSight | None:
+        """The stream as it is now (`created` "": there is none); None when nobody answers."""
+        return await look_at(self._bus, self._bus.subjects.event_stream)
+
+    def silent_seconds(self) -> float:
+        """For how long the stream has stood still in the way of a server that could not write; 0.0 when it does not."""
+        return self.standstill.seconds if self.standstill.silent and self._bus.connected else 0.0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the stream is known to be there."""
+        return self._stream_ready
+
+    async def wait_ready(self, timeout_seconds: float) -> bool:
+        """Wait until the stream is known to be there; False after the time."""
+        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        while not self._stream_ready:
+            if asyncio.get_running_loop().time() >= deadline:
+                return False
+            await asyncio.sleep(0.05)
+        return True
+
+    def doubt(self) -> None:
+        """The stream may be gone: it is looked for, and made, before anything more is sent."""
+        self._stream_ready = False
+        self._wake.set()
+
+    def stream_config(self) -> StreamConfig:
+        """What the stream is made with."""
         options = self._options
-        session = self._bus.session
-        info = await ensure_stream(
-            self._bus,
-            StreamConfig(
-                name=self._bus.subjects.event_stream,
-                description="history events of workflow runs, in order per run",
-                subjects=[self._bus.subjects.all_events],
-                storage=StorageType.FILE,
-                max_age=options.max_age_seconds,
-                max_bytes=options.max_bytes,
-                duplicate_window=options.duplicate_window_seconds,
-                num_replicas=self._bus.options.replicas,
-            ),
+        return StreamConfig(
+            name=self._bus.subjects.event_stream,
+            description="history events of workflow runs, in order per run",
+            subjects=[self._bus.subjects.all_events],
+            storage=StorageType.FILE,
+            max_age=options.max_age_seconds,
+            max_bytes=options.max_bytes,
+            duplicate_window=options.duplicate_window_seconds,
+            num_replicas=self._bus.options.replicas,
         )
-        return info is not None and self._bus.connected and session == self._bus.session
+
+    async def _ensure(self) -> bool:
+        session = self._bus.session
+        if await ensure_stream(self._bus, self.stream_config()) is None:
+            return False
+        if self._on_stream is not None and not await self._on_stream():
+            return False
+        return self._bus.connected and session == self._bus.session
 
     def _check_idle(self) -> None:
         if not self._runs:
             self._idle.set()
+
+
+def _told(body: bytes) -> str:
+    """What a negative answer says."""
+    if not body:
+        return "there is no stream for them"
+    try:
+        return str(orjson.loads(body)["error"]["description"])
+    except (ValueError, KeyError, TypeError):
+        return repr(body[:200])

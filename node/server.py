@@ -147,12 +147,17 @@ def _end_at_once(replaced: asyncio.Future[str]) -> None:
         os._exit(REPLACED_EXIT)
 
 
-def serve(config: Config, bound: socket.socket, on_up: Callable[[str], None] = lambda _url: None) -> None:
-    """Run one node of `config` on `bound` in this process until it is told to leave."""
+def serve(
+    config: Config,
+    bound: socket.socket,
+    on_up: Callable[[str], None] = lambda _url: None,
+    restart_nats: Callable[[], object] | None = None,
+) -> None:
+    """Run one node of `config` on `bound` in this process until it is told to leave. `restart_nats`: see `node.wiring`."""
     from node.wiring import assemble  # noqa: PLC0415 - the console starts faster without the whole server
 
     async def build() -> Assembly:
-        return assemble(config, base_url(bound))
+        return assemble(config, base_url(bound), restart_nats)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_until_told(build, bound, config.server.shutdown_grace_seconds, on_up))

@@ -13,7 +13,9 @@ from actors.errors import Unavailable
 from actors.host import Host
 from actors.placement import Placement, claim_node_id
 from actors.publisher import Publisher
+from actors.republisher import Republisher
 from actors.run import ids
+from actors.stream_repair import StreamRepair
 from actors.upkeep import Upkeep
 from api.app import create_app
 from api.auth import authenticator
@@ -67,7 +69,9 @@ class _Step:
 class Parts:
     """The parts of one node. `build_engine` makes those that need the number of shards, which the database knows."""
 
-    def __init__(self, config: Config, dsn: str, address: str, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, dsn: str, address: str, clock: Clock, restart_nats: Callable[[], object] | None
+    ) -> None:
         self.config = config
         self.clock = clock
         self.node_id = config.server.node_id
@@ -91,8 +95,17 @@ class Parts:
         self.writes = WriteWatch(self.pools.probes, self.committer)
         self.workers = WorkerRegistry(self.db, self.broadcast, clock)
         self.publisher = Publisher(self.db, self.bus.subjects, lambda run_key: self.placement.owns(ids.shard_in(run_key)))
-        self.events = EventStream(self.bus, on_acked=self._acked, on_dropped=self.publisher.dropped)
+        self.events = EventStream(
+            self.bus,
+            on_acked=self._acked,
+            on_dropped=self.publisher.dropped,
+            on_stream=self._check_stream,
+        )
         self.publisher.attach(self.events)
+        self.republisher = Republisher(
+            self.db, self.publisher, self.events, lambda: self.placement.held, config.nats.republish_seconds
+        )
+        self.repair = StreamRepair(self.db, self.bus, self.events, restart_nats)
         settings_of_api = api_settings(config)
         self.services = Services(
             settings=settings_of_api,
@@ -107,6 +120,7 @@ class Parts:
             writes=self.writes,
             unfit="the schema has not been looked at yet",
             clock=clock,
+            events_trouble=lambda: self.events.standstill.reason,
         )
         self.engine: Engine | None = None
         self.placement: Placement
@@ -158,7 +172,14 @@ class Parts:
             self.clock,
         )
         self.upkeep = Upkeep(
-            self.db, self.host, engine, self.publisher, lambda: self.placement.held, lambda: self.bus.connected
+            self.db,
+            self.host,
+            engine,
+            self.publisher,
+            lambda: self.placement.held,
+            self.republisher,
+            bus_up=lambda: self.bus.connected,
+            dispatch_up=lambda: self.bus.connected and self.dispatch.receiving,
         )
         engine.attach(self.host, shards, query_rules(self.config))
         self.engine = engine
@@ -184,25 +205,32 @@ class Parts:
 
     async def _released(self, shards: list[int], drain: bool) -> None:
         assert self.engine is not None
+        self.republisher.released(shards)
         await self.engine.release(shards, drain)
         if not drain:
             # Another node publishes them by now; sent from here after a long pause they would come twice.
             gone = frozenset(shards)
             self.events.discard_where(lambda run_id: ids.shard_in(run_id[10:25]) in gone)
 
+    async def _check_stream(self) -> bool:
+        return await self.republisher.check()
+
     def _acked(self, run_id: str, sequence: int) -> None:
         self.host.note_acked(run_id, sequence)
 
 
-def assemble(config: Config, address: str, clock: Clock | None = None) -> Assembly:
+def assemble(
+    config: Config, address: str, clock: Clock | None = None, restart_nats: Callable[[], object] | None = None
+) -> Assembly:
     """A node on the database and the NATS of `config`, known to the other nodes as serving at `address`.
 
-    `clock`: what it goes by, made from this machine's clocks by default.
+    `clock`: what it goes by, made from this machine's clocks by default. `restart_nats`: for a NATS of its own; blocks until
+    that runs again with its data.
     """
     dsn = config.database.dsn
     if dsn is None:
         raise ValueError("a node needs a database")
-    parts = Parts(config, dsn, address, clock or Clock(config.server.clock_skew_seconds))
+    parts = Parts(config, dsn, address, clock or Clock(config.server.clock_skew_seconds), restart_nats)
     return Assembly(
         app=create_app(parts.services),
         services=(
@@ -216,6 +244,7 @@ def assemble(config: Config, address: str, clock: Clock | None = None) -> Assemb
             # before the event stream, so that what is acknowledged while that drains is still noted
             ("upkeep", lambda: parts.upkeep),
             ("events", lambda: parts.events),
+            ("stream repair", lambda: parts.repair),
             ("dispatch", lambda: parts.dispatch),
             ("workers", lambda: parts.workers),
             ("placement", lambda: parts.placement),

@@ -73,6 +73,12 @@ class NatsConfig:
     ca_file: str | None = variable("DW_NATS_CA_FILE", TEXT, None, "TLS certificate authority")
     prefix: str = variable("DW_NATS_PREFIX", TEXT, "dw", "prefix of subjects and streams")
     replicas: int = variable("DW_NATS_REPLICAS", Kind("int", _read_replicas), 1, "JetStream replicas, 1, 3 or 5")
+    republish_seconds: int = variable(
+        "DW_EVENTS_REPUBLISH_SECONDS",
+        whole(0),
+        3600,
+        "how long before a loss of the event stream events are published again, 0 = none",
+    )
 
     @property
     def servers(self) -> list[str]:

@@ -1,0 +1,99 @@
+"""Gets an event stream going again that NATS has closed for writing because its disk was full (`bus.standstill`).
+
+As soon as NATS writes to its disk again, one node of the deployment
+- restarts NATS, where NATS is its own (`dw-server dev`): the stream goes on with all it holds; or
+- makes the stream anew with the durable consumers it had. Events in it are lost with that, and are published again as after any
+  loss of the stream (`actors.republisher`).
+In a NATS cluster, or with replicas, the stream is left alone: another server leads on there, or the operator restarts the one
+that stands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from actors.publisher import every
+from bus import remake
+from bus.connection import Bus
+from bus.events import EventStream
+from store import republishing, settings
+from store.pool import Database
+
+_log = logging.getLogger(__name__)
+
+_TICK_SECONDS = 2.0
+_SILENT_SECONDS = 6.0  # several publishes must have stayed without an answer
+_AGAIN_SECONDS = 5.0  # and one more after the disk was found to take writes
+_REMADE_SECONDS = 30.0
+_CONSUMERS = "event_stream_consumers"  # setting: of a stream that is being made anew
+
+
+class StreamRepair:
+    """Looks after the event stream of one node."""
+
+    def __init__(self, db: Database, bus: Bus, stream: EventStream, restart_nats: Callable[[], object] | None = None) -> None:
+        """`restart_nats` blocks until NATS runs again, with its data."""
+        self._db = db
+        self._bus = bus
+        self._stream = stream
+        self._restart_nats = restart_nats
+        self._task: asyncio.Task[None] | None = None
+        self._look_for_consumers = True  # an earlier process may not have got to the end
+
+    async def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.get_running_loop().create_task(every(_TICK_SECONDS, self.work), name="stream-repair")
+
+    async def stop(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def work(self) -> None:
+        """One look, and what it takes."""
+        if self._stream.silent_seconds() >= _SILENT_SECONDS and (self._restart_nats is not None or self._alone()):
+            async with republishing.repair_lock(self._db) as held:
+                if held and await self._is_closed():
+                    await self._open()
+        elif self._look_for_consumers and self._stream.ready:
+            async with republishing.repair_lock(self._db) as held:
+                if held:
+                    await self._restore_consumers()
+
+    def _alone(self) -> bool:
+        return not self._bus.clustered and self._bus.options.replicas == 1
+
+    async def _is_closed(self) -> bool:
+        """Whether the stream takes nothing although the disk does."""
+        before = await self._stream.look()
+        if before is None or not await remake.disk_takes_writes(self._bus):
+            return False
+        await asyncio.sleep(_AGAIN_SECONDS)
+        return self._stream.silent_seconds() >= _SILENT_SECONDS and await self._stream.look() == before
+
+    async def _open(self) -> None:
+        if self._restart_nats is not None:
+            _log.warning("NATS has space again and is restarted to store events again")
+            await asyncio.to_thread(self._restart_nats)
+            return
+        consumers = await remake.durable_consumers(self._bus)
+        if consumers is None:
+            return
+        _log.warning("NATS has space again, but its event stream is closed for writing until a restart: it is made anew")
+        await settings.put(self._db, _CONSUMERS, consumers)
+        self._look_for_consumers = True
+        if await remake.delete_event_stream(self._bus):
+            self._stream.doubt()
+            if await self._stream.wait_ready(_REMADE_SECONDS):
+                await self._restore_consumers()
+
+    async def _restore_consumers(self) -> None:
+        consumers = await settings.get(self._db, _CONSUMERS)
+        if not consumers or await remake.restore_consumers(self._bus, consumers):
+            if consumers:
+                await settings.put(self._db, _CONSUMERS, "")
+            self._look_for_consumers = False
