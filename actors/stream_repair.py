@@ -78,7 +78,10 @@ class StreamRepair:
     async def _open(self) -> None:
         if self._restart_nats is not None:
             _log.warning("NATS has space again and is restarted to store events again")
-            await asyncio.to_thread(self._restart_nats)
+            try:
+                await asyncio.to_thread(self._restart_nats)
+            except Exception as error:  # whatever keeps it from starting: the next look tries again
+                _log.error("NATS could not be restarted: %s", error)
             return
         consumers = await remake.durable_consumers(self._bus)
         if consumers is None:

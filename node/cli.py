@@ -1,7 +1,8 @@
-"""The command `dw-server`: `bootstrap`, `serve` and `dev`. Contract: configuration-and-security 8.3, 10.1, 10.2."""
+"""The command `dw-server`: `bootstrap`, `serve`, `dev` and `events`. Contract: configuration-and-security 8.3, 10.1, 10.2."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import shlex
@@ -18,6 +19,7 @@ import click
 from actors.placement import NodeIdTaken
 from node import bootstrap as bootstrapping
 from node import logs
+from node import republish as republishing
 from node.config import Config, ConfigError
 from node.config.entry import decode
 from node.embedded import EmbeddedError, EmbeddedNats, EmbeddedPostgres
@@ -97,7 +99,8 @@ def dev(host: str | None, port: int | None, data_dir: Path | None) -> None:
         config, hint = _dev_credentials(config, directory, open_to_others=not is_loopback(bound))
         kept: list[Kept] = []
         dsn = config.database.dsn or _embedded_postgres(stack, directory, kept)
-        url = config.nats.url or _embedded_nats(stack, directory, kept)
+        nats = None if config.nats.url else _embedded_nats(stack, directory, kept)
+        url = config.nats.url if nats is None else nats.url
         keeper = Keeper(kept)
         stack.callback(keeper.stop)
         keeper.start()
@@ -110,7 +113,33 @@ def dev(host: str | None, port: int | None, data_dir: Path | None) -> None:
             bootstrapping.run(config, dsn)
         except bootstrapping.BootstrapFailed as error:
             _fail(str(error))
-        serve_node(config, bound, lambda at: click.echo(_ready_line(at, hint, config)))
+        restart_nats = None if nats is None else lambda: _end(nats)
+        serve_node(config, bound, lambda at: click.echo(_ready_line(at, hint, config)), restart_nats)
+
+
+@main.group()
+def events() -> None:
+    """The stream of history events in NATS."""
+
+
+@events.command("republish")
+@click.option("--since", required=True, help="Events recorded from this ISO 8601 time on (UTC unless it says otherwise).")
+@click.option("--namespace", help="Only those of this namespace.")
+@click.option("--wait", is_flag=True, help="Return when the nodes are done.")
+def republish_command(since: str, namespace: str | None, wait: bool) -> None:
+    """Publish events again, for subscribers that lost them.
+
+    The running nodes do it, run by run and in order. Every event keeps its Nats-Msg-Id: subscribers may see it twice.
+    """
+    config = _config()
+    if config.database.dsn is None:
+        _fail("events republish needs the database of the running nodes: set DW_DATABASE_URL")
+    try:
+        start = republishing.parse_since(since)
+        name = namespace.lower() if namespace else None
+        asyncio.run(republishing.republish(config.database.dsn, start, name, wait=wait, say=click.echo))
+    except republishing.RepublishRefused as error:
+        _fail(str(error))
 
 
 # -- steps -------------------------------------------------------------------------------------------------------------
@@ -162,11 +191,18 @@ def _embedded_postgres(stack: ExitStack, directory: str, kept: list[Kept]) -> st
     return str(_or_fail(server.start))
 
 
-def _embedded_nats(stack: ExitStack, directory: str, kept: list[Kept]) -> str:
-    server = _or_fail(lambda: EmbeddedNats(directory))
+def _embedded_nats(stack: ExitStack, directory: str, kept: list[Kept]) -> EmbeddedNats:
+    server: EmbeddedNats = _or_fail(lambda: EmbeddedNats(directory))
     stack.callback(server.stop)
     kept.append(server)
-    return str(_or_fail(server.start))
+    _or_fail(server.start)
+    return server
+
+
+def _end(service: Kept) -> None:
+    """Have a kept service end, so that its keeper starts it again."""
+    if (pid := service.pid) is not None:
+        os.kill(pid, signal.SIGTERM)
 
 
 def _or_fail(step: Any) -> Any:
