@@ -34,6 +34,7 @@ _SLICE = 2000  # runs looked at in one read
 _AHEAD = 1000  # events queued before waiting
 _EVENTS_PER_SECOND = 2000
 _PATIENCE_SECONDS = 30.0
+_UNSEEN = 1_000_000  # so many events at most come between two sightings of the stream
 _NEW_RUNS = 60_000_000  # clocks differ: runs begun that little later may be repeated as well
 
 
@@ -62,6 +63,13 @@ class Republisher:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+
+    async def first_sequence(self) -> int | None:
+        """Where a new stream begins: behind what any before it can have reached; None: not known now."""
+        try:
+            return max((await republishing.last_seen(self._db)).values(), default=-_UNSEEN) + 1 + _UNSEEN
+        except StoreError:
+            return None
 
     async def check(self) -> bool:
         """Compare the stream with what is remembered and learn what is to be repeated; False: not possible now."""

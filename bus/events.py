@@ -77,11 +77,14 @@ class EventStream:
         *,
         on_acked: Callable[[str, int], None] | None = None,
         on_dropped: Callable[[str], None] | None = None,
+        on_missing: Callable[[], Awaitable[int | None]] | None = None,
         on_stream: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         """The first two callbacks are plain, short functions.
 
         `on_acked(run id, sequence)`: in the stream for sure. `on_dropped(run id)`: a run's tail must be published again later.
+        `on_missing()` tells with which sequence a stream made where there is none begins, behind that of an earlier one, so
+        that a subscriber that remembers its place goes on; None: it can not be told now.
         `on_stream()` is awaited before anything is sent to a stream that may be another one than before (each session, and
         when the stream was gone); False: it may not be sent to yet.
         """
@@ -89,6 +92,7 @@ class EventStream:
         self._options = options or EventStreamOptions()
         self._on_acked = on_acked
         self._on_dropped = on_dropped
+        self._on_missing = on_missing
         self._on_stream = on_stream
         self.standstill = Standstill("the event stream", lambda: asyncio.get_running_loop().time())
         self.queued = 0
@@ -439,7 +443,16 @@ class EventStream:
 
     async def _ensure(self) -> bool:
         session = self._bus.session
-        if await ensure_stream(self._bus, self.stream_config()) is None:
+        config = self.stream_config()
+        if self._on_missing is not None:
+            sight = await self.look()
+            if sight is None:
+                return False
+            if not sight.created:
+                config.first_seq = await self._on_missing()
+                if config.first_seq is None:
+                    return False
+        if await ensure_stream(self._bus, config) is None:
             return False
         if self._on_stream is not None and not await self._on_stream():
             return False

@@ -99,6 +99,7 @@ class Parts:
             self.bus,
             on_acked=self._acked,
             on_dropped=self.publisher.dropped,
+            on_missing=self._first_sequence,
             on_stream=self._check_stream,
         )
         self.publisher.attach(self.events)
@@ -211,6 +212,9 @@ class Parts:
             # Another node publishes them by now; sent from here after a long pause they would come twice.
             gone = frozenset(shards)
             self.events.discard_where(lambda run_id: ids.shard_in(run_id[10:25]) in gone)
+
+    async def _first_sequence(self) -> int | None:
+        return await self.republisher.first_sequence()
 
     async def _check_stream(self) -> bool:
         return await self.republisher.check()
