@@ -48,7 +48,8 @@ class Publisher:
     def acked(self, run_id: str, sequence: int) -> None:
         """The stream has the run's events up to `sequence`."""
         self._acked[run_id] = sequence
-        self.repetition.acked(run_id, sequence)
+        if self.repetition.jobs:
+            self.repetition.acked(run_id, sequence)
 
     def dropped(self, run_id: str) -> None:
         """The stream's queue was full: this run's tail is published later, from the store."""

@@ -42,14 +42,25 @@ class Republisher:
     """The repetitions of one node."""
 
     def __init__(
-        self, db: Database, publisher: Publisher, stream: EventStream, held: Callable[[], Collection[int]], window_seconds: int
+        self,
+        db: Database,
+        publisher: Publisher,
+        stream: EventStream,
+        held: Callable[[], Collection[int]],
+        window_seconds: int,
+        tell: Callable[[], object] = lambda: None,
     ) -> None:
-        """`held`: the shards hosted here. `window_seconds`: how long before a loss events are repeated; 0: not by itself."""
+        """`held`: the shards hosted here. `window_seconds`: how long before a loss events are repeated; 0: not by itself.
+
+        `tell()` has `told` called on the other nodes.
+        """
         self._db = db
         self._publisher = publisher
         self._stream = stream
         self._held = held
         self._window = window_seconds * 1_000_000
+        self._tell = tell
+        self._told = False
         self._lost: set[int] = set()  # shards that left since the present slice was begun
         self._task: asyncio.Task[None] | None = None
 
@@ -74,6 +85,7 @@ class Republisher:
     async def check(self) -> bool:
         """Compare the stream with what is remembered and learn what is to be repeated; False: not possible now."""
         try:
+            acked = self._stream.take_end()
             before = await republishing.last_seen(self._db)
             sight = await self._stream.look()
             if sight is not None and not sight.created:
@@ -81,17 +93,23 @@ class Republisher:
             if sight is None or not sight.created:
                 return False
             loss = await republishing.note_stream(
-                self._db, sight.created, before.get(sight.created, 0), sight.last_sequence, self._window, _end
+                self._db, sight.created, sight.last_sequence, before.get(sight.created, 0), acked, self._window, _end
             )
             if loss is not None:
                 _log.warning("the event stream lost events (%s); %s", loss.reason, _what_follows(loss.since))
+                self._tell()
             await self.reload()
         except StoreError:
             return False
         return True
 
+    def told(self) -> None:
+        """Another node has asked for a repetition."""
+        self._told = True
+
     async def reload(self) -> None:
         """Learn what is to be repeated: asked for by an operator, or by another node."""
+        self._told = False
         fresh = self._publisher.repetition.replace(await republishing.jobs(self._db))
         if fresh:
             self._publisher.withdraw(fresh)
@@ -104,6 +122,8 @@ class Republisher:
     async def work(self) -> None:
         """Publish what is to be repeated of the shards hosted here."""
         repetition = self._publisher.repetition
+        if self._told:
+            await self.reload()
         while mine := {shard: job for shard, job in repetition.jobs.items() if shard in self._held()}:
             self._lost.clear()
             await self._publisher.publish_dropped()

@@ -22,16 +22,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import orjson
 from nats.js.api import StorageType, StreamConfig
 
 from bus.connection import Bus
 from bus.event_frames import frame, refit
-from bus.standstill import Standstill
-from bus.streams import StreamSight, ensure_stream, look_at
+from bus.stream_keeper import OnMissing, OnStream, StreamKeeper, stored_as, told
+from bus.streams import StreamSight
 
 _WINDOW_MESSAGES = 2048
 _WINDOW_BYTES = 8 * 1024 * 1024
@@ -77,8 +76,8 @@ class EventStream:
         *,
         on_acked: Callable[[str, int], None] | None = None,
         on_dropped: Callable[[str], None] | None = None,
-        on_missing: Callable[[], Awaitable[int | None]] | None = None,
-        on_stream: Callable[[], Awaitable[bool]] | None = None,
+        on_missing: OnMissing | None = None,
+        on_stream: OnStream | None = None,
     ) -> None:
         """The first two callbacks are plain, short functions.
 
@@ -92,9 +91,8 @@ class EventStream:
         self._options = options or EventStreamOptions()
         self._on_acked = on_acked
         self._on_dropped = on_dropped
-        self._on_missing = on_missing
-        self._on_stream = on_stream
-        self.standstill = Standstill("the event stream", lambda: asyncio.get_running_loop().time())
+        self._keeper = StreamKeeper(bus, self._stream_config(), on_missing, on_stream)
+        self.standstill = self._keeper.standstill
         self.queued = 0
         self.queued_bytes = 0
         self.acked = 0
@@ -108,8 +106,9 @@ class EventStream:
         self._flying_bytes = 0
         self._batch = 1
         self._refused: list[_Run] = []  # negative answer: again at the next tick
-        self._stream_ready = False
         self._pump_scheduled = False
+        self._last_answer = b""  # positive one
+        self._progress = 0  # `acked` when last looked at
         self._built_for = bus.max_payload
         self._task: asyncio.Task[None] | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -237,7 +236,7 @@ class EventStream:
 
     def _pump(self) -> None:
         self._pump_scheduled = False
-        if not self._stream_ready:
+        if not self._keeper.ready:
             return
         now = asyncio.get_running_loop().time()
         sendable = self._sendable
@@ -281,7 +280,10 @@ class EventStream:
         self.queued -= 1
         self.queued_bytes -= len(command)
         self.acked += 1
-        self.standstill.progressed()
+        self._last_answer = body
+        if self.standstill.reason is not None:
+            self.doubt()  # it may go on as another stream
+            self.standstill.progressed()
         if run.flying:  # else it stands in line already, to be sent again
             run.flying -= 1
             self._flying -= 1
@@ -303,11 +305,10 @@ class EventStream:
         if run.flying:
             self._land(run)
             self._refused.append(run)
-        self.standstill.answers = _told(body)
-        self._bus.last_error = f"event refused: {self.standstill.answers}"
+        self.standstill.answer = told(body)
+        self._bus.last_error = f"event refused: {self.standstill.answer}"
         if not body:  # the server found nobody who stores this subject
-            self._stream_ready = False
-            self._wake.set()
+            self.doubt()
 
     # -- connection and stream ----------------------------------------------------------------------------------------------
 
@@ -319,7 +320,7 @@ class EventStream:
 
     def _disconnected(self) -> None:
         # What was in flight may be stored or not: sent again, first of all, it is de-duplicated if it is.
-        self._stream_ready = False
+        self._keeper.ready = False
         self._again(list(self._in_flight.values()))
 
     def _again(self, runs: list[_Run]) -> None:
@@ -358,9 +359,9 @@ class EventStream:
             self._wake.clear()
             if not self._bus.connected:
                 continue
-            if not self._stream_ready or self._refused:
-                self._stream_ready = await self._ensure()
-                if not self._stream_ready:
+            if not self._keeper.ready or self._refused:
+                await self._keeper.ensure()
+                if not self._keeper.ready:
                     await self._judge()
                     await asyncio.sleep(_TICK_SECONDS)
                     self._wake.set()
@@ -373,62 +374,55 @@ class EventStream:
                 self._refused.clear()
             if self.queued:
                 await self._judge()
+                if await self._keeper.was_replaced():
+                    self.doubt()
+                    continue
             self._send_again()
             self._pump()
+
+    async def _judge(self) -> None:
+        """See whether it goes on; who asks that of a stream that stands still is one run, not all."""
+        if self.acked != self._progress:
+            self._progress = self.acked
+            self.standstill.progressed()
+        elif await self._keeper.judge():
+            self._again(list(self._in_flight.values()))
 
     def _send_again(self) -> None:
         patience = _ACK_SECONDS if self.standstill.reason is None else _PROBE_SECONDS
         before = asyncio.get_running_loop().time() - patience
         self._again(list(itertools.takewhile(lambda run: run.sent_at <= before, self._in_flight.values())))
 
-    async def _judge(self) -> None:
-        """Say so when nothing has been stored for a while; whoever asks the stream whether it goes on is one run then."""
-        still = self.standstill
-        if not still.due() or not self._bus.connected:
-            return
-        missing, refused = not self._stream_ready, still.answers
-        sight = None if missing else await self.look()
-        if not still.due() or not self._bus.connected:
-            return  # it went on meanwhile
-        if refused:
-            still.begin(f"NATS refuses events: {refused}", silent=False)
-        elif sight is not None and sight.created:
-            still.begin(
-                "NATS answers but stores nothing; its disk is full, or was: then it needs a restart to store again", silent=True
-            )
-        else:
-            still.begin(f"JetStream has no stream for it, or does not answer ({self._bus.last_error})", silent=False)
-        self._again(list(self._in_flight.values()))
+    # -- for those who look after the stream --------------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether the stream is known to be there."""
+        return self._keeper.ready
+
+    async def wait_ready(self, timeout_seconds: float) -> bool:
+        """Wait until the stream is known to be there; False after the time."""
+        return await self._keeper.wait_ready(timeout_seconds)
 
     async def look(self) -> StreamSight | None:
         """The stream as it is now (`created` "": there is none); None when nobody answers."""
-        return await look_at(self._bus, self._bus.subjects.event_stream)
+        return await self._keeper.look()
+
+    def doubt(self) -> None:
+        """The stream may be gone: it is looked for, and made, before anything more is sent."""
+        self._keeper.ready = False
+        self._wake.set()
 
     def silent_seconds(self) -> float:
         """For how long the stream has stood still in the way of a server that could not write; 0.0 when it does not."""
         return self.standstill.seconds if self.standstill.silent and self._bus.connected else 0.0
 
-    @property
-    def ready(self) -> bool:
-        """Whether the stream is known to be there."""
-        return self._stream_ready
+    def take_end(self) -> int:
+        """The stream sequence of the last event stored since this was asked last; 0 when there is none."""
+        answer, self._last_answer = self._last_answer, b""
+        return stored_as(answer)
 
-    async def wait_ready(self, timeout_seconds: float) -> bool:
-        """Wait until the stream is known to be there; False after the time."""
-        deadline = asyncio.get_running_loop().time() + timeout_seconds
-        while not self._stream_ready:
-            if asyncio.get_running_loop().time() >= deadline:
-                return False
-            await asyncio.sleep(0.05)
-        return True
-
-    def doubt(self) -> None:
-        """The stream may be gone: it is looked for, and made, before anything more is sent."""
-        self._stream_ready = False
-        self._wake.set()
-
-    def stream_config(self) -> StreamConfig:
-        """What the stream is made with."""
+    def _stream_config(self) -> StreamConfig:
         options = self._options
         return StreamConfig(
             name=self._bus.subjects.event_stream,
@@ -441,33 +435,6 @@ class EventStream:
             num_replicas=self._bus.options.replicas,
         )
 
-    async def _ensure(self) -> bool:
-        session = self._bus.session
-        config = self.stream_config()
-        if self._on_missing is not None:
-            sight = await self.look()
-            if sight is None:
-                return False
-            if not sight.created:
-                config.first_seq = await self._on_missing()
-                if config.first_seq is None:
-                    return False
-        if await ensure_stream(self._bus, config) is None:
-            return False
-        if self._on_stream is not None and not await self._on_stream():
-            return False
-        return self._bus.connected and session == self._bus.session
-
     def _check_idle(self) -> None:
         if not self._runs:
             self._idle.set()
-
-
-def _told(body: bytes) -> str:
-    """What a negative answer says."""
-    if not body:
-        return "there is no stream for them"
-    try:
-        return str(orjson.loads(body)["error"]["description"])
-    except (ValueError, KeyError, TypeError):
-        return repr(body[:200])

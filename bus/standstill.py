@@ -24,7 +24,7 @@ class Standstill:
         self._what = what
         self._clock = clock
         self.reason: str | None = None
-        self.answers = ""  # the last negative answer since something was stored
+        self.answer = ""  # the last negative answer since something was stored
         self.silent = False  # whether NATS answers but stores nothing and does not say why
         self._since = 0.0
         self._progress = 0.0
@@ -32,7 +32,7 @@ class Standstill:
     def progressed(self) -> None:
         """Something was stored, or began to wait for it while nothing was amiss."""
         self._progress = self._clock()
-        self.answers = ""
+        self.answer = ""
         if self.reason is not None:
             _log.warning("%s works again, after %d s", self._what, self._clock() - self._since)
             self.reason = None

@@ -104,8 +104,14 @@ class Parts:
         )
         self.publisher.attach(self.events)
         self.republisher = Republisher(
-            self.db, self.publisher, self.events, lambda: self.placement.held, config.nats.republish_seconds
+            self.db,
+            self.publisher,
+            self.events,
+            lambda: self.placement.held,
+            config.nats.republish_seconds,
+            tell=lambda: self.broadcast.broadcast("republish", b""),
         )
+        self.broadcast.on_broadcast("republish", lambda _node, _body: self.republisher.told())
         self.repair = StreamRepair(self.db, self.bus, self.events, restart_nats)
         settings_of_api = api_settings(config)
         self.services = Services(

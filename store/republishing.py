@@ -16,7 +16,7 @@ from store.pool import Database
 _LOCK = 0x6477_6573  # advisory lock of who judges the stream
 _REPAIR_LOCK = 0x6477_6574  # and of who repairs it, which takes longer
 _AWAY = 60_000_000  # a stream not seen for longer, while another one was, has missed events
-_FRESH = 15_000_000  # a sighting this young is not written again
+_FRESH = 4_000_000  # a sighting this young is not written again
 _KEPT = 10  # identities remembered
 
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::int8"
@@ -58,13 +58,13 @@ async def last_seen(db: Database) -> dict[str, int]:
 
 
 async def note_stream(
-    db: Database, created: str, known_before: int, last_sequence: int, window: int, bound: Callable[[int], str]
+    db: Database, created: str, last_sequence: int, known_before: int, acked: int, window: int, bound: Callable[[int], str]
 ) -> Loss | None:
     """Remember that the stream stands at `last_sequence`; when it has lost events, ask for them to be published again.
 
-    `known_before` is what `last_seen` said of it (else 0) before the stream was asked where it stands. What was recorded up to
-    `window` before the loss is asked for (0: nothing); `bound(time)` is an id between those of the runs begun before and after
-    it. Of several nodes one is told of a loss.
+    Before it was asked where it stands, `known_before` was what `last_seen` said of it (else 0), and `acked` the sequence of an
+    event it had stored (else 0). What was recorded up to `window` before the loss is asked for (0: nothing); `bound(time)` is
+    an id between those of the runs begun before and after it. Of several nodes one is told of a loss.
     """
     async with db.transaction() as connection:
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
@@ -77,7 +77,7 @@ async def note_stream(
         if known is None:
             if elsewhere is not None:
                 reason, since = "it is a new one", elsewhere - window
-        elif last_sequence < known[0] <= known_before:
+        elif last_sequence < acked or last_sequence < known[0] <= known_before:
             reason, since = "its end is lost", known[1] - window
         elif elsewhere is not None and elsewhere > known[1] + _AWAY:
             reason, since = "another one was used meanwhile", max(known[1] - _AWAY, elsewhere - window)
