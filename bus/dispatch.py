@@ -159,6 +159,8 @@ class Dispatch:
             # A new one later: all of it.
             self._seen = stream.state.last_seq if self._created is None else 0
             self._created = stream.created
+        elif stream.state.last_seq < self._seen:  # its end was lost
+            self._seen = 0
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=self._seen + 1,

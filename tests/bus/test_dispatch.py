@@ -111,6 +111,42 @@ async def test_a_lost_consumer_is_noticed_by_its_silence(make_bus: MakeBus) -> N
     await b.stop()
 
 
+@pytest.mark.slow
+async def test_a_purged_or_deleted_stream_is_gone_on_with(make_bus: MakeBus) -> None:
+    a = Dispatch(await make_bus("a"))
+    bus = await make_bus("b")
+    b, got = await receiver(bus)
+    js = bus.jetstream()
+    assert js is not None
+    for number in range(5):
+        a.send("b", b"%d" % number)
+    await until(lambda: len(got) == 5)
+    await js.purge_stream(bus.subjects.dispatch_stream)
+    a.send("b", b"after the purge")
+    await until(lambda: got[-1] == b"after the purge")
+    await js.delete_stream(bus.subjects.dispatch_stream)
+    await until(lambda: b.consumers == 2 and b.receiving)
+    a.send("b", b"after the deletion")
+    await until(lambda: got[-1] == b"after the deletion")
+    assert len(got) == 7
+    await b.stop()
+
+
+async def test_a_full_stream_keeps_the_newest(make_bus: MakeBus) -> None:
+    a = Dispatch(await make_bus("a"))
+    bus = await make_bus("b")
+    b, got = await receiver(bus)
+    js = bus.jetstream()
+    assert js is not None
+    stream = (await js.stream_info(bus.subjects.dispatch_stream)).config
+    stream.max_bytes = 10_000
+    await js.update_stream(stream)
+    for number in range(500):
+        a.send("b", b"%d" % number + b"x" * 1000)
+    await until(lambda: bool(got) and got[-1].startswith(b"499"))
+    await b.stop()
+
+
 async def test_a_new_process_of_a_node_does_not_get_what_the_old_one_missed(make_bus: MakeBus) -> None:
     a = Dispatch(await make_bus("a"))
     old, got_old = await receiver(await make_bus("b"))

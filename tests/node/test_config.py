@@ -143,6 +143,8 @@ VALUES = [
     ({"DW_NATS_REPLICAS": "2"}, "nats.replicas", 1),
     ({"DW_NATS_REPLICAS": "3"}, "nats.replicas", 3),
     ({"DW_NATS_URL": "nats://a:1, nats://b:2"}, "nats.servers", ["nats://a:1", "nats://b:2"]),
+    ({}, "nats.republish_seconds", 3600),
+    ({"DW_EVENTS_REPUBLISH_SECONDS": "0"}, "nats.republish_seconds", 0),
     ({"DW_TASK_QUEUE_ADMISSION_OVERRIDES": '{"*":{}}'}, "admission.overrides", {"*": {}}),
     ({"DW_TASK_QUEUE_ADMISSION_OVERRIDES": "[1]"}, "admission.overrides", {}),
     # the database
