@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import shutil
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import asyncpg
 import nats
@@ -14,6 +17,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 
+from node.embedded import EmbeddedNats
 from node.supervisor import node_command
 from tests.cluster.events import EventWatch
 from tests.cluster.harness import SHORT_LEASES, Load
@@ -152,6 +156,63 @@ async def test_a_repetition_goes_on_where_a_killed_node_was(own_services: TestSe
         assert await jobs_left(nodes[0].place), "it was too fast for this test"
         await all_repeated(nodes[1].place)
         await saw_everything(await events_of(nodes[1].place, lengths), lengths)
+
+
+async def test_a_stream_restored_from_an_older_disk_gets_its_end_again(
+    own_services: TestServices, cluster: MakeCluster
+) -> None:
+    nodes = cluster(2, place=own_services.place(), env=SHORT_LEASES).nodes
+    server = own_services.nats
+    live, copy = server.root / "jetstream", server.root / "copy"
+    async with Load(nodes) as load:
+        await load.start(30)
+        await load.all_closed()
+        await events_of(nodes[0].place, await load.histories())
+        await asyncio.to_thread(server.stop)
+        shutil.copytree(live, copy)
+        await asyncio.to_thread(server.start)
+        await load.start(30)
+        await load.all_closed()
+        lengths = await load.histories()
+        await events_of(nodes[0].place, lengths)
+        server.kill()
+        server.wipe()
+        shutil.copytree(copy, live)
+        await asyncio.to_thread(server.start)
+        await saw_everything(await events_of(nodes[0].place, lengths), lengths)
+
+
+async def test_nodes_led_to_another_nats_and_back_leave_no_gap_in_either(
+    own_services: TestServices, cluster: MakeCluster, tmp_path: Path
+) -> None:
+    other = EmbeddedNats(tmp_path, max_memory_bytes=1024**4, max_file_bytes=1024**5)
+    try:
+        await asyncio.to_thread(other.start)
+        other.kill()
+        here = own_services.place()
+        there = dataclasses.replace(here, nats_url=other.url)
+        both = dataclasses.replace(here, nats_url=f"{here.nats_url},{other.url}")
+        nodes = cluster(2, place=both, env=SHORT_LEASES).nodes
+        async with Load(nodes) as load:
+            await load.start(30)
+            await load.all_closed()
+            own_services.nats.kill()
+            await asyncio.to_thread(other.start)
+            await load.start(30)
+            await load.all_closed()
+            lengths = await load.histories()
+            await saw_everything(await events_of(there, lengths), lengths)
+            await asyncio.sleep(6)  # it is seen by all nodes
+            connection = await asyncpg.connect(here.dsn)
+            await connection.execute("UPDATE event_streams SET seen_at = seen_at - 120000000")  # as if it took longer
+            await connection.close()
+            await asyncio.sleep(6)
+            other.kill()
+            await asyncio.to_thread(own_services.nats.start)
+            await saw_everything(await events_of(here, lengths), lengths)
+        assert count(log_of(*nodes), "Traceback") == 0
+    finally:
+        other.stop()
 
 
 def republish(place: Place, *arguments: str) -> subprocess.CompletedProcess[str]:
