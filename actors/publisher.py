@@ -65,10 +65,12 @@ class Publisher:
         if stream is None or not self._owns(state.run_key):
             return
         run_id = state.run_id
-        if self.repetition.jobs and self.repetition.holds(run_id, state.namespace):
-            self._dropped.add(run_id)
-            return
         first = state.last_sequence - len(lines) + 1
+        if self.repetition.jobs and self.repetition.holds(run_id, state.namespace):
+            if first > 1:
+                self._dropped.add(run_id)
+                return
+            self.repetition.skip(run_id)  # it begins, so this is all of it
         if first - 1 > published and run_id not in self._dropped and not stream.follows(run_id, first):
             # Events from before this node had the run are not out yet: the sweep publishes all of them in order.
             self._dropped.add(run_id)

@@ -89,7 +89,7 @@ class Repetition:
             self.begin(run_id, max(sequence, at[0]), at[1])
 
     def skip(self, run_id: str) -> None:
-        """A run that is no more needs nothing."""
+        """A run needs nothing: it is no more, or only begins."""
         self.begin(run_id, 0, 0)
 
     def forget(self, shards: Collection[int]) -> None:

@@ -27,6 +27,8 @@ _TICK_SECONDS = 2.0
 _SILENT_SECONDS = 6.0  # several publishes must have stayed without an answer
 _AGAIN_SECONDS = 5.0  # and one more after the disk was found to take writes
 _REMADE_SECONDS = 30.0
+_LOOK_SECONDS = 60.0
+_PAUSE_SECONDS = (60.0, 3600.0)  # between two repairs, longer each time: a disk that is full again and again
 _CONSUMERS = "event_stream_consumers"  # setting: of a stream that is being made anew
 
 
@@ -40,7 +42,9 @@ class StreamRepair:
         self._stream = stream
         self._restart_nats = restart_nats
         self._task: asyncio.Task[None] | None = None
-        self._look_for_consumers = True  # an earlier process may not have got to the end
+        self._pause = _PAUSE_SECONDS[0]
+        self._not_before = 0.0
+        self._look_after = 0.0  # a process that made the stream anew may not have got to the end
 
     async def start(self) -> None:
         """Begin."""
@@ -56,13 +60,22 @@ class StreamRepair:
     async def work(self) -> None:
         """One look, and what it takes."""
         if self._stream.silent_seconds() >= _SILENT_SECONDS and (self._restart_nats is not None or self._alone()):
+            now = asyncio.get_running_loop().time()
+            if now < self._not_before:
+                return
             async with republishing.repair_lock(self._db) as held:
                 if held and await self._is_closed():
+                    if now > self._not_before + _PAUSE_SECONDS[1]:
+                        self._pause = _PAUSE_SECONDS[0]
+                    self._not_before = now + self._pause
+                    self._pause = min(self._pause * 2, _PAUSE_SECONDS[1])
                     await self._open()
-        elif self._look_for_consumers and self._stream.ready:
-            async with republishing.repair_lock(self._db) as held:
-                if held:
-                    await self._restore_consumers()
+        elif self._stream.ready and asyncio.get_running_loop().time() >= self._look_after:
+            self._look_after = asyncio.get_running_loop().time() + _LOOK_SECONDS
+            if await settings.get(self._db, _CONSUMERS):
+                async with republishing.repair_lock(self._db) as held:
+                    if held:
+                        await self._restore_consumers()
 
     def _alone(self) -> bool:
         return not self._bus.clustered and self._bus.options.replicas == 1
@@ -88,7 +101,6 @@ class StreamRepair:
             return
         _log.warning("NATS has space again, but its event stream is closed for writing until a restart: it is made anew")
         await settings.put(self._db, _CONSUMERS, consumers)
-        self._look_for_consumers = True
         if await remake.delete_event_stream(self._bus):
             self._stream.doubt()
             if await self._stream.wait_ready(_REMADE_SECONDS):
@@ -96,7 +108,5 @@ class StreamRepair:
 
     async def _restore_consumers(self) -> None:
         consumers = await settings.get(self._db, _CONSUMERS)
-        if not consumers or await remake.restore_consumers(self._bus, consumers):
-            if consumers:
-                await settings.put(self._db, _CONSUMERS, "")
-            self._look_for_consumers = False
+        if consumers and await remake.restore_consumers(self._bus, consumers):
+            await settings.put(self._db, _CONSUMERS, "")

@@ -15,14 +15,13 @@ import nats.errors
 import orjson
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
-from nats.js.errors import NotFoundError
+from nats.js.errors import BadRequestError, NotFoundError
 
 from bus.connection import Bus
 
 _log = logging.getLogger(__name__)
 
 _PROBE_BYTES = 256 * 1024
-_PROBE_ROOM = 1024 * 1024
 _FAILURES = (nats.errors.Error, OSError, TimeoutError)
 
 
@@ -35,9 +34,7 @@ async def disk_takes_writes(bus: Bus) -> bool:
     try:
         # One that could not write either would be closed for writing like the other: never used twice.
         await _delete(js, name)
-        await js.add_stream(
-            StreamConfig(name=name, subjects=[subject], storage=StorageType.FILE, max_bytes=_PROBE_ROOM, num_replicas=1)
-        )
+        await js.add_stream(StreamConfig(name=name, subjects=[subject], storage=StorageType.FILE, max_msgs=1, num_replicas=1))
         try:
             await js.publish(subject, b"\0" * min(_PROBE_BYTES, bus.max_payload), timeout=2)
         finally:
@@ -98,8 +95,9 @@ async def restore_consumers(bus: Bus, consumers: str) -> bool:
                 await js.consumer_info(bus.subjects.event_stream, str(config.durable_name))
             except NotFoundError:
                 await js.add_consumer(bus.subjects.event_stream, config)
+        except BadRequestError as error:
+            _log.warning("consumer %s of the event stream is not made again: %s", config.durable_name, error.description)
         except _FAILURES as error:
             bus.last_error = f"consumer {config.durable_name}: {type(error).__name__}: {error}"
-            _log.warning("consumer %s of the event stream is not made again yet: %s", config.durable_name, error)
             return False
     return True

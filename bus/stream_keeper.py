@@ -17,6 +17,9 @@ OnMissing = Callable[[], Awaitable["int | None"]]
 OnStream = Callable[[], Awaitable[bool]]
 
 
+_CLOSED = "NATS answers but stores nothing; its disk is full, or was: then it needs a restart to store again"
+
+
 class StreamKeeper:
     """`ready`: the stream is there as far as known, and may be sent to. `standstill` tells whether it stores nothing."""
 
@@ -29,6 +32,7 @@ class StreamKeeper:
         self.ready = False
         self.standstill = Standstill("the event stream", lambda: asyncio.get_running_loop().time())
         self._stood_as: StreamSight | None = None
+        self._held = False  # by a callback
 
     async def look(self) -> StreamSight | None:
         """The stream as it is now (`created` "": there is none); None when nobody answers."""
@@ -52,17 +56,18 @@ class StreamKeeper:
 
     async def _ensure(self) -> bool:
         config = self._config
+        self._held = False
         if self._on_missing is not None:
             sight = await self.look()
             if sight is None:
                 return False
             if not sight.created:
                 config = dataclasses.replace(config, first_seq=await self._on_missing())
-                if config.first_seq is None:
-                    return False
-        if await ensure_stream(self._bus, config) is None:
+                self._held = config.first_seq is None
+        if self._held or await ensure_stream(self._bus, config) is None:
             return False
-        return self._on_stream is None or await self._on_stream()
+        self._held = self._on_stream is not None and not await self._on_stream()
+        return not self._held
 
     async def judge(self) -> bool:
         """Say so when nothing has been stored for too long; True when that begins with this."""
@@ -77,9 +82,9 @@ class StreamKeeper:
         if refused:
             still.begin(f"NATS refuses events: {refused}", silent=False)
         elif sight is not None and sight.created:
-            still.begin(
-                "NATS answers but stores nothing; its disk is full, or was: then it needs a restart to store again", silent=True
-            )
+            still.begin(_CLOSED, silent=True)
+        elif self._held:
+            still.begin("what was published before can not be told while the database is away", silent=False)
         else:
             still.begin(f"JetStream has no stream for it, or does not answer ({self._bus.last_error})", silent=False)
         return True

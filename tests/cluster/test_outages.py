@@ -44,29 +44,6 @@ async def test_nats_stopped_for_ten_seconds_under_load(own_services: TestService
             await load.check(watch)
 
 
-async def test_nats_loses_its_data_under_load(own_services: TestServices, cluster: MakeCluster) -> None:
-    nodes = cluster(2, place=own_services.place(), env=SHORT_LEASES).nodes
-    async with Load(nodes) as load:
-        starting = asyncio.create_task(load.start(100, per_second=25))
-        await asyncio.sleep(2)
-        own_services.nats.kill()
-        own_services.nats.wipe()
-        await asyncio.to_thread(own_services.nats.start)
-        await starting
-        await load.all_closed()
-        assert not load.unanswered
-        assert not load.client.gave_up, load.client.gave_up
-        before = set(load.acknowledged)
-        async with EventWatch(nodes[0].place) as watch:
-            await load.start(40)
-            await load.all_closed()
-            lengths = await load.histories()
-            new = {run: lengths[run] for workflow, run in load.acknowledged.items() if workflow not in before}
-            assert len(new) == 40
-            await watch.wait_for(new)
-            watch.check_order(new)
-
-
 async def _restart(services: TestServices) -> None:
     await asyncio.to_thread(services.postgres.stop)
     await asyncio.sleep(2)
