@@ -100,7 +100,8 @@ class StreamRepair:
         if consumers is None:
             return
         _log.warning("NATS has space again, but its event stream is closed for writing until a restart: it is made anew")
-        await settings.put(self._db, _CONSUMERS, consumers)
+        if consumers != "[]":  # else those of a repair that was cut off stay noted
+            await settings.put(self._db, _CONSUMERS, consumers)
         if await remake.delete_event_stream(self._bus):
             self._stream.doubt()
             if await self._stream.wait_ready(_REMADE_SECONDS):
