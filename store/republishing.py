@@ -172,6 +172,14 @@ async def advance(db: Database, done: Mapping[int, str], reached: str) -> None:
 
 @asynccontextmanager
 async def repair_lock(db: Database) -> AsyncIterator[bool]:
-    """Whether the lock of the one node that repairs the stream was free, and is held inside the block."""
-    async with db.transaction() as connection:
-        yield bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _REPAIR_LOCK))
+    """Whether the lock of the one node that repairs the stream was free, and is held inside the block.
+
+    It is held for long, by a connection of its own: the pool of `db` is for others.
+    """
+    own = Database(db.dsn, size=1)
+    await own.start()
+    try:
+        async with own.transaction() as connection:
+            yield bool(await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _REPAIR_LOCK))
+    finally:
+        await own.stop()
