@@ -36,7 +36,7 @@ class StreamRepair:
     """Looks after the event stream of one node."""
 
     def __init__(self, db: Database, bus: Bus, stream: EventStream, restart_nats: Callable[[], object] | None = None) -> None:
-        """`restart_nats` blocks until NATS runs again, with its data."""
+        """`restart_nats` has NATS end and start again with its data, soon if not at once; it may block."""
         self._db = db
         self._bus = bus
         self._stream = stream

@@ -42,14 +42,15 @@ async def republish(dsn: str, since: datetime, namespace: str | None, *, wait: b
 
 async def _republish(dsn: str, since: datetime, namespace: str | None, *, wait: bool, say: Callable[[str], None]) -> None:
     from actors.repetition import bound  # noqa: PLC0415
-    from store import migrate, namespaces, republishing  # noqa: PLC0415
+    from store import namespaces, republishing, schema  # noqa: PLC0415
     from store.pool import Database  # noqa: PLC0415
 
     database = Database(dsn, size=1, timeout_seconds=COUNT_SECONDS)
     await database.start()
     try:
-        if await migrate.pending(database):
-            raise RepublishRefused("the database is not up to date: run `dw-server bootstrap`")
+        fault = (await schema.look(database)).fault
+        if fault is not None:
+            raise RepublishRefused(fault)
         if namespace is not None and await namespaces.get(database, namespace) is None:
             raise RepublishRefused(f"there is no namespace {namespace!r}")
         start = int(since.timestamp() * 1_000_000)

@@ -157,7 +157,7 @@ def serve(
     from node.wiring import assemble  # noqa: PLC0415 - the console starts faster without the whole server
 
     async def build() -> Assembly:
-        return assemble(config, base_url(bound), restart_nats)
+        return assemble(config, base_url(bound), restart_nats=restart_nats)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_until_told(build, bound, config.server.shutdown_grace_seconds, on_up))

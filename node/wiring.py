@@ -69,9 +69,7 @@ class _Step:
 class Parts:
     """The parts of one node. `build_engine` makes those that need the number of shards, which the database knows."""
 
-    def __init__(
-        self, config: Config, dsn: str, address: str, clock: Clock, restart_nats: Callable[[], object] | None
-    ) -> None:
+    def __init__(self, config: Config, dsn: str, address: str, clock: Clock, restart_nats: Callable[[], object] | None) -> None:
         self.config = config
         self.clock = clock
         self.node_id = config.server.node_id
@@ -234,8 +232,8 @@ def assemble(
 ) -> Assembly:
     """A node on the database and the NATS of `config`, known to the other nodes as serving at `address`.
 
-    `clock`: what it goes by, made from this machine's clocks by default. `restart_nats`: for a NATS of its own; blocks until
-    that runs again with its data.
+    `clock`: what it goes by, made from this machine's clocks by default. `restart_nats`: for a NATS of its own, see
+    `actors.stream_repair`.
     """
     dsn = config.database.dsn
     if dsn is None:

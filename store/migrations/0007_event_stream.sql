@@ -1,3 +1,5 @@
+-- least code: 6
+
 -- The event streams this deployment has published to: which one, how far it went, when a node last saw it. One that was never seen
 -- before, or that ends earlier than it did, has lost what was in it.
 CREATE TABLE event_streams (
