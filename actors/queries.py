@@ -31,13 +31,13 @@ class QueryTaskGrant(Struct, frozen=True, tag_field="is", tag="query_task"):
 class QueryOutcome(Struct, frozen=True):
     """What a worker says to a query task: a result, or a failure with its `reason`.
 
-    `result` is the plain JSON value as sent, `result_envelope` the envelope as sent.
+    `result` is the JSON text of the plain value as sent, `result_envelope` the envelope as sent.
     """
 
     query_task_id: str
     lease_owner: str
     attempt: int
-    result: Any = None
+    result: bytes | None = None
     result_envelope: dict[str, Any] | None = None
     failed: bool = False
     reason: str | None = None
@@ -45,11 +45,14 @@ class QueryOutcome(Struct, frozen=True):
 
 
 class QueryAnswer(Struct, frozen=True):
-    """What the caller of a query gets: `reason` None with a result, else why there is none (worker-protocol 8.3, 8.4)."""
+    """What the caller of a query gets: `reason` None with a result, else why there is none (worker-protocol 8.3, 8.4).
+
+    `result` is JSON text.
+    """
 
     workflow_id: str
     run_id: str
-    result: Any = None
+    result: bytes | None = None
     result_envelope: dict[str, Any] | None = None
     reason: str | None = None
     message: str | None = None

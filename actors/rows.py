@@ -8,7 +8,7 @@ import msgspec
 import orjson
 
 from actors.repeats import encode_answer
-from actors.run import ids
+from actors.run import ids, opaque
 from actors.run.replies import RunReply
 from actors.run.state import RunState, encode
 from actors.run.transition import Letter, TaskReady, Transition
@@ -90,7 +90,7 @@ def _identity(state: RunState) -> RunIdentity:
         business_key=state.business_key,
         compatibility=state.compatibility,
         started_at=state.started_at,
-        memo=orjson.dumps(state.memo),
+        memo=opaque.text_of(state.memo),
         search_attributes=orjson.dumps(state.search_attributes),
     )
 

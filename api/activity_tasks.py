@@ -12,7 +12,7 @@ from actors.run.replies import ActivityProgress, ActivityRecorded, ActivityTaskG
 from api.call import Answer, Call
 from api.envelope import encode
 from api.leased import read_failure
-from api.payloads import AVRO, JSON, check_envelope, is_envelope, normalise_value
+from api.payloads import AVRO, JSON, check_envelope, envelope_in, normalise_value
 from api.polls import poll, read_poll
 from api.refusals import activity_refused
 from api.times import ts, ts0, ts_or_none
@@ -58,7 +58,7 @@ def task_object(grant: ActivityTaskGrant) -> dict[str, Any]:
 
 async def poll_task(call: Call) -> Answer:
     """POST /api/worker/activity-tasks/poll."""
-    grant = await poll(call, read_poll(call), ACTIVITY)
+    grant = await poll(call, await call.read(read_poll), ACTIVITY)
     if isinstance(grant, bytes):
         return Answer(200, grant)
     return Answer(200, encode({"task": task_object(grant)}))
@@ -69,14 +69,20 @@ def _guard(fields: Fields) -> tuple[str, str]:
     return fields.required_text("activity_attempt_id"), fields.required_text("lease_owner")
 
 
-async def complete(call: Call) -> Answer:
-    """POST /api/worker/activity-tasks/{task_id}/complete."""
-    task_id = call.path["task_id"]
-    fields = Fields(call.body)
+def _completion(call: Call) -> CompleteActivity:
+    fields = call.fields()
     attempt_id, owner = _guard(fields)
     result = normalise_value(fields, "result")
     fields.check()
-    reply = await call.services.engine.ask_task(call.namespace, task_id, CompleteActivity(task_id, attempt_id, owner, result))
+    return CompleteActivity(call.path["task_id"], attempt_id, owner, result)
+
+
+async def complete(call: Call) -> Answer:
+    """POST /api/worker/activity-tasks/{task_id}/complete."""
+    task_id = call.path["task_id"]
+    command = await call.read(_completion)
+    attempt_id = command.attempt_id
+    reply = await call.services.engine.ask_task(call.namespace, task_id, command)
     if isinstance(reply, Refused):
         return activity_refused(reply, task_id, attempt_id, "completed")
     assert isinstance(reply, ActivityRecorded)
@@ -97,14 +103,20 @@ def _recorded(task_id: str, attempt_id: str, outcome: str, reply: ActivityRecord
     )
 
 
-async def fail(call: Call) -> Answer:
-    """POST /api/worker/activity-tasks/{task_id}/fail."""
-    task_id = call.path["task_id"]
-    fields = Fields(call.body)
+def _failed(call: Call) -> FailActivity:
+    fields = call.fields()
     attempt_id, owner = _guard(fields)
     failure = _failure(fields)
     fields.check()
-    reply = await call.services.engine.ask_task(call.namespace, task_id, FailActivity(task_id, attempt_id, owner, failure))
+    return FailActivity(call.path["task_id"], attempt_id, owner, failure)
+
+
+async def fail(call: Call) -> Answer:
+    """POST /api/worker/activity-tasks/{task_id}/fail."""
+    task_id = call.path["task_id"]
+    command = await call.read(_failed)
+    attempt_id = command.attempt_id
+    reply = await call.services.engine.ask_task(call.namespace, task_id, command)
     if isinstance(reply, Refused):
         return activity_refused(reply, task_id, attempt_id, "failed")
     assert isinstance(reply, ActivityRecorded)
@@ -122,19 +134,23 @@ def _failure(fields: Fields) -> Failure:
             if reader.boolean("malformed_output")
             else None
         )
-    code = reader.data.get("code")
+    code = reader.get("code")
     if code is not None and (isinstance(code, bool) or not isinstance(code, int | str)):
         reader.fault("code", "The code field must be an integer or a string.")
         code = None
-    reader.storable("code")
-    details = reader.data.get("details")
+    elif isinstance(code, int):
+        code = reader.opaque("code")
+    elif not reader.without_nul("code"):
+        code = None
+    details: bytes | str | None = None
     codec: str | None = None
-    if isinstance(details, dict) and is_envelope(details):
-        payload = check_envelope(reader, "details", details, (AVRO, JSON))
+    envelope = envelope_in(reader, "details")
+    if envelope is not None:
+        payload = check_envelope(reader, "details", envelope, (AVRO, JSON))
         if payload is not None:
             details, codec = payload.blob, payload.codec
-    else:
-        reader.storable("details")
+    elif reader.without_nul("details"):
+        details = reader.opaque("details")
     return Failure(
         message=message,
         type=reader.free_text("type"),
@@ -149,15 +165,15 @@ def _failure(fields: Fields) -> Failure:
     )
 
 
-def _number(fields: Fields, name: str) -> int | float | None:
-    value = fields.data.get(name)
+def _number(fields: Fields, name: str) -> int | float | bytes | None:
+    """A number of any size, which is only shown."""
+    value = fields.get(name)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         fields.fault(name, f"The {label(name)} field must be a number.")
         return None
-    fields.storable(name)
-    return value
+    return fields.opaque(name)
 
 
 def _progress(fields: Fields) -> dict[str, Any]:
@@ -167,24 +183,27 @@ def _progress(fields: Fields) -> dict[str, Any]:
         "current": _number(fields, "current"),
         "total": _number(fields, "total"),
         "unit": fields.free_text("unit", longest=64),
-        "details": fields.object("details"),
+        "details": fields.opaque_object("details"),
     }
-    fields.storable("details")
     if sent["unit"] is not None and sent["current"] is None and sent["total"] is None:
         fields.fault("unit", "The unit field needs the current or the total field.")
     return {name: value for name, value in sent.items() if value is not None}
 
 
-async def heartbeat(call: Call) -> Answer:
-    """POST /api/worker/activity-tasks/{task_id}/heartbeat: liveness, progress and the answer whether to go on."""
-    task_id = call.path["task_id"]
-    fields = Fields(call.body)
+def _beat(call: Call) -> HeartbeatActivity:
+    fields = call.fields()
     attempt_id, owner = _guard(fields)
     progress = _progress(fields)
     fields.check()
-    reply = await call.services.engine.ask_task(
-        call.namespace, task_id, HeartbeatActivity(task_id, attempt_id, owner, progress)
-    )
+    return HeartbeatActivity(call.path["task_id"], attempt_id, owner, progress)
+
+
+async def heartbeat(call: Call) -> Answer:
+    """POST /api/worker/activity-tasks/{task_id}/heartbeat: liveness, progress and the answer whether to go on."""
+    task_id = call.path["task_id"]
+    command = await call.read(_beat)
+    attempt_id, owner = command.attempt_id, command.lease_owner
+    reply = await call.services.engine.ask_task(call.namespace, task_id, command)
     if isinstance(reply, Refused):
         return activity_refused(reply, task_id, attempt_id)
     assert isinstance(reply, ActivityProgress)

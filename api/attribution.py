@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any
 
+import msgspec
+
 from api.call import Call, Principal
+from api.offload import LONG
 from api.settings import AttributionSettings
+
+_canonical = msgspec.json.Encoder(order="sorted").encode
 
 _LABEL = "Standalone Server"
 _LONGEST = 255  # characters kept of a header
@@ -44,7 +48,7 @@ def _header(call: Call, name: bytes) -> str | None:
 
 
 def _named_in_body(call: Call) -> str | None:
-    value = call.body.get("request_id")
+    value = call.fields().get("request_id")
     return value.strip()[:_LONGEST] or None if isinstance(value, str) else None
 
 
@@ -53,9 +57,13 @@ def _forwarded(call: Call, settings: AttributionSettings, name: bytes) -> str | 
 
 
 def _fingerprint(call: Call, request_id: str | None, correlation_id: str | None) -> str:
-    """The same for the same request sent again, whatever the order of its fields."""
-    said = [call.method, call.url_path, call.body, request_id, correlation_id]
-    return "sha256:" + hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """The same for the same request sent again; a short one may have its fields in another order."""
+    short = len(call.text) <= LONG and isinstance(call.body, dict)
+    said = [call.method, call.url_path, call.body if short else None, request_id, correlation_id]
+    digest = hashlib.sha256(_canonical(said))
+    if not short:
+        digest.update(call.text)
+    return "sha256:" + digest.hexdigest()
 
 
 def _auth(principal: Principal, status: str, method: str) -> dict[str, Any]:

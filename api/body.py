@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from api import json_text
 from api.call import Receive
 from api.errors import ApiError
+from api.json_text import Members, Sparse
+from api.offload import LONG
 
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-MAX_DEPTH = 512
-
-_decode = msgspec.json.Decoder().decode
 
 
 class Disconnected(Exception):
@@ -65,35 +63,28 @@ def check_media_type(headers: dict[bytes, bytes]) -> None:
         )
 
 
-def _too_deep(body: bytes, value: Any) -> bool:
-    """Whether `value`, decoded from `body`, is nested deeper than MAX_DEPTH."""
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
-        return False
-    level = [value] if isinstance(value, dict | list) else []
-    for _ in range(MAX_DEPTH):
-        deeper: list[Any] = []
-        for outer in level:
-            for inner in outer.values() if type(outer) is dict else outer:
-                if type(inner) is dict or type(inner) is list:
-                    deeper.append(inner)
-        if not deeper:
-            return False
-        level = deeper
-    return True
+def parse_body(headers: dict[bytes, bytes], body: bytes) -> Members | Sparse:
+    """The fields of a JSON body; no fields for `[]` and other values that are no object. Raises ApiError 400 when malformed.
 
-
-def parse_body(headers: dict[bytes, bytes], body: bytes) -> dict[str, Any]:
-    """The fields of a JSON body; no fields for `[]` and other values that are no object. Raises ApiError 400 when malformed."""
+    The values of a short body are read, those of a long one are texts (`api.json_text`).
+    """
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding not in (b"identity", b""):
         raise _malformed("Compressed request bodies are not supported.")
     try:
-        value = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if len(body) <= LONG:
+            value = json_text.decode(body)
+            json_text.check_depth(body)
+            return value if isinstance(value, dict) else {}
+    except msgspec.ValidationError:
+        pass  # a number that no float can hold: its text may do
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, json_text.Malformed) as error:
         raise _malformed(str(error)) from None
-    if _too_deep(body, value):
-        raise _malformed(f"The nesting is deeper than {MAX_DEPTH} levels.")
-    return value if isinstance(value, dict) else {}
+    try:
+        json_text.check(body)
+    except json_text.Malformed as error:
+        raise _malformed(str(error)) from None
+    return json_text.members(body) if body.lstrip()[:1] == b"{" else {}
 
 
 def _malformed(text: str) -> ApiError:

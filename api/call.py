@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from actors.clock import Clock
+from api.errors import ValidationFailed
+from api.json_text import Members, Sparse
+from api.offload import for_size
+from api.validation import Fields
 
 if TYPE_CHECKING:
     from actors.engine import Engine
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from api.settings import Settings
     from store.pool import Database
     from store.write_watch import WriteWatch
+
+T = TypeVar("T")
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -92,7 +98,8 @@ class Services:
 class Call:
     """One request that passed the pipeline. `namespace` is lower-cased; `path` holds percent-decoded parameters.
 
-    `headers` are as ASGI gives them: names in lower case. `url_path` is the request's path as text.
+    `headers` are as ASGI gives them: names in lower case. `url_path` is the request's path as text. `text` is the body as
+    sent, `body` what `parse_body` made of it.
     """
 
     services: Services
@@ -100,19 +107,37 @@ class Call:
     principal: Principal | None
     path: dict[str, str]
     query_string: bytes
-    body: dict[str, Any]
+    body: Members | Sparse
     receive: Receive
     protocol_version: str = ""
     connection: Connection | None = None
     headers: dict[bytes, bytes] = field(default_factory=dict)
     method: str = ""
     url_path: str = ""
+    text: bytes = b""
+
+    def fields(self) -> Fields:
+        """A reader of the body's fields."""
+        return Fields(self.body, source=self.text)
+
+    async def read(self, reader: Callable[[Call], T]) -> T:
+        """What `reader` makes of the request; of a long one beside the event loop."""
+        return await for_size(self.text, reader, self)
 
     def query(self) -> dict[str, str]:
-        """The query parameters, percent-decoded; the last of a repeated name wins."""
+        """The query parameters, percent-decoded; the last of a repeated name wins. Raises ValidationFailed for NUL in one."""
         if not self.query_string:
             return {}
-        return dict(parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True))
+        found = dict(parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True))
+        if b"%00" in self.query_string:
+            faults = {
+                name: [f"The {name} parameter must not contain control characters."]
+                for name, value in found.items()
+                if "\x00" in name or "\x00" in value
+            }
+            if faults:
+                raise ValidationFailed(faults)
+        return found
 
 
 @dataclass(slots=True)

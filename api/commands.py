@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run.commands import ArchiveRun, CancelRun, Commanded, RepairRun, SignalRun, TerminateRun
+from actors.run.commands import ArchiveRun, CancelRun, Commanded, Payload, RepairRun, SignalRun, TerminateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from api.attribution import attribution
 from api.call import Answer, Call
@@ -63,21 +63,27 @@ async def _command(call: Call, command: Commanded, status: int, **named: str) ->
     return Answer(status if reply.rejection is None else 409, {**command_fields(call, reply), **named})
 
 
+def _read_signal(call: Call) -> tuple[Fields, Payload | None, str | None]:
+    fields = call.fields()
+    return fields, normalise_message(fields), fields.text("request_id")
+
+
 async def signal(call: Call) -> Answer:
     """POST .../signal/{signal_name}: durable on return; `request_id` is recorded and does not deduplicate."""
     name = operation_name(call, "signal_name")
-    fields = Fields(call.body)
-    arguments = normalise_message(fields)
-    request_id = fields.text("request_id")
+    fields, arguments, request_id = await call.read(_read_signal)
     await check_body(call, fields)
     command = SignalRun(request_id, run_id_of(call) is not None, attribution(call), name, arguments)
     return await _command(call, command, 202, signal_name=name)
 
 
+def _read_reason(call: Call) -> tuple[Fields, str | None, str | None]:
+    fields = call.fields()
+    return fields, fields.text("reason", longest=_LONGEST_REASON), fields.text("request_id")
+
+
 async def _with_reason(call: Call, kind: type[CancelRun] | type[TerminateRun] | type[ArchiveRun]) -> Answer:
-    fields = Fields(call.body)
-    reason = fields.text("reason", longest=_LONGEST_REASON)
-    request_id = fields.text("request_id")
+    fields, reason, request_id = await call.read(_read_reason)
     await check_body(call, fields)
     return await _command(call, kind(request_id, run_id_of(call) is not None, attribution(call), reason), 200)
 
@@ -99,7 +105,7 @@ async def archive(call: Call) -> Answer:
 
 async def repair(call: Call) -> Answer:
     """POST /api/workflows/{workflow_id}/repair: gets a stuck run going again."""
-    fields = Fields(call.body)
+    fields = call.fields()
     request_id = fields.text("request_id")
     await check_body(call, fields)
     return await _command(call, RepairRun(request_id, attribution=attribution(call)), 200)

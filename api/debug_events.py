@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from api import json_text
 from api.events import StoredEvent, stored_event
 from store import history as stored_history
 from store.pool import Database
@@ -20,7 +21,21 @@ _MOST_FAILURES = 10
 # Failures are looked for in this many last events, so that a snapshot of a long run stays cheap.
 _TAIL = 1000
 
-_decode = msgspec.json.Decoder().decode
+
+class _Failed(msgspec.Struct):
+    """What a failure record shows of an event's payload."""
+
+    failure_id: str | None = None
+    failure_category: Any = None
+    exception_class: msgspec.Raw = msgspec.Raw(b"null")  # these two as the worker chose them
+    message: msgspec.Raw = msgspec.Raw(b"null")
+    non_retryable: Any = None
+    activity_execution_id: Any = None
+    child_workflow_run_id: Any = None
+    update_id: Any = None
+
+
+_failed = msgspec.json.Decoder(_Failed).decode
 
 # event type -> kind of the source, payload key of its id, how the failure spread
 _FAILURES = {
@@ -48,8 +63,7 @@ def last_event(lines: list[bytes], sequence: int, with_payload: bool) -> dict[st
         return None
     event = stored_event(lines[-1])
     text = bytes(event.payload)
-    value = _decode(text)
-    keys = list(value) if isinstance(value, dict) else []
+    keys = json_text.names(text)
     shown: dict[str, Any] = {
         "sequence": sequence,
         "event_type": event.event_type,
@@ -58,8 +72,8 @@ def last_event(lines: list[bytes], sequence: int, with_payload: bool) -> dict[st
             "included": with_payload,
             "encoding": "json",
             "size_bytes": len(text),
-            "top_level_type": "list" if isinstance(value, list) else "object",
-            "top_level_key_count": len(value),
+            "top_level_type": "object",
+            "top_level_key_count": len(keys),
             "top_level_keys": keys[:_MOST_KEYS],
             "top_level_keys_truncated": len(keys) > _MOST_KEYS,
             "preview_max_bytes": _PREVIEW_BYTES,
@@ -95,21 +109,27 @@ def recent_failures(lines: list[bytes], run_id: str) -> list[dict[str, Any]]:
 
 def _failure(event: StoredEvent, run_id: str) -> dict[str, Any] | None:
     place = _FAILURES.get(event.event_type)
-    payload = _decode(event.payload)
-    if place is None or not payload.get("failure_id"):
+    if place is None:
+        return None
+    payload = _failed(event.payload)
+    if not payload.failure_id:
         return None
     source_kind, id_key, propagation = place
-    category = payload.get("failure_category")
+    category = payload.failure_category
     own = source_kind == "workflow_run"
     return {
-        "failure_id": payload["failure_id"],
+        "failure_id": payload.failure_id,
         "source_kind": source_kind,
-        "source_id": run_id if own else payload.get(id_key),
+        "source_id": run_id if own else getattr(payload, id_key),
         "propagation_kind": "timeout" if own and category == "timeout" else propagation,
         "failure_category": category,
-        "exception_class": payload.get("exception_class"),
-        "message": payload.get("message"),
-        "non_retryable": bool(payload.get("non_retryable")),
+        "exception_class": _or_none(payload.exception_class),
+        "message": _or_none(payload.message),
+        "non_retryable": bool(payload.non_retryable),
         "handled": False,
         "created_at": event.recorded_at,
     }
+
+
+def _or_none(text: msgspec.Raw) -> msgspec.Raw | None:
+    return None if bytes(text) == b"null" else text

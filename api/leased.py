@@ -19,8 +19,9 @@ def guard(fields: Fields, attempt_field: str) -> tuple[str, int]:
 
 def read_failure(fields: Fields) -> tuple[Fields, str]:
     """A reader of the required object `failure`, and its required message; faults are noted."""
-    sent = fields.object("failure")
-    if sent is None and "failure" not in fields.errors:
+    failure = fields.nested("failure")
+    if failure is not None:
+        return failure, failure.free_text("message", required=True) or ""
+    if "failure" not in fields.errors:
         fields.missing("failure")
-    failure = Fields(sent or {}, "failure.", fields.errors)
-    return failure, failure.free_text("message", required=sent is not None) or ""
+    return Fields({}, "failure.", fields.errors), ""

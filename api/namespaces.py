@@ -47,14 +47,29 @@ async def show(call: Call) -> Answer:
     return Answer(200, _resource(namespace))
 
 
+def _read_new(call: Call) -> tuple[str, str | None, int | None]:
+    fields = call.fields()
+    name = fields.identifier("name", required=True, longest=128, pattern=_NAME) or ""
+    description, days = _described(fields)
+    fields.check()
+    return name.lower(), description, days
+
+
+def _described(fields: Fields) -> tuple[str | None, int | None]:
+    return fields.text("description", longest=1000), fields.integer("retention_days", low=1, high=365)
+
+
+def _read_change(call: Call) -> tuple[str | None, int | None]:
+    fields = call.fields()
+    change = _described(fields)
+    fields.check()
+    return change
+
+
 async def store(call: Call) -> Answer:
     """POST /api/namespaces."""
-    fields = Fields(call.body)
-    name = fields.required_text("name", longest=128, pattern=_NAME).lower()
-    description = fields.text("description", longest=1000)
+    name, description, days = await call.read(_read_new)
     default_days = call.services.settings.history_retention_days
-    days = fields.integer("retention_days", low=1, high=365, default=default_days)
-    fields.check()
     db = call.services.db
     if not await namespaces.create(db, name, description, days or default_days, call.services.clock.now()):
         raise ApiError(409, "namespace_already_exists", "Namespace already exists.", namespace=name)
@@ -71,10 +86,7 @@ async def update(call: Call) -> Answer:
     db = call.services.db
     if await namespaces.get(db, name) is None:
         raise _not_found(name)
-    fields = Fields(call.body)
-    description = fields.text("description", longest=1000)
-    days = fields.integer("retention_days", low=1, high=365)
-    fields.check()
+    description, days = await call.read(_read_change)
     namespace = await namespaces.update(db, name, description, days, call.services.clock.now())
     if namespace is None:
         raise _not_found(name)

@@ -1,21 +1,22 @@
 """Payloads at the HTTP edge: the Avro generic wrapper, envelope checks, and plain JSON made into envelopes.
 
-Blobs a client sends are kept unchanged; only plain JSON is encoded, only describe's `input` and `output` are decoded.
+Blobs a client sends are kept unchanged; only plain JSON is encoded, only what the control plane shows is decoded, and neither
+is looked into: JSON stays text.
 Contract: control-plane 5.2, worker-protocol 9.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import io
-import json
 from typing import Any
 
 import fastavro
 import msgspec
+from msgspec import Raw
 
 from actors.run.commands import Payload
+from api import json_text
 from api.validation import Fields, label
 
 AVRO = "avro"
@@ -40,14 +41,9 @@ class Undecodable(Exception):
     """A blob that is not what its codec says."""
 
 
-def compact(value: Any) -> str:
-    """Compact JSON text of a value: no blanks, non-ASCII characters as they are."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-
-
 def encode(value: Any) -> str:
     """The avro blob of a JSON value (worker-protocol 9.3)."""
-    return _wrapped(compact(value))
+    return _wrapped(json_text.text_of(value).decode())
 
 
 def _wrapped(text: str) -> str:
@@ -70,27 +66,37 @@ def _unwrap(data: bytes) -> tuple[str, int]:
     return record["json"], buffer.tell()
 
 
-def decode(blob: str, codec: str) -> Any:
-    """The JSON value inside a blob. Raises Undecodable, also for blobs framed in a way this server does not read."""
+def decoded(blob: str, codec: str) -> bytes:
+    """The JSON text inside a blob, checked (`api.json_text.check`).
+
+    Raises Undecodable, also for blobs framed in a way this server does not read.
+    """
     try:
         if codec == JSON:
-            return msgspec.json.decode(blob)
-        if codec != AVRO:
+            text = blob.encode()
+        elif codec == AVRO:
+            text = _unwrap(base64.b64decode(blob, validate=True))[0].encode()
+        else:
             raise Undecodable(f"unknown codec {codec}")
-        text, _ = _unwrap(base64.b64decode(blob, validate=True))
-        return msgspec.json.decode(text)
-    except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError) as error:
+        json_text.check(text)
+    except (ValueError, json_text.Malformed) as error:
         raise Undecodable(str(error)) from error
+    return text
 
 
-def decoded_or_none(envelope: dict[str, Any] | None) -> Any:
-    """The value inside an envelope, None when there is none or it cannot be decoded (control-plane 5.4 `input`, `output`)."""
+def decoded_or_none(envelope: dict[str, Any] | None) -> bytes | None:
+    """The JSON text in an envelope, None when there is none or it cannot be decoded (control-plane 5.4 `input`, `output`)."""
     if envelope is None or not isinstance(envelope.get("blob"), str):
         return None
     try:
-        return decode(envelope["blob"], str(envelope.get("codec")))
+        return decoded(envelope["blob"], str(envelope.get("codec")))
     except Undecodable:
         return None
+
+
+def shown(text: bytes | None) -> Raw | None:
+    """JSON text as part of an answer."""
+    return None if text is None else Raw(text)
 
 
 def is_avro_blob(text: str) -> bool:
@@ -100,10 +106,10 @@ def is_avro_blob(text: str) -> bool:
     try:
         data = base64.b64decode(text, validate=True)
         if data.startswith(_VALUE_FRAME):
-            return _value_end(data, len(_VALUE_FRAME), 0) == len(data)
-        json_text, used = _unwrap(data)
-        msgspec.json.decode(json_text)
-    except (binascii.Error, ValueError, IndexError, Undecodable, msgspec.DecodeError, RecursionError):
+            return _value_end(data, len(_VALUE_FRAME)) == len(data)
+        inside, used = _unwrap(data)
+        json_text.check(inside.encode())
+    except (ValueError, IndexError, Undecodable, json_text.Malformed):
         return False
     return used == len(data)
 
@@ -124,60 +130,94 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 def _bytes_end(data: bytes, at: int) -> int:
     length, at = _varint(data, at)
-    if length < 0 or at + length > len(data):
-        raise ValueError("truncated")
+    if length < 0:
+        raise ValueError("negative length")
     return at + length
 
 
-def _value_end(data: bytes, at: int, depth: int) -> int:
+def _block(data: bytes, at: int) -> tuple[int, int]:
+    """How many items the block of a list or map at `at` has, 0 at the end of all, and the position of the first."""
+    count, at = _varint(data, at)
+    if count < 0:
+        _, at = _varint(data, at)
+    return abs(count), at
+
+
+# The first byte of a value tells its branch (worker-protocol 11.2): how many bytes the short ones take behind it.
+_NULL, _BOOLEAN, _LONG, _DOUBLE, _BYTES, _STRING, _LIST, _MAP = range(0, 16, 2)
+_FIXED = {_NULL: 0, _BOOLEAN: 1, _DOUBLE: 8}
+
+
+def _value_end(data: bytes, at: int) -> int:
     """The position behind the Avro `Value` at `at` (worker-protocol 11.2). Raises ValueError or IndexError when broken."""
-    if depth > 512:
-        raise ValueError("too deep")
-    branch, at = _varint(data, at)
-    if branch == 0:
-        return at
-    if branch == 1:
-        return at + 1
-    if branch == 2:
-        return _varint(data, at)[1]
-    if branch == 3:
-        return at + 8
-    if branch in (4, 5):
-        return _bytes_end(data, at)
-    if branch not in (6, 7):
-        raise ValueError("unknown branch")
-    while True:
-        count, at = _varint(data, at)
-        if count == 0:
-            return at
-        if count < 0:
-            _, at = _varint(data, at)
-        for _ in range(abs(count)):
-            if branch == 7:
-                at = _bytes_end(data, at)
-            at = _value_end(data, at, depth + 1)
+    size = len(data)
+    # Of each list or map around `at`: how many items of its block are still to come, and whether it is a map.
+    around: list[tuple[int, bool]] = []
+    left, is_map = 1, False
+    while at <= size:
+        if left == 0:
+            if not around:
+                return at
+            left, at = _block(data, at)
+            if left == 0:
+                left, is_map = around.pop()
+            continue
+        left -= 1
+        if is_map:
+            at = _bytes_end(data, at)
+        branch = data[at]
+        at += 1
+        fixed = _FIXED.get(branch)
+        if fixed is not None:
+            at += fixed
+        elif branch == _LONG:
+            at = _varint(data, at)[1]
+        elif branch in (_BYTES, _STRING):
+            at = _bytes_end(data, at)
+        elif branch in (_LIST, _MAP) and len(around) < json_text.MAX_DEPTH:
+            around.append((left, is_map))
+            left, is_map = 0, branch == _MAP  # the count of its first block comes next
+        else:
+            raise ValueError("unknown branch, or too deep")
+    raise ValueError("truncated")
 
 
-def is_envelope(value: Any) -> bool:
-    """Whether a value has the shape of an envelope or an external reference: exactly its two keys."""
-    return isinstance(value, dict) and len(value) == 2 and (value.keys() == _ENVELOPE_KEYS or value.keys() == _EXTERNAL_KEYS)
+class _Shape(msgspec.Struct, forbid_unknown_fields=True):
+    codec: Raw
+    blob: Raw = Raw(b"")
+    external_storage: Raw = Raw(b"")
+
+
+_shape = msgspec.json.Decoder(_Shape).decode
+
+
+def envelope_in(fields: Fields, name: str) -> dict[str, Any] | None:
+    """A field's value if it has the shape of an envelope or an external reference, exactly its two keys; else None."""
+    value = fields.get(name)
+    if isinstance(value, dict):
+        found = len(value) == 2 and (value.keys() == _ENVELOPE_KEYS or value.keys() == _EXTERNAL_KEYS)
+        return value if found else None
+    if type(value) is not Raw:
+        return None
+    try:
+        shape = _shape(bytes(value))
+    except msgspec.ValidationError:
+        return None
+    blob, reference = bytes(shape.blob), bytes(shape.external_storage)
+    if bool(blob) == bool(reference):
+        return None
+    key, inner = ("blob", shape.blob) if blob else ("external_storage", shape.external_storage)
+    return {"codec": json_text.opened(shape.codec), key: json_text.opened(inner)}
 
 
 def check_envelope(fields: Fields, name: str, value: dict[str, Any], codecs: tuple[str, ...]) -> Payload | None:
-    """The payload of an envelope-shaped value (see `is_envelope`); None after noting its fault.
-
-    External references are refused: no storage driver is usable yet (worker-protocol 9.4).
-    """
+    """The payload of an envelope-shaped value (see `envelope_in`); None after noting its fault."""
     codec = value["codec"]
     if not isinstance(codec, str) or codec not in codecs:
         fields.fault(f"{name}.codec", f"The {label(name)}.codec field must be {' or '.join(codecs)}.")
         return None
     if "external_storage" in value:
-        reference = value["external_storage"]
-        if isinstance(reference, dict) and reference.get("codec") != codec:
-            fields.fault(f"{name}.external_storage.codec", "The reference has another codec than its envelope.")
-        else:
-            fields.fault(f"{name}.external_storage", "The namespace has no usable external payload storage.")
+        refuse_reference(fields, f"{name}.external_storage", value["external_storage"], codec)
         return None
     if not isinstance(value["blob"], str):
         fields.fault(f"{name}.blob", f"The {label(name)}.blob field must be a string.")
@@ -185,19 +225,34 @@ def check_envelope(fields: Fields, name: str, value: dict[str, Any], codecs: tup
     return Payload(codec, value["blob"])
 
 
+def refuse_reference(fields: Fields, name: str, reference: Any, codec: str) -> None:
+    """Notes why an external reference cannot be taken: no storage driver is usable yet (worker-protocol 9.4)."""
+    if isinstance(reference, dict) and reference.get("codec") != codec:
+        fields.fault(f"{name}.codec", "The reference has another codec than its envelope.")
+    else:
+        fields.fault(name, "The namespace has no usable external payload storage.")
+
+
 def normalise_input(fields: Fields, name: str = "input") -> Payload:
     """The argument list of a start (control-plane 5.2): an envelope as is, plain JSON encoded as a list of arguments."""
-    value = fields.data.get(name)
+    value = fields.get(name)
     if value is None or value in ({}, []):
         return EMPTY_LIST
-    if is_envelope(value):
-        return check_envelope(fields, name, value, (AVRO,)) or EMPTY_LIST
-    if isinstance(value, dict):
-        return Payload(AVRO, encode(list(value.values())))
-    if isinstance(value, list):
-        return Payload(AVRO, encode(value))
+    kind = json_text.kind(value)
+    if kind is dict:
+        envelope = envelope_in(fields, name)
+        if envelope is not None:
+            return check_envelope(fields, name, envelope, (AVRO,)) or EMPTY_LIST
+        return Payload(AVRO, _wrapped(json_text.values(_text(fields, name)).decode()))
+    if kind is list:
+        return Payload(AVRO, _wrapped(_text(fields, name).decode()))
     fields.fault(name, f"The {label(name)} field must be a list or an object.")
     return EMPTY_LIST
+
+
+def _text(fields: Fields, name: str) -> bytes:
+    """The compact text of a field that is there."""
+    return fields.opaque(name) or b"null"
 
 
 def normalise_message(fields: Fields, name: str = "input") -> Payload | None:
@@ -205,14 +260,15 @@ def normalise_message(fields: Fields, name: str = "input") -> Payload | None:
 
     A blob must hold a list or a map; the values of a map are the positional arguments.
     """
-    value = fields.data.get(name)
+    value = fields.get(name)
     if value is None or value in ({}, []):
         return None
-    if is_envelope(value):
-        payload = check_envelope(fields, name, value, (AVRO,))
+    envelope = envelope_in(fields, name)
+    if envelope is not None:
+        payload = check_envelope(fields, name, envelope, (AVRO,))
         return None if payload is None or payload.blob is None else _positional(fields, name, payload.blob)
-    if isinstance(value, dict | list):
-        return Payload(AVRO, encode(value))
+    if json_text.kind(value) in (dict, list):
+        return Payload(AVRO, _wrapped(_text(fields, name).decode()))
     fields.fault(name, f"The {label(name)} field must be a list or an object.")
     return None
 
@@ -221,13 +277,13 @@ def _positional(fields: Fields, name: str, blob: str) -> Payload | None:
     if _is_value_collection(blob):
         return Payload(AVRO, blob)
     try:
-        value = decode(blob, AVRO)
+        text = decoded(blob, AVRO).lstrip(b" \t\r\n")
     except Undecodable:
-        value = None
-    if isinstance(value, list):
+        text = b""
+    if text[:1] == b"[":
         return Payload(AVRO, blob)
-    if isinstance(value, dict):
-        return Payload(AVRO, encode(list(value.values())))
+    if text[:1] == b"{":
+        return Payload(AVRO, _wrapped(json_text.values(json_text.compact(text)).decode()))
     fields.fault(f"{name}.blob", f"The {label(name)}.blob field must hold a list or a map.")
     return None
 
@@ -239,24 +295,25 @@ def _is_value_collection(blob: str) -> bool:
         if not data.startswith(_VALUE_FRAME):
             return False
         start = len(_VALUE_FRAME)
-        return _varint(data, start)[0] in (6, 7) and _value_end(data, start, 0) == len(data)
-    except (binascii.Error, ValueError, IndexError):
+        return _varint(data, start)[0] in (6, 7) and _value_end(data, start) == len(data)
+    except (ValueError, IndexError):
         return False
 
 
 def normalise_value(fields: Fields, name: str) -> Payload | None:
     """A result (worker-protocol 9.2): None when null or absent; plain JSON is stored in the codec the run will say."""
-    value = fields.data.get(name)
+    value = fields.get(name)
     if value is None:
         return None
-    if is_envelope(value):
-        return check_envelope(fields, name, value, (AVRO, JSON))
-    return _plain(value)
+    envelope = envelope_in(fields, name)
+    if envelope is not None:
+        return check_envelope(fields, name, envelope, (AVRO, JSON))
+    return _plain(value, _text(fields, name))
 
 
 def normalise_side_effect(fields: Fields, name: str) -> Payload | None:
     """The same for a side effect, whose text may be a ready blob of a run with codec `json`, too."""
-    value = fields.data.get(name)
+    value = fields.get(name)
     payload = normalise_value(fields, name)
     if payload is not None and isinstance(value, str) and _is_json(value):
         return Payload(AVRO, payload.blob, plain=value)
@@ -265,23 +322,23 @@ def normalise_side_effect(fields: Fields, name: str) -> Payload | None:
 
 def normalise_arguments(fields: Fields, name: str) -> Payload | None:
     """Arguments of a command (worker-protocol 9.2): as `normalise_value`, plain JSON that is no list becomes a list of one."""
-    value = fields.data.get(name)
-    if value is None or isinstance(value, list) or is_envelope(value):
+    value = fields.get(name)
+    if value is None or json_text.kind(value) is list or envelope_in(fields, name) is not None:
         return normalise_value(fields, name)
-    return _plain(value, [value])
+    return _plain(value, b"[%b]" % _text(fields, name))
 
 
-def _plain(value: Any, listed: Any = None) -> Payload:
-    """Plain JSON in both codecs. `listed`: what is encoded when the value is no ready blob in the codec, default itself."""
-    text = compact(value if listed is None else listed)
+def _plain(value: Any, encoded: bytes) -> Payload:
+    """Plain JSON in both codecs. `encoded`: the text of what is encoded when the value is no ready blob in the codec."""
+    text = encoded.decode()
     ready = isinstance(value, str) and is_avro_blob(value)
     return Payload(AVRO, value if ready else _wrapped(text), plain=text)
 
 
 def _is_json(text: str) -> bool:
     try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+        json_text.check(text.encode())
+    except json_text.Malformed:
         return False
     return True
 

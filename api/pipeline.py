@@ -1,7 +1,7 @@
 """The request pipeline: every request passes the same stages in the same order (configuration-and-security 1.1).
 
 Route, body size, media type, JSON, authentication, role, version header, namespace, endpoint. The first failure answers, and
-every outcome gets the envelope of the route's plane here and nowhere else.
+every outcome gets the envelope of the route's plane here and nowhere else. A long body is read after authentication and role.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from api.body import BODY_METHODS, Disconnected, check_media_type, parse_body, r
 from api.call import Answer, Call, Connection, Principal, Receive, Services
 from api.compression import THRESHOLD_BYTES, compress, negotiate
 from api.errors import ApiError, method_not_allowed, unavailable
+from api.json_text import Members, Sparse
+from api.offload import LONG, for_size, off_loop
 from api.routing import WORKER, PathEntry, Route, plane_of
 from store.errors import StoreUnavailable
 
@@ -96,17 +98,20 @@ class Pipeline:
         if exchange.path:
             exchange.path = _decoded(exchange.path)
         body = await read_body(headers, receive, self._limit)
-        fields: dict[str, Any] = {}
-        if body and method in BODY_METHODS:
-            check_media_type(headers)
-            fields = parse_body(headers, body)
-        exchange.compressible = True
+        fields: Members | Sparse = {}
         principal: Principal | None = None
-        if route.roles is not None:
-            principal = self._authenticator.authenticate(headers, body)
-            _check_role(principal, route.roles)
-            if self._services.unfit is not None:
-                raise unavailable()
+        read = bool(body) and method in BODY_METHODS
+        if read:
+            check_media_type(headers)
+            if len(body) > LONG:
+                # What costs time to read is read for callers that may ask only.
+                principal = self._admit(route, headers, body)
+                fields = await off_loop(parse_body, headers, body)
+            else:
+                fields = parse_body(headers, body)
+        exchange.compressible = True
+        if principal is None:
+            principal = self._admit(route, headers, body)
         version = ""
         if route.versioned:
             version = self._check_version(route.plane, headers)
@@ -135,8 +140,19 @@ class Pipeline:
             headers,
             method,
             exchange.url_path,
+            body if read else b"",
         )
         return await route.endpoint(call)
+
+    def _admit(self, route: Route, headers: dict[bytes, bytes], body: bytes) -> Principal | None:
+        """Who calls, None on a public route. Raises ApiError 401, 403, 500, or 503 while the node cannot serve."""
+        if route.roles is None:
+            return None
+        principal = self._authenticator.authenticate(headers, body)
+        _check_role(principal, route.roles)
+        if self._services.unfit is not None:
+            raise unavailable()
+        return principal
 
     def _namespace(self, headers: dict[bytes, bytes], query: bytes) -> str:
         """The requested namespace (configuration-and-security 1.5)."""
@@ -210,7 +226,7 @@ class Pipeline:
         if exchange.compressible and len(data) >= THRESHOLD_BYTES and self._settings.compression_enabled:
             encoding = negotiate(headers.get(b"accept-encoding", b""))
             if encoding is not None:
-                data = compress(data, encoding)
+                data = await for_size(data, compress, data, encoding)
                 out += ((b"content-encoding", encoding.encode()), _VARY)
         out.append((b"content-length", b"%d" % len(data)))
         await exchange.send({"type": "http.response.start", "status": answer.status, "headers": out})

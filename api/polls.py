@@ -38,7 +38,7 @@ class PollRequest:
 def read_poll(call: Call) -> PollRequest:
     """The poll's fields; raises ValidationFailed."""
     settings = call.services.settings
-    fields = Fields(call.body)
+    fields = call.fields()
     request = PollRequest(
         worker_id=fields.required_text("worker_id"),
         task_queue=fields.required_text("task_queue"),
@@ -53,7 +53,7 @@ def read_poll(call: Call) -> PollRequest:
 
 def read_query_poll(call: Call) -> PollRequest:
     """The fields of a query poll, which has no build check and no pages (worker-protocol 8.1); raises ValidationFailed."""
-    fields = Fields(call.body)
+    fields = call.fields()
     request = PollRequest(
         worker_id=fields.required_text("worker_id"),
         task_queue=fields.required_text("task_queue"),

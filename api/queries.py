@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from actors.queries import Query
+from actors.run.commands import Payload
 from actors.run.replies import Refused
 from api.call import Answer, Call
-from api.payloads import normalise_input
+from api.payloads import normalise_input, shown
 from api.registry import Registration
 from api.targets import HISTORICAL, check_body, operation_name, run_id_of, target_refused
 from api.validation import Fields
@@ -32,11 +33,15 @@ _OURS = {
 _WORKERS = {"rejected_unknown_query": 404, "invalid_query_arguments": 422}
 
 
+def _read(call: Call) -> tuple[Fields, Payload]:
+    fields = call.fields()
+    return fields, normalise_input(fields)
+
+
 async def query(call: Call) -> Answer:
     """POST .../query/{query_name}."""
     name = operation_name(call, "query_name")
-    fields = Fields(call.body)
-    arguments = normalise_input(fields)
+    fields, arguments = await call.read(_read)
     await check_body(call, fields)
 
     async def eligible(workflow_type: str, task_queue: str, compatibility: str | None) -> str | None:
@@ -63,7 +68,7 @@ async def query(call: Call) -> Answer:
     if reply.reason is not None:
         body |= {"reason": reply.reason, "message": reply.message or "The worker refused the query."}
         return Answer(_WORKERS.get(reply.reason, 409), body)
-    body |= {"result": reply.result, "result_envelope": reply.result_envelope}
+    body |= {"result": shown(reply.result), "result_envelope": reply.result_envelope}
     return Answer(200, body)
 
 

@@ -13,7 +13,7 @@ from actors.run.replies import Refused
 from api.call import Answer, Call
 from api.envelope import encode
 from api.leased import guard, read_failure
-from api.payloads import EMPTY_LIST, decoded_or_none, is_envelope
+from api.payloads import EMPTY_LIST, decoded_or_none, envelope_in, refuse_reference
 from api.polls import poll, read_query_poll
 from api.times import ts
 from api.validation import Fields
@@ -54,7 +54,7 @@ def task_object(grant: QueryTaskGrant) -> dict[str, Any]:
 
 async def poll_task(call: Call) -> Answer:
     """POST /api/worker/query-tasks/poll."""
-    request = read_query_poll(call)
+    request = await call.read(read_query_poll)
     try:
         grant = await poll(call, request, QUERY)
     except Unavailable:
@@ -77,47 +77,49 @@ async def poll_task(call: Call) -> Answer:
 
 def _result_envelope(fields: Fields) -> dict[str, Any] | None:
     """`result_envelope` as sent, None when absent; faults are noted."""
-    name = "result_envelope"
-    envelope = fields.object(name)
-    if envelope is None:
+    reader = fields.nested("result_envelope")
+    if reader is None:
         return None
-    if not is_envelope(envelope) or "external_storage" in envelope:
-        # No storage driver is usable yet (worker-protocol 9.4).
-        where = f"{name}.external_storage" if is_envelope(envelope) else name
-        fields.fault(where, "The result envelope field must be an object of codec and blob.")
+    codec = reader.required_text("codec", longest=_LONGEST_CODEC)
+    if reader.has("external_storage") and not reader.has("blob"):
+        refuse_reference(reader, "external_storage", reader.get("external_storage"), codec)
         return None
-    reader = Fields(envelope, f"{name}.", fields.errors)
-    reader.required_text("codec", longest=_LONGEST_CODEC)
-    reader.free_text("blob", required=True)
-    return envelope
+    blob = reader.free_text("blob", required=True)
+    if not fields.errors and envelope_in(fields, "result_envelope") is None:
+        fields.fault("result_envelope", "The result envelope field must be an object of codec and blob.")
+    return {"codec": reader.get("codec"), "blob": blob}
+
+
+def _completion(call: Call) -> QueryOutcome:
+    fields = call.fields()
+    owner, attempt = guard(fields, _ATTEMPT)
+    envelope = _result_envelope(fields)
+    fields.check()
+    # A worker that sends the envelope alone leaves the decoding to the server (control-plane 5.8).
+    result = fields.opaque("result") if fields.has("result") else decoded_or_none(envelope)
+    return QueryOutcome(call.path["query_task_id"], owner, attempt, result=result, result_envelope=envelope)
 
 
 async def complete(call: Call) -> Answer:
     """POST /api/worker/query-tasks/{query_task_id}/complete: the caller gets the result and its envelope as given."""
-    task_id = call.path["query_task_id"]
-    fields = Fields(call.body)
-    owner, attempt = guard(fields, _ATTEMPT)
-    fields.portable("result")
-    envelope = _result_envelope(fields)
-    fields.check()
-    # A worker that sends the envelope alone leaves the decoding to the server (control-plane 5.8).
-    result = call.body["result"] if "result" in call.body else decoded_or_none(envelope)
-    outcome = QueryOutcome(task_id, owner, attempt, result=result, result_envelope=envelope)
-    return await _finish(call, outcome, {"outcome": "completed"})
+    return await _finish(call, await call.read(_completion), {"outcome": "completed"})
 
 
-async def fail(call: Call) -> Answer:
-    """POST /api/worker/query-tasks/{query_task_id}/fail: the caller gets the reason and the message."""
-    task_id = call.path["query_task_id"]
-    fields = Fields(call.body)
+def _failure(call: Call) -> QueryOutcome:
+    fields = call.fields()
     owner, attempt = guard(fields, _ATTEMPT)
     failure, message = read_failure(fields)
     reason = failure.text("reason") or "query_rejected"
     failure.free_text("type")
     failure.free_text("stack_trace")
     fields.check()
-    outcome = QueryOutcome(task_id, owner, attempt, failed=True, reason=reason, message=message)
-    return await _finish(call, outcome, {"outcome": "failed", "reason": reason})
+    return QueryOutcome(call.path["query_task_id"], owner, attempt, failed=True, reason=reason, message=message)
+
+
+async def fail(call: Call) -> Answer:
+    """POST /api/worker/query-tasks/{query_task_id}/fail: the caller gets the reason and the message."""
+    outcome = await call.read(_failure)
+    return await _finish(call, outcome, {"outcome": "failed", "reason": outcome.reason})
 
 
 async def _finish(call: Call, outcome: QueryOutcome, told: dict[str, Any]) -> Answer:

@@ -10,14 +10,25 @@ from actors.run.limits import history_budget
 from actors.run.rules import Rules
 from actors.run.state import RunState
 from actors.run.waiting import waiting
-from api.payloads import decoded_or_none
+from api.payloads import decoded_or_none, shown
 from api.times import ts, ts0, ts0_or_none, ts_or_none
 from store.runs import RunItem, StoredRun
 
 _BUCKETS = {"completed": "completed", "failed": "failed", "cancelled": "failed", "terminated": "failed"}
 _TERMINAL = frozenset(_BUCKETS)
 
-_decode = msgspec.json.Decoder().decode
+
+class _Payloads(msgspec.Struct):
+    payload_codec: str = "avro"
+    arguments: dict[str, Any] | str | None = None
+    output: dict[str, Any] | str | None = None
+
+
+class _Event(msgspec.Struct):
+    payload: _Payloads
+
+
+_decode = msgspec.json.Decoder(_Event).decode
 
 
 def status_bucket(status: str) -> str:
@@ -70,11 +81,9 @@ def envelope_of(event: bytes | None, key: str) -> dict[str, Any] | None:
     """The payload under `key` of a serialized event as an envelope; None when the event has none."""
     if event is None:
         return None
-    payload = _decode(event).get("payload") or {}
-    value = payload.get(key)
-    if isinstance(value, str):
-        return {"codec": payload.get("payload_codec") or "avro", "blob": value}
-    return value if isinstance(value, dict) else None
+    payload = _decode(event).payload
+    value: dict[str, Any] | str | None = getattr(payload, key)
+    return {"codec": payload.payload_codec, "blob": value} if isinstance(value, str) else value
 
 
 def description(
@@ -118,8 +127,8 @@ def description(
         "run_timeout_seconds": state.run_timeout_seconds,
         "execution_deadline_at": ts0_or_none(state.execution_deadline_at),
         "run_deadline_at": ts0_or_none(state.run_deadline_at),
-        "input": decoded_or_none(input_envelope),
-        "output": decoded_or_none(output_envelope),
+        "input": shown(decoded_or_none(input_envelope)),
+        "output": shown(decoded_or_none(output_envelope)),
         "input_envelope": input_envelope,
         "output_envelope": output_envelope,
         "started_at": ts(identity.started_at),

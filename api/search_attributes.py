@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
+from api import json_text
 from api.validation import Fields
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
@@ -14,7 +16,7 @@ _INT8 = range(-(1 << 63), 1 << 63)
 TYPES = ("string", "keyword", "keyword_list", "int", "float", "bool", "datetime")
 
 
-class _Unfit(Exception):
+class Unfit(Exception):
     """A value no attribute can have; the text says why."""
 
 
@@ -33,31 +35,46 @@ def read_attributes(fields: Fields) -> dict[str, Any]:
             continue
         try:
             found[key] = _value(value)
-        except _Unfit as unfit:
+        except Unfit as unfit:
             fields.fault(name, f"The search attribute [{key}] {unfit}")
     return found
 
 
-def _value(value: Any) -> Any:
-    if value is None or isinstance(value, bool | float):
+def attribute_value(value: Any, longest: int) -> Any:
+    """The value of an attribute as it was sent (`Fields.object`). `longest`: bytes of a text, 0 for any. Raises Unfit."""
+    if isinstance(value, str):
+        if longest and len(value.encode()) > longest:
+            raise Unfit(f"must not be longer than {longest} bytes.")
+        return value
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise Unfit("must not be a number that no double can hold.")
         return value
     if isinstance(value, int):
         if value not in _INT8:
-            raise _Unfit("must not be an integer of more than 64 bits.")
+            raise Unfit("must not be an integer of more than 64 bits.")
         return value
+    listed = json_text.listed(value)
+    if listed is None or not all(isinstance(item, str) for item in listed):
+        raise Unfit("must be a scalar, null or a list of strings.")
+    return [attribute_value(item, longest) for item in listed]
+
+
+def _value(value: Any) -> Any:
+    value = attribute_value(value, 0)
     if isinstance(value, str):
         return _text(value) or None
-    if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return [text for item in value if (text := _text(item))]
-    raise _Unfit("must be a scalar, null or a list of strings.")
+    return [text for item in value if (text := _text(item))] if isinstance(value, list) else value
 
 
 def _text(value: str) -> str:
     text = value.strip()
     if len(text) > _LONGEST:
-        raise _Unfit(f"must not be longer than {_LONGEST} characters.")
+        raise Unfit(f"must not be longer than {_LONGEST} characters.")
     if "\x00" in text:
-        raise _Unfit("must not contain NUL characters.")
+        raise Unfit("must not contain NUL characters.")
     return text
 
 

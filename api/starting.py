@@ -7,11 +7,13 @@ from typing import Any
 
 from actors.run.commands import StartRun
 from actors.run.replies import Refused, Started
+from api import json_text
 from api.attribution import attribution
 from api.call import Answer, Call
 from api.errors import ApiError, ValidationFailed
 from api.ids import new_ulid
-from api.payloads import compact, normalise_input
+from api.payloads import normalise_input
+from api.search_attributes import Unfit, attribute_value
 from api.settings import Settings
 from api.validation import LONGEST_SECONDS, Fields
 
@@ -32,9 +34,12 @@ _UNSUPPORTED = {
 }
 
 
+_UNSUPPORTED_NAMES = frozenset(_UNSUPPORTED)
+
+
 async def start(call: Call) -> Answer:
     """POST /api/workflows."""
-    command = read_start(call.body, call.namespace, call.services.settings, attribution(call))
+    command = await call.read(_read)
     engine = call.services.engine
     reply = await engine.start_workflow(command)
     if isinstance(reply, Refused):
@@ -43,17 +48,21 @@ async def start(call: Call) -> Answer:
     return _started(reply)
 
 
-def read_start(body: dict[str, Any], namespace: str, settings: Settings, caused_by: dict[str, Any] | None = None) -> StartRun:
-    """The start command of a request body, without a run id (the engine makes it). Raises ValidationFailed."""
-    fields = Fields(body)
-    for name, text in _UNSUPPORTED.items():
-        if name in body:
-            fields.fault(name, text)
+def _read(call: Call) -> StartRun:
+    return read_start(call.fields(), call.namespace, call.services.settings, attribution(call))
+
+
+def read_start(fields: Fields, namespace: str, settings: Settings, caused_by: dict[str, Any] | None = None) -> StartRun:
+    """The start command of a request's fields, without a run id (the engine makes it). Raises ValidationFailed."""
+    if fields.has_any(_UNSUPPORTED_NAMES):
+        for name, text in _UNSUPPORTED.items():
+            if fields.has(name):
+                fields.fault(name, text)
     workflow_type = fields.required_text("workflow_type")
-    workflow_id = fields.text("workflow_id", longest=128, pattern=_WORKFLOW_ID)
+    workflow_id = fields.identifier("workflow_id", longest=128, pattern=_WORKFLOW_ID)
     task_queue = fields.text("task_queue")
     business_key = fields.text("business_key")
-    if body.get("payload_codec") is not None:
+    if fields.get("payload_codec") is not None:
         fields.choice("payload_codec", ("avro",), text="The payload codec field only supports avro.")
     policy_text = "The duplicate_policy field only supports fail or use-existing."
     policy = fields.choice("duplicate_policy", _POLICIES, text=policy_text, default="fail")
@@ -88,18 +97,18 @@ def read_start(body: dict[str, Any], namespace: str, settings: Settings, caused_
     )
 
 
-def _memo(fields: Fields, settings: Settings) -> dict[str, Any]:
-    memo = fields.object("memo")
-    if not memo:
+def _memo(fields: Fields, settings: Settings) -> dict[str, Any] | bytes:
+    """The memo as JSON text, {} for none."""
+    memo = fields.opaque_object("memo")
+    if memo is None or memo == b"{}":
         return {}
-    for key in memo:
+    limit = settings.rules.max_memo_bytes
+    if limit and len(memo) > limit:
+        fields.fault("memo", f"The memo must not be greater than {limit} bytes.")
+        return {}
+    for key in json_text.names(memo):
         if not _MEMO_KEY.match(key):
             fields.fault("memo", f"The memo key [{key[:80]}] must match [A-Za-z0-9_.:-]{{1,64}}.")
-    limit = settings.rules.max_memo_bytes
-    if limit and len(compact(memo).encode()) > limit:
-        fields.fault("memo", f"The memo must not be greater than {limit} bytes.")
-    else:
-        fields.storable("memo")
     return memo
 
 
@@ -108,9 +117,13 @@ def _search_attributes(fields: Fields, settings: Settings) -> dict[str, Any]:
     attributes = fields.object(name)
     if not attributes:
         return {}
+    size_limit = settings.rules.max_search_attribute_bytes
+    if size_limit and len(fields.opaque(name) or b"") > size_limit:
+        fields.fault(name, f"The search attributes must not be greater than {size_limit} bytes.")
     limits = settings.limits
     if len(attributes) > limits.max_search_attributes:
         fields.fault(name, f"The search attributes must not have more than {limits.max_search_attributes} keys.")
+    found: dict[str, Any] = {}
     for key, value in attributes.items():
         if not _ATTRIBUTE_KEY.match(key):
             fields.fault(
@@ -122,24 +135,12 @@ def _search_attributes(fields: Fields, settings: Settings) -> dict[str, Any]:
             )
             fields.fault(name, text)
         else:
-            fault = _attribute_fault(value, limits.max_search_attribute_value_bytes)
-            if fault is not None:
-                fields.fault(name, f"The search attribute [{key}] {fault}")
-    size_limit = settings.rules.max_search_attribute_bytes
-    if size_limit and len(compact(attributes).encode()) > size_limit:
-        fields.fault(name, f"The search attributes must not be greater than {size_limit} bytes.")
-    fields.storable(name)
-    return attributes
-
-
-def _attribute_fault(value: Any, longest: int) -> str | None:
-    """What is wrong with an attribute's value, None when nothing is. `longest`: bytes of a string, 0 for any."""
-    texts = value if isinstance(value, list) else [value]
-    if isinstance(value, dict) or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
-        return "must be a scalar, null or a list of strings."
-    if longest and any(isinstance(text, str) and len(text.encode()) > longest for text in texts):
-        return f"must not be longer than {longest} bytes."
-    return None
+            try:
+                found[key] = attribute_value(value, limits.max_search_attribute_value_bytes)
+            except Unfit as unfit:
+                fields.fault(name, f"The search attribute [{key}] {unfit}")
+    fields.without_nul(name)
+    return found
 
 
 def _started(reply: Started) -> Answer:

@@ -46,11 +46,11 @@ _RANGE = ("version", "min_supported", "max_supported")
 
 
 def _queue(fields: Fields) -> str | None:
-    return fields.text("queue" if fields.data.get("queue") is not None else "task_queue", blank_is_fault=True)
+    return fields.text("queue" if fields.get("queue") is not None else "task_queue", blank_is_fault=True)
 
 
 def _arguments(fields: Fields) -> Payload | None:
-    return normalise_arguments(fields, "arguments" if fields.data.get("arguments") is not None else "input")
+    return normalise_arguments(fields, "arguments" if fields.get("arguments") is not None else "input")
 
 
 def _timeouts(fields: Fields, names: tuple[str, ...]) -> dict[str, int | None]:
@@ -58,21 +58,16 @@ def _timeouts(fields: Fields, names: tuple[str, ...]) -> dict[str, int | None]:
 
 
 def _retry_policy(fields: Fields) -> RetryPolicy | None:
-    sent = fields.object("retry_policy")
-    if sent is None:
+    reader = fields.nested("retry_policy")
+    if reader is None:
         return None
-    reader = Fields(sent, f"{fields.prefix}retry_policy.", fields.errors)
     backoff: list[int] = []
-    listed = sent.get("backoff_seconds")
-    if listed is not None and not isinstance(listed, list):
-        reader.fault("backoff_seconds", "The backoff seconds field must be a list.")
-    else:
-        for index, item in enumerate(listed or ()):
-            seconds = as_integer(item)
-            if seconds is None or not 0 <= seconds <= LONGEST_SECONDS:
-                reader.fault(f"backoff_seconds.{index}", f"The backoff seconds.{index} field must be an integer of at least 0.")
-            else:
-                backoff.append(seconds)
+    for index, item in enumerate(reader.items("backoff_seconds") or ()):
+        seconds = as_integer(item)
+        if seconds is None or not 0 <= seconds <= LONGEST_SECONDS:
+            reader.fault(f"backoff_seconds.{index}", f"The backoff seconds.{index} field must be an integer of at least 0.")
+        else:
+            backoff.append(seconds)
     return RetryPolicy(
         max_attempts=reader.integer("max_attempts", low=1, high=2_147_483_647, default=1) or 1,
         backoff_seconds=backoff,
@@ -82,12 +77,11 @@ def _retry_policy(fields: Fields) -> RetryPolicy | None:
 
 def _failure(fields: Fields) -> dict[str, Any]:
     """The fields of a failure beside its message."""
-    fields.storable("exception")
     return {
         "exception_type": fields.text("exception_type", longest=None, blank_is_fault=True),
         "exception_class": fields.text("exception_class", longest=None, blank_is_fault=True),
         "non_retryable": fields.boolean("non_retryable"),
-        "exception": fields.object("exception"),
+        "exception": fields.shallow("exception"),
     }
 
 
@@ -95,16 +89,15 @@ def _failure(fields: Fields) -> dict[str, Any]:
 
 
 def _schedule_activity(fields: Fields) -> ScheduleActivity:
-    sent = fields.data
     options: dict[str, Any] = {}
-    if not _ACTIVITY_OPTIONS.isdisjoint(sent):  # a list of hundreds mostly has none, and is sent again and again
-        key = sent.get("fairness_key")
+    if fields.has_any(_ACTIVITY_OPTIONS):  # a list of hundreds mostly has none, and is sent again and again
+        key = fields.get("fairness_key")
         options = {
             "connection": fields.text("connection", blank_is_fault=True),
             "retry_policy": _retry_policy(fields),
-            "priority": _or_none(sent.get("priority"), 0, 9),
+            "priority": _or_none(fields.get("priority"), 0, 9),
             "fairness_key": key.strip().lower() if isinstance(key, str) and _FAIRNESS_KEY.match(key.strip()) else None,
-            "fairness_weight": _or_none(sent.get("fairness_weight"), 1, 1000),
+            "fairness_weight": _or_none(fields.get("fairness_weight"), 1, 1000),
             **_timeouts(fields, ACTIVITY_TIMEOUTS),
         }
     return ScheduleActivity(
@@ -140,7 +133,7 @@ def _start_child(fields: Fields) -> StartChild:
 def _open_condition_wait(fields: Fields) -> OpenConditionWait:
     # The worker compares the recorded key with its own letter by letter, so it is not trimmed.
     key = fields.free_text("condition_key")
-    fields.storable("condition_key")
+    fields.without_nul("condition_key")
     return OpenConditionWait(
         condition_key=key if key is not None and key.strip() else None,
         condition_definition_fingerprint=fields.text("condition_definition_fingerprint", longest=None, blank_is_fault=True),
@@ -152,7 +145,7 @@ def _open_condition_wait(fields: Fields) -> OpenConditionWait:
 
 
 def _record_side_effect(fields: Fields) -> RecordSideEffect:
-    if fields.data.get("result") is None:
+    if fields.get("result") is None:
         fields.missing("result")
     return RecordSideEffect(normalise_side_effect(fields, "result") or Payload(AVRO))
 

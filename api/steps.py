@@ -6,14 +6,16 @@ that holds the task's lease (worker-protocol 2.3). All keys start with `commands
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from typing import Any
+from functools import partial
 
-import msgspec
+from msgspec import Raw
 
 from actors.run.commands import Steps
+from api import json_text
 from api.step_readers import ACTIVITY_TIMEOUTS, READERS
-from api.validation import Fields, as_integer
+from api.validation import MOST_FAULTS, Fields, as_integer
 
 Errors = dict[str, list[str]]
 
@@ -45,51 +47,78 @@ _ORDER = (
 )
 
 
-def scope_errors(commands: Any, errors: Errors) -> list[dict[str, Any]]:
-    """The commands as a list of objects that each have a type, every fault of shape and scope noted in `errors`."""
-    if commands is None or commands == []:
-        errors.setdefault("commands", []).append("The commands field is required.")
+def scope_errors(request: Fields) -> list[Fields]:
+    """A reader of each of the request's `commands`, which have a type; every fault of shape and scope is noted.
+
+    Reading is given up at MOST_FAULTS.
+    """
+    name = "commands"
+    commands = request.items(name)
+    if not commands:
+        if name not in request.errors:
+            request.missing(name)
         return []
-    if not isinstance(commands, list):
-        errors.setdefault("commands", []).append("The commands field must be a list.")
-        return []
-    found: list[dict[str, Any]] = []
+    texts = _Texts(request, name)
+    found: list[Fields] = []
     for index, command in enumerate(commands):
-        if not isinstance(command, dict):
-            errors.setdefault(f"commands.{index}", []).append(f"The commands.{index} field must be an object.")
+        if json_text.kind(command) is not dict:
+            request.fault(f"{name}.{index}", f"The {name}.{index} field must be an object.")
+            if len(request.errors) >= MOST_FAULTS:
+                break
             continue
-        fields = Fields(command, f"commands.{index}.", errors)
+        members = json_text.members(command) if type(command) is Raw else command
+        fields = Fields(members, f"{name}.{index}.", request.errors, partial(texts.item, index))
         kind = fields.text("type", required=True, longest=None)
         if kind is None:
+            if len(request.errors) >= MOST_FAULTS:
+                break
             continue
-        if not _SCOPED.isdisjoint(command):
+        if fields.has_any(_SCOPED):
             _check_scopes(fields, kind)
-        found.append(command)
+        found.append(fields)
     return found
 
 
+class _Texts:
+    """The texts of the items of a list, taken apart when first asked for."""
+
+    __slots__ = ("_items", "_name", "_request")
+
+    def __init__(self, request: Fields, name: str) -> None:
+        self._request = request
+        self._name = name
+        self._items: list[Raw] | None = None
+
+    def item(self, index: int) -> Raw | None:
+        if self._items is None:
+            text = self._request.raw(self._name)
+            self._items = [] if text is None else json_text.items(text)
+        return self._items[index]
+
+
 def _check_scopes(fields: Fields, kind: str) -> None:
-    sent = fields.data
     for name, allowed in _SCOPES:
-        if sent.get(name) is not None and kind not in allowed:
+        if fields.get(name) is not None and kind not in allowed:
             fields.fault(name, f"{name} is only supported for {' and '.join(allowed)} commands.")
     for first, second in _ORDER:
-        low, high = as_integer(sent.get(first)), as_integer(sent.get(second))
+        low, high = as_integer(fields.get(first)), as_integer(fields.get(second))
         if low is not None and high is not None and low > high:
             fields.fault(first, f"{first} cannot exceed {second}.")
 
 
-def read_steps(commands: list[dict[str, Any]], errors: Errors) -> list[Steps]:
+def read_steps(commands: list[Fields], errors: Errors) -> list[Steps]:
     """The typed steps; faults of content are noted in `errors`, and the list is of no use then."""
     steps: list[Steps] = []
-    for index, command in enumerate(commands):
-        fields = Fields(command, f"commands.{index}.", errors)
-        kind = command["type"].strip()
+    for fields in commands:
+        fields.errors = errors
+        kind = fields.get("type").strip()
         reader = READERS.get(kind)
         if reader is None:
-            fields.fault("type", f"Workflow task command type [{kind}] is not supported by the server yet.")
+            fields.fault("type", f"Workflow task command type [{kind[:80]}] is not supported by the server yet.")
         else:
             steps.append(reader(fields))
+        if len(errors) >= MOST_FAULTS:
+            break
     return steps
 
 
@@ -103,24 +132,38 @@ class Batches:
     def __init__(self) -> None:
         self._known: OrderedDict[bytes, list[Steps]] = OrderedDict()
         self._bytes = 0
+        self._lock = threading.Lock()  # long requests are read beside the loop
 
-    def read(self, commands: Any, shape: Errors, content: Errors) -> list[Steps]:
-        """`scope_errors` into `shape`, then `read_steps` into `content`."""
+    def read(self, request: Fields, content: Errors) -> list[Steps]:
+        """`scope_errors` of the request, then `read_steps` into `content`."""
+        sent = self._long(request)
+        if sent is None:
+            return read_steps(scope_errors(request), content)
+        with self._lock:
+            known = self._known.get(sent)
+            if known is not None:
+                self._known.move_to_end(sent)
+                return known
+        steps = read_steps(scope_errors(request), content)
+        if not request.errors and not content and len(sent) <= _KEPT_BYTES // 4:
+            self._keep(sent, steps)
+        return steps
+
+    def _long(self, request: Fields) -> bytes | None:
+        """The text of a batch worth keeping, None for a short one."""
+        commands = request.data.get("commands")
+        if type(commands) is Raw:
+            return bytes(commands)
         if not isinstance(commands, list) or len(commands) < _LONG_BATCH:
-            return read_steps(scope_errors(commands, shape), content)
-        try:
-            sent = msgspec.msgpack.encode(commands)
-        except (OverflowError, RecursionError, ValueError):
-            return read_steps(scope_errors(commands, shape), content)
-        known = self._known.get(sent)
-        if known is not None:
-            self._known.move_to_end(sent)
-            return known
-        steps = read_steps(scope_errors(commands, shape), content)
-        if not shape and not content and len(sent) <= _KEPT_BYTES // 4:
-            self._known[sent] = steps
+            return None
+        text = request.raw("commands")
+        return None if text is None else bytes(text)
+
+    def _keep(self, sent: bytes, steps: list[Steps]) -> None:
+        with self._lock:
+            if self._known.setdefault(sent, steps) is not steps:
+                return
             self._bytes += len(sent)
             while self._bytes > _KEPT_BYTES:
                 gone, _ = self._known.popitem(last=False)
                 self._bytes -= len(gone)
-        return steps

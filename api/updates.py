@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run.commands import UpdateRun
+from actors.run.commands import Payload, UpdateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from api.attribution import attribution
 from api.call import Answer, Call
 from api.commands import command_fields, result_fields
-from api.payloads import decoded_or_none, normalise_message
+from api.offload import for_size
+from api.payloads import decoded_or_none, normalise_message, shown
 from api.targets import check_body, operation_name, run_id_of, target_refused
 from api.times import ts, ts_or_none
 from api.validation import LONGEST_SECONDS, Fields
@@ -18,18 +19,24 @@ from api.validation import LONGEST_SECONDS, Fields
 _REFUSED_BY_VALIDATOR = "update validator failed: "
 
 
-async def update(call: Call) -> Answer:
-    """POST .../update/{update_name}."""
-    name = operation_name(call, "update_name")
-    fields = Fields(call.body)
+def _read(call: Call) -> tuple[Fields, Payload | None, str | None, str | None, int | None]:
+    """The reader of the fields, then the arguments, the request id, what is waited for and how many seconds."""
+    fields = call.fields()
     arguments = normalise_message(fields)
     request_id = _request_id(call, fields)
     wait_for = fields.choice("wait_for", ("accepted", "completed"), default="accepted")
     timeout = fields.integer(
         "wait_timeout_seconds", low=1, high=LONGEST_SECONDS, default=call.services.settings.update_wait_seconds
     )
-    if "wait_policy" in call.body:
+    if fields.has("wait_policy"):
         fields.fault("wait_policy", "The wait_policy field is no longer supported. Use wait_for.")
+    return fields, arguments, request_id, wait_for, timeout
+
+
+async def update(call: Call) -> Answer:
+    """POST .../update/{update_name}."""
+    name = operation_name(call, "update_name")
+    fields, arguments, request_id, wait_for, timeout = await call.read(_read)
     await check_body(call, fields)
     seconds = timeout if wait_for == "completed" else None
     run_id = run_id_of(call)
@@ -44,7 +51,7 @@ async def update(call: Call) -> Answer:
         return Answer(409, {**_rejected(call, reply), **waited, "update_name": name})
     assert isinstance(reply, UpdateStatus)
     waited["wait_timed_out"] = seconds is not None and reply.status == "accepted"
-    return _answer({**_status(call, reply), **waited, "update_name": name}, reply)
+    return _answer({**await _status(call, reply), **waited, "update_name": name}, reply)
 
 
 def _request_id(call: Call, fields: Fields) -> str | None:
@@ -74,16 +81,17 @@ def _rejected(call: Call, reply: CommandAnswered) -> dict[str, Any]:
     }
 
 
-def _status(call: Call, reply: UpdateStatus) -> dict[str, Any]:
+async def _status(call: Call, reply: UpdateStatus) -> dict[str, Any]:
     """The result of an accepted update as it stands now."""
     envelope = None if reply.result is None else reply.result.envelope()
+    blob = None if reply.result is None else reply.result.blob
     closed_at = ts_or_none(reply.closed_at or None)
     return {
         **result_fields(call, reply),
         "update_id": reply.update_id,
         "update_status": reply.status,
         "workflow_sequence": reply.step,
-        "result": decoded_or_none(envelope),
+        "result": shown(await for_size(blob or "", decoded_or_none, envelope)),
         "result_envelope": envelope,
         "failure_id": reply.failure_id,
         "failure_message": reply.failure_message,

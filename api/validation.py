@@ -1,20 +1,32 @@
 """Reads and checks the fields of a request; every fault becomes a text under its dotted key.
 
 Field texts follow worker-protocol 2.4 ("The workflow type field is required."). Strings are trimmed and a blank optional one
-counts as absent (control-plane 1.5); integers may be given as digit strings, booleans are never integers.
+counts as absent (control-plane 1.5); integers may be given as digit strings, booleans are never integers. What the server only
+hands on is taken as JSON text (`Fields.opaque`), so that nothing in it need be understood.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
-import msgspec
+from msgspec import Raw
 
+from api import json_text
 from api.errors import ValidationFailed
+from api.json_text import Members, Sparse
 
 # A century: far above any sense, and safely inside what times can hold.
 LONGEST_SECONDS = 3_155_760_000
+
+# Not more faulty fields of one request are told, and not more faults of one field.
+MOST_FAULTS = 1000
+
+# The JSON text a reader's object was read from, or what fetches it.
+Source = bytes | Callable[[], bytes | Raw | None]
+
+_UNREACHABLE = (".", "..")
 
 _DIGITS = re.compile(r"-?[0-9]{1,18}\Z")
 _TRUE = frozenset({"true", "1"})
@@ -40,31 +52,63 @@ def as_integer(value: Any) -> int | None:
     return None
 
 
-def has_nul(value: Any) -> bool:
-    """Whether a JSON value contains a NUL character, which the store cannot keep in texts."""
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any("\x00" in key or has_nul(item) for key, item in value.items())
-    return isinstance(value, list) and any(has_nul(item) for item in value)
-
-
 class Fields:
     """The fields of one object. Readers return a usable value and note faults; `check()` raises them all together.
 
-    `prefix` is put before field names in error keys ("commands.3."). Several readers may share one `errors` map.
+    `prefix` is put before field names in error keys ("commands.3."). Several readers may share one `errors` map. Values in
+    `data` may be texts not read yet (`api.json_text`): `get` reads them. `source`: see `Source`; without it opaque values are
+    written anew.
     """
 
-    __slots__ = ("data", "errors", "prefix")
+    __slots__ = ("_source", "_texts", "data", "errors", "prefix")
 
-    def __init__(self, data: dict[str, Any], prefix: str = "", errors: dict[str, list[str]] | None = None) -> None:
+    def __init__(
+        self,
+        data: Members | Sparse,
+        prefix: str = "",
+        errors: dict[str, list[str]] | None = None,
+        source: Source | None = None,
+    ) -> None:
         self.data = data
         self.prefix = prefix
         self.errors: dict[str, list[str]] = {} if errors is None else errors
+        self._source = source
+        self._texts: Members | Sparse | None = None
+
+    def has(self, name: str) -> bool:
+        """Whether the field was sent, be it null."""
+        return name in self.data
+
+    def has_any(self, names: frozenset[str]) -> bool:
+        """Whether any of these was sent."""
+        data = self.data
+        return not names.isdisjoint(data) if type(data) is dict else any(name in data for name in names)
+
+    def get(self, name: str) -> Any:
+        """The value of a field, None when absent. A long list or object is the text it is (`api.json_text.opened`)."""
+        value = self.data.get(name)
+        return json_text.opened(value) if type(value) is Raw else value
+
+    def raw(self, name: str) -> bytes | Raw | None:
+        """The JSON text of a field as sent, None when absent or null."""
+        value = self.data.get(name)
+        if value is None or type(value) is Raw:
+            return None if value is None or bytes(value) == b"null" else value
+        if self._texts is None:
+            text = self._source() if callable(self._source) else self._source
+            if text is None:
+                return json_text.text_of(value)
+            self._texts = json_text.members(text)
+        found: Raw | None = self._texts.get(name)
+        return found
 
     def fault(self, name: str, text: str) -> None:
         """Notes a fault of field `name`."""
-        self.errors.setdefault(self.prefix + name, []).append(text)
+        key = self.prefix + name
+        if key in self.errors or len(self.errors) < MOST_FAULTS:
+            texts = self.errors.setdefault(key, [])
+            if len(texts) < MOST_FAULTS:
+                texts.append(text)
 
     def check(self) -> None:
         """Raises ValidationFailed when any fault was noted."""
@@ -85,7 +129,7 @@ class Fields:
         blank_is_fault: bool = False,
     ) -> str | None:
         """A trimmed string of at most `longest` characters, None when absent or blank."""
-        value = self.data.get(name)
+        value = self.get(name)
         if value is None:
             if required:
                 self.missing(name)
@@ -116,7 +160,7 @@ class Fields:
 
     def free_text(self, name: str, *, required: bool = False, longest: int | None = None) -> str | None:
         """A string kept as sent, blank ones included (messages, stack traces)."""
-        value = self.data.get(name)
+        value = self.get(name)
         if value is None:
             if required:
                 self.missing(name)
@@ -133,7 +177,7 @@ class Fields:
         self, name: str, *, low: int | None = None, high: int | None = None, default: int | None = None, required: bool = False
     ) -> int | None:
         """An integer within low..high (both inclusive), `default` when absent."""
-        value = self.data.get(name)
+        value = self.get(name)
         if value is None or value == "":
             if required:
                 self.missing(name)
@@ -151,7 +195,7 @@ class Fields:
 
     def boolean(self, name: str, *, default: bool = False) -> bool:
         """A JSON boolean, or true/false/1/0 as text or number."""
-        value = self.data.get(name)
+        value = self.get(name)
         if value is None or value == "":
             return default
         if isinstance(value, bool):
@@ -166,38 +210,79 @@ class Fields:
 
     def object(self, name: str) -> dict[str, Any] | None:
         """A JSON object, None when absent. An empty list counts as an empty object."""
-        value = self.data.get(name)
+        value = self.get(name)
         if value is None or isinstance(value, dict):
             return value
         if value == []:
             return {}
+        if json_text.kind(value) is dict:
+            return json_text.opened_members(value)
         self.fault(name, f"The {label(name)} field must be an object.")
         return None
 
-    def storable(self, name: str) -> None:
-        """Notes a fault when a plain JSON value cannot be stored: integers above 64 bits, NUL characters."""
-        packed = self.portable(name)
-        if b"\x00" in packed and has_nul(self.data.get(name)):
-            self.fault(name, f"The {label(name)} field must not contain NUL characters.")
-
-    def portable(self, name: str) -> bytes:
-        """Notes a fault when a plain JSON value cannot travel between nodes: integers above 64 bits. Returns it packed."""
-        value = self.data.get(name)
+    def nested(self, name: str) -> Fields | None:
+        """A reader of the members of a JSON object, None when absent. An empty list counts as an empty object."""
+        value = self.get(name)
         if value is None:
-            return b""
-        try:
-            return msgspec.msgpack.encode(value)
-        except (OverflowError, RecursionError, ValueError):
-            self.fault(name, f"The {label(name)} field must not contain integers of more than 64 bits.")
-            return b""
+            return None
+        prefix = f"{self.prefix}{name}."
+        if value == []:
+            return Fields({}, prefix, self.errors)
+        if json_text.kind(value) is not dict:
+            self.fault(name, f"The {label(name)} field must be an object.")
+            return None
+        data = json_text.members(value) if type(value) is Raw else value
+        return Fields(data, prefix, self.errors, lambda: self.raw(name))
+
+    def shallow(self, name: str) -> dict[str, Any] | None:
+        """A JSON object whose texts, booleans and small integers are read, all else being JSON text; None when absent."""
+        if self.nested(name) is None or not self.without_nul(name):
+            return None
+        raw = self.raw(name)
+        return json_text.shallow(raw) if raw is not None and bytes(raw) != b"[]" else {}
+
+    def opaque(self, name: str) -> bytes | None:
+        """The compact JSON text of a value that is only handed on, None when absent or null."""
+        raw = self.raw(name)
+        return None if raw is None else json_text.compact(raw)
+
+    def opaque_object(self, name: str) -> bytes | None:
+        """The same of a JSON object without NUL. An empty list counts as an empty object."""
+        if self.nested(name) is None or not self.without_nul(name):
+            return None
+        text = self.opaque(name)
+        return b"{}" if text == b"[]" else text
+
+    def without_nul(self, name: str) -> bool:
+        """Notes a fault and says False when a text in a value contains the character NUL."""
+        raw = self.raw(name)
+        if raw is None or not json_text.holds_nul(bytes(raw)):
+            return True
+        self.fault(name, f"The {label(name)} field must not contain NUL characters.")
+        return False
+
+    def identifier(
+        self, name: str, *, required: bool = False, longest: int = 255, pattern: re.Pattern[str] | None = None
+    ) -> str | None:
+        """`text` that can be a segment of a URL: not `.` or `..`, which clients take out of paths (control-plane 5.1)."""
+        value = self.text(name, required=required, longest=longest, pattern=pattern)
+        if value in _UNREACHABLE:
+            self.fault(name, f"The {label(name)} field must not be {value}.")
+            return None
+        return value
+
+    def items(self, name: str) -> list[Any] | None:
+        """A list, its items as `get` gives them; None when absent."""
+        value = self.get(name)
+        found = json_text.listed(value)
+        if found is None and value is not None:
+            self.fault(name, f"The {label(name)} field must be a list.")
+        return found
 
     def strings(self, name: str, *, longest: int = 255) -> list[str] | None:
         """A list of strings, trimmed, blank ones left out; None when absent."""
-        value = self.data.get(name)
+        value = self.items(name)
         if value is None:
-            return None
-        if not isinstance(value, list):
-            self.fault(name, f"The {label(name)} field must be a list.")
             return None
         found: list[str] = []
         for index, item in enumerate(value):
@@ -205,13 +290,15 @@ class Fields:
                 self.fault(f"{name}.{index}", f"The {label(name)}.{index} field must be a string.")
             elif len(item) > longest:
                 self.fault(f"{name}.{index}", f"The {label(name)}.{index} field must not be greater than {longest} characters.")
+            elif "\x00" in item:
+                self.fault(f"{name}.{index}", f"The {label(name)}.{index} field must not contain control characters.")
             elif stripped := item.strip():
                 found.append(stripped)
         return found
 
     def choice(self, name: str, allowed: tuple[str, ...], *, text: str | None = None, default: str | None = None) -> str | None:
         """One of `allowed`, compared exactly; `default` when absent or blank."""
-        value = self.data.get(name)
+        value = self.get(name)
         if value is None or (isinstance(value, str) and not value.strip()):
             return default
         if isinstance(value, str) and value.strip() in allowed:

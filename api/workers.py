@@ -10,6 +10,7 @@ from typing import Any
 from api.call import Answer, Call, Services
 from api.errors import ApiError, worker_error
 from api.ids import new_ulid
+from api.payloads import shown
 from api.searching import searched
 from api.times import ts
 from api.validation import Fields, label
@@ -45,8 +46,27 @@ def is_stale(worker: Worker, now: int, stale_after_seconds: int) -> bool:
 async def register(call: Call) -> Answer:
     """POST /api/worker/register: creates or replaces a registration, 201."""
     services = call.services
-    fields = Fields(call.body)
-    worker_id = fields.text("worker_id") or new_ulid().upper()
+    worker = await call.read(_registration)
+    await _store(services, worker, worker.registered_at)
+    services.workers.changed(call.namespace, worker.worker_id)
+    return Answer(
+        201,
+        {
+            "worker_id": worker.worker_id,
+            "registered": True,
+            "task_queue": worker.task_queue,
+            "runtime": worker.runtime,
+            "status": "active",
+            "heartbeat_interval_seconds": worker.heartbeat_interval_seconds or services.settings.heartbeat_interval_seconds,
+            "stale_after_seconds": services.settings.worker_stale_after_seconds,
+        },
+    )
+
+
+def _registration(call: Call) -> Worker:
+    """The registration a request asks for. Raises ValidationFailed."""
+    fields = call.fields()
+    worker_id = fields.identifier("worker_id") or new_ulid().upper()
     task_queue = fields.required_text("task_queue")
     runtime = fields.choice("runtime", RUNTIMES)
     if runtime is None and "runtime" not in fields.errors:
@@ -61,12 +81,12 @@ async def register(call: Call) -> Answer:
     sdk_version = fields.text("sdk_version", longest=64)
     build_id = fields.text("build_id")
     capabilities = fields.strings("capabilities") or []
-    slots = _slots(fields, most)
+    slots = _clamped(_slots(fields), most)
     metrics = _metrics(fields)
     wish = _heartbeat_wish(fields)
     fields.check()
     now = call.services.clock.now()
-    worker = Worker(
+    return Worker(
         namespace=call.namespace,
         worker_id=worker_id,
         task_queue=task_queue,
@@ -87,43 +107,32 @@ async def register(call: Call) -> Answer:
         registered_at=now,
         updated_at=now,
     )
-    await _store(services, worker, now)
-    services.workers.changed(call.namespace, worker_id)
-    return Answer(
-        201,
-        {
-            "worker_id": worker_id,
-            "registered": True,
-            "task_queue": task_queue,
-            "runtime": runtime,
-            "status": "active",
-            "heartbeat_interval_seconds": wish or services.settings.heartbeat_interval_seconds,
-            "stale_after_seconds": services.settings.worker_stale_after_seconds,
-        },
-    )
+
+
+def _beat(call: Call) -> tuple[str, dict[str, int | None] | None, bytes | None, int | None]:
+    """The worker id, the slots as sent, the metrics, and the interval the worker wishes. Raises ValidationFailed."""
+    fields = call.fields()
+    worker_id = fields.required_text("worker_id")
+    slots, metrics, wish = _slots(fields), _metrics(fields), _heartbeat_wish(fields)
+    fields.check()
+    return worker_id, slots, metrics, wish
 
 
 async def heartbeat(call: Call) -> Answer:
     """POST /api/worker/heartbeat: liveness, slots and metrics of a registered worker."""
     services = call.services
-    fields = Fields(call.body)
-    worker_id = fields.required_text("worker_id")
-    fields.object("task_slots")
-    metrics = _metrics(fields)
-    wish = _heartbeat_wish(fields)
-    fields.check()
+    worker_id, sent, metrics, wish = await call.read(_beat)
     registration = await services.workers.get(call.namespace, worker_id)
     if registration is None:
         raise _not_registered(404, worker_id)
     worker = registration.worker
-    slots = _slots(
-        fields,
+    slots = _clamped(
+        sent,
         {
             "max_concurrent_workflow_tasks": worker.max_concurrent_workflow_tasks,
             "max_concurrent_activity_tasks": worker.max_concurrent_activity_tasks,
         },
     )
-    fields.check()
     contact = Contact(call.namespace, worker_id, call.services.clock.now(), slots, metrics, heartbeat_interval_seconds=wish)
     if not await workers.touch(services.db, [contact]):
         services.workers.changed(call.namespace, worker_id)
@@ -153,7 +162,9 @@ def _fingerprints(fields: Fields) -> dict[str, str]:
     for key, value in (fields.object(name) or {}).items():
         if value is None:
             continue
-        if not isinstance(value, str):
+        if "\x00" in key or (isinstance(value, str) and "\x00" in value):
+            fields.fault(name, f"The {label(name)} field must not contain NUL characters.")
+        elif not isinstance(value, str):
             fields.fault(f"{name}.{key}", f"The {label(name)}.{key} field must be a string.")
         elif len(value.strip()) > 255:
             fields.fault(f"{name}.{key}", f"The {label(name)}.{key} field must not be greater than 255 characters.")
@@ -162,23 +173,21 @@ def _fingerprints(fields: Fields) -> dict[str, str]:
     return found
 
 
-def _slots(fields: Fields, most: dict[str, int]) -> dict[str, Any] | None:
-    """The task slots of a request, clamped to what the worker can run; None when it sent none."""
-    sent = fields.object("task_slots")
-    if sent is None:
+def _slots(fields: Fields) -> dict[str, int | None] | None:
+    """The task slots of a request as sent; None when it sent none."""
+    reader = fields.nested("task_slots")
+    return None if reader is None else {name: reader.integer(name) for name in _SLOTS}
+
+
+def _clamped(slots: dict[str, int | None] | None, most: dict[str, int]) -> dict[str, Any] | None:
+    """Task slots within what the worker can run."""
+    if slots is None:
         return None
-    reader = Fields(sent, fields.prefix + "task_slots.", fields.errors)
-    slots: dict[str, Any] = {}
-    for name, limit in _SLOTS.items():
-        number = reader.integer(name)
-        slots[name] = None if number is None else min(max(number, 0), most[limit])
-    return slots
+    return {name: None if number is None else min(max(number, 0), most[_SLOTS[name]]) for name, number in slots.items()}
 
 
-def _metrics(fields: Fields) -> dict[str, Any] | None:
-    metrics = fields.object("process_metrics")
-    fields.storable("process_metrics")
-    return metrics
+def _metrics(fields: Fields) -> bytes | None:
+    return fields.opaque_object("process_metrics")
 
 
 def _heartbeat_wish(fields: Fields) -> int | None:
@@ -233,7 +242,7 @@ def _item(worker: Worker, status: str) -> dict[str, Any]:
         "status": status,
         "heartbeat_interval_seconds": worker.heartbeat_interval_seconds,
         "task_slots": worker.task_slots,
-        "process_metrics": worker.process_metrics,
+        "process_metrics": shown(worker.process_metrics),
         "last_heartbeat_at": ts(worker.last_heartbeat_at),
         "registered_at": ts(worker.registered_at),
         "updated_at": ts(worker.updated_at),

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from actors.queue.poll import WORKFLOW
-from actors.run.commands import CompleteWorkflowTask, FailWorkflowTask, HeartbeatWorkflowTask, ReadHistoryPage
+from actors.run.commands import CompleteWorkflowTask, FailWorkflowTask, HeartbeatWorkflowTask, ReadHistoryPage, Steps
 from actors.run.replies import (
     HistoryPage,
     Refused,
@@ -27,7 +27,6 @@ from api.polls import page_size, poll, read_poll
 from api.refusals import workflow_task_refused
 from api.steps import Batches
 from api.times import ts
-from api.validation import Fields
 
 COMPRESSION_THRESHOLD_EVENTS = 50
 
@@ -108,18 +107,17 @@ def task_object(grant: WorkflowTaskGrant, accepted_encoding: str) -> dict[str, A
 
 async def poll_task(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/poll."""
-    request = read_poll(call)
+    request = await call.read(read_poll)
     grant = await poll(call, request, WORKFLOW)
     if isinstance(grant, bytes):
         return Answer(200, grant)
     return Answer(200, encode({"task": task_object(grant, request.accept_history_encoding)}))
 
 
-async def history_page(call: Call) -> Answer:
-    """POST /api/worker/workflow-tasks/{task_id}/history."""
+def _page(call: Call) -> tuple[ReadHistoryPage, str, int | None]:
+    """What is asked of the run, the encodings the worker takes, and the position in its token, None for an unreadable one."""
     settings = call.services.settings
-    task_id = call.path["task_id"]
-    fields = Fields(call.body)
+    fields = call.fields()
     owner, attempt = guard(fields, _ATTEMPT)
     token = fields.required_text("next_history_page_token", longest=None)
     size = page_size(fields, settings.history_page_size_default, settings.history_page_size_max)
@@ -127,7 +125,15 @@ async def history_page(call: Call) -> Answer:
     fields.check()
     after = page_tokens.decode(token)
     # An unreadable token is answered only to the owner of the lease, so the fence is asked in any case.
-    command = ReadHistoryPage(task_id, owner, attempt, after or 0, 1 if after is None else size)
+    command = ReadHistoryPage(call.path["task_id"], owner, attempt, after or 0, 1 if after is None else size)
+    return command, accepted, after
+
+
+async def history_page(call: Call) -> Answer:
+    """POST /api/worker/workflow-tasks/{task_id}/history."""
+    task_id = call.path["task_id"]
+    command, accepted, after = await call.read(_page)
+    attempt = command.attempt
     reply = await call.services.engine.ask_task(call.namespace, task_id, command)
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt)
@@ -147,12 +153,17 @@ async def history_page(call: Call) -> Answer:
     )
 
 
+def _holder(call: Call) -> tuple[str, int]:
+    fields = call.fields()
+    holder = guard(fields, _ATTEMPT)
+    fields.check()
+    return holder
+
+
 async def heartbeat(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/{task_id}/heartbeat: extends the lease."""
     task_id = call.path["task_id"]
-    fields = Fields(call.body)
-    owner, attempt = guard(fields, _ATTEMPT)
-    fields.check()
+    owner, attempt = await call.read(_holder)
     reply = await call.services.engine.ask_task(call.namespace, task_id, HeartbeatWorkflowTask(task_id, owner, attempt))
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt)
@@ -172,14 +183,20 @@ async def heartbeat(call: Call) -> Answer:
     )
 
 
+def _completion(call: Call) -> tuple[str, int, list[Steps], dict[str, list[str]]]:
+    """Owner, attempt, steps, and the faults that only the owner of the lease is told."""
+    fields = call.fields()
+    owner, attempt = guard(fields, _ATTEMPT)
+    faults: dict[str, list[str]] = {}
+    steps = _batches.read(fields, faults)
+    fields.check()
+    return owner, attempt, steps, faults
+
+
 async def complete(call: Call) -> Answer:
     """POST /api/worker/workflow-tasks/{task_id}/complete: all commands are applied, or none."""
     task_id = call.path["task_id"]
-    fields = Fields(call.body)
-    owner, attempt = guard(fields, _ATTEMPT)
-    faults: dict[str, list[str]] = {}
-    steps = _batches.read(call.body.get("commands"), fields.errors, faults)
-    fields.check()
+    owner, attempt, steps, faults = await call.read(_completion)
     engine = call.services.engine
     if faults:
         # Faults of content are told to the owner of the lease only: ask the fence, change nothing.
@@ -206,18 +223,22 @@ async def complete(call: Call) -> Answer:
     )
 
 
-async def fail(call: Call) -> Answer:
-    """POST /api/worker/workflow-tasks/{task_id}/fail: this attempt failed, not the workflow."""
-    task_id = call.path["task_id"]
-    fields = Fields(call.body)
+def _failure(call: Call) -> FailWorkflowTask:
+    fields = call.fields()
     owner, attempt = guard(fields, _ATTEMPT)
     failure, message = read_failure(fields)
     kind = failure.free_text("type")
     trace = failure.free_text("stack_trace")
     fields.check()
-    reply = await call.services.engine.ask_task(
-        call.namespace, task_id, FailWorkflowTask(task_id, owner, attempt, message, kind, trace)
-    )
+    return FailWorkflowTask(call.path["task_id"], owner, attempt, message, kind, trace)
+
+
+async def fail(call: Call) -> Answer:
+    """POST /api/worker/workflow-tasks/{task_id}/fail: this attempt failed, not the workflow."""
+    task_id = call.path["task_id"]
+    command = await call.read(_failure)
+    attempt = command.attempt
+    reply = await call.services.engine.ask_task(call.namespace, task_id, command)
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt, "failed")
     assert isinstance(reply, WorkflowTaskFailed)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from actors.run import state as run_state
 from api import page_tokens
 from api.call import Answer, Call
 from api.errors import ApiError
 from api.events import shown, stored_event
+from api.offload import for_size
 from api.run_view import description, is_terminal, list_item, run_item
 from api.searching import searched
 from api.validation import Fields
@@ -119,7 +121,8 @@ async def _described(call: Call, run: StoredRun, instance: Instance) -> Answer:
     started = await stored_history.load(call.services.db, run.run_id, state.input_event - 1, state.input_event)
     closed = await _completed_event(call, run) if run.row.closed_reason == "completed" else None
     is_current = instance.current_run_id == run.run_id
-    body = description(
+    describe_it = partial(
+        description,
         run,
         state,
         call.services.settings.rules,
@@ -129,7 +132,7 @@ async def _described(call: Call, run: StoredRun, instance: Instance) -> Answer:
         closed=closed,
         now=call.services.clock.now(),
     )
-    return Answer(200, body)
+    return Answer(200, await for_size(max(started[0] if started else b"", closed or b"", key=len), describe_it))
 
 
 async def _completed_event(call: Call, run: StoredRun) -> bytes | None:

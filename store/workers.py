@@ -55,7 +55,7 @@ class Worker:
     max_concurrent_activity_tasks: int
     capabilities: list[str]
     task_slots: dict[str, Any] | None
-    process_metrics: dict[str, Any] | None
+    process_metrics: bytes | None  # serialized JSON object
     heartbeat_interval_seconds: int | None
     status: str
     last_heartbeat_at: int
@@ -75,7 +75,7 @@ class Contact:
     worker_id: str
     at: int
     task_slots: Mapping[str, Any] | None = None
-    process_metrics: Mapping[str, Any] | None = None
+    process_metrics: bytes | None = None
     status: str | None = None
     heartbeat_interval_seconds: int | None = None
 
@@ -151,7 +151,7 @@ async def touch(db: Database, contacts: Sequence[Contact]) -> set[tuple[str, str
         [c.worker_id for c in ordered],
         [c.at for c in ordered],
         [_json(c.task_slots) for c in ordered],
-        [_json(c.process_metrics) for c in ordered],
+        [_text(c.process_metrics) for c in ordered],
         [c.status for c in ordered],
         [c.heartbeat_interval_seconds for c in ordered],
     )
@@ -178,6 +178,10 @@ def _merge(earlier: Contact | None, later: Contact) -> Contact:
     )
 
 
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
 def _json(value: Mapping[str, Any] | None) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
 
@@ -197,7 +201,7 @@ def _arguments(worker: Worker) -> tuple[object, ...]:
         worker.max_concurrent_activity_tasks,
         worker.capabilities,
         _json(worker.task_slots),
-        _json(worker.process_metrics),
+        _text(worker.process_metrics),
         worker.heartbeat_interval_seconds,
         worker.status,
         worker.last_heartbeat_at,
@@ -222,7 +226,7 @@ def _worker(row: Row) -> Worker:
         max_concurrent_activity_tasks=row["max_concurrent_activity_tasks"],
         capabilities=row["capabilities"],
         task_slots=None if slots is None else orjson.loads(slots),
-        process_metrics=None if metrics is None else orjson.loads(metrics),
+        process_metrics=None if metrics is None else metrics.encode(),
         heartbeat_interval_seconds=row["heartbeat_interval_seconds"],
         status=row["status"],
         last_heartbeat_at=row["last_heartbeat_at"],

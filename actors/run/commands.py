@@ -1,6 +1,7 @@
 """What a run can be told: the commands of the pure core, already validated in shape by their sender.
 
 Times are microseconds since the Unix epoch, durations are seconds. Contract: worker-protocol 4, 5, 7; engine-semantics 3 to 9.
+Bytes are JSON text that is handed on without being understood, wherever they stand (`actors.run.opaque`).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class StartRun(Command, frozen=True, tag="start"):
     arguments: Payload
     payload_codec: str = "avro"
     business_key: str | None = None
-    memo: dict[str, Any] = {}
+    memo: dict[str, Any] | bytes = {}
     search_attributes: dict[str, Any] = {}
     duplicate_policy: str = "fail"
     execution_timeout_seconds: int | None = None
@@ -280,7 +281,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     message: str
     type: str | None = None
     class_: str | None = None
-    code: int | str | None = None
+    code: int | str | bytes | None = None
     stack_trace: str | None = None
     non_retryable: bool = False
     kind: str | None = None

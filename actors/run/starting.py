@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from actors.run import external, ids
+from actors.run import external, ids, opaque
 from actors.run.commands import NoteDuplicateStart, StartChildRun, StartRun
 from actors.run.continuing import record_started
 from actors.run.presentation import Chronological
@@ -48,7 +48,7 @@ def create(command: StartRun, now: int, rules: Rules = DEFAULT_RULES, shown: Chr
         state.run_deadline_at = now + command.run_timeout_seconds * SECOND
     tx = Transition(state, [], now, rules, shown)
     if command.memo:
-        tx.measure("memo_size", len(orjson.dumps(command.memo)), rules.max_memo_bytes)
+        tx.measure("memo_size", len(opaque.text_of(command.memo)), rules.max_memo_bytes)
     if command.search_attributes:
         tx.measure("search_attribute_size", len(orjson.dumps(command.search_attributes)), rules.max_search_attribute_bytes)
     return tx

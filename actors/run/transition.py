@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from msgspec import Struct
 
-from actors.run import ids
+from actors.run import ids, opaque
 from actors.run.commands import Mailed
 from actors.run.presentation import Chronological, Recorded
 from actors.run.rules import DEFAULT_RULES, Rules
@@ -133,7 +133,8 @@ class Transition:
                 "workflow_task_id": self.task_id,
                 "workflow_command_id": command_id,
                 "recorded_at": iso(self.stamp),
-            }
+            },
+            opaque.embed,
         )
         state.recorded_at = self.stamp
         state.last_sequence = sequence = state.last_sequence + 1

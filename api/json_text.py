@@ -1,0 +1,201 @@
+"""JSON as text: what clients send is read as far as the server must understand it, the rest is checked and handed on as text.
+
+Text that came through `check` is valid JSON of at most MAX_DEPTH levels in valid UTF-8 without lone surrogates; numbers have
+any size and precision. Of members of the same name the last counts where the server looks; text handed on keeps all of them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+from itertools import accumulate
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+MAX_DEPTH = 512
+
+# Values up to this many bytes are read at once; a larger list or object is opened level by level.
+SHORT = 4096
+
+# Objects of more members than this (told by colons) are searched member by member, not opened.
+_MANY_MEMBERS = 50_000
+
+# So much is looked at in one go: another thread waits no longer for its turn.
+_SLICE = 16_384
+
+_NO_BRACKETS = bytes(sorted(set(range(256)) - set(b"[]{}")))
+_LEVEL = [0] * 256
+_LEVEL[ord("[")] = _LEVEL[ord("{")] = 1
+_LEVEL[ord("]")] = _LEVEL[ord("}")] = -1
+
+_SMALL_INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,17})\Z")
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_UNICODE_ESCAPES = re.compile(rb"(?<!\\)((?:\\\\)*)((?:\\u[0-9a-fA-F]{4})+)")
+
+decode = msgspec.json.Decoder().decode
+_raw = msgspec.json.Decoder(Raw).decode
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
+_items = msgspec.json.Decoder(list[Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+Members = dict[str, Any]
+
+
+class Malformed(Exception):
+    """Text that is no JSON, or is nested too deep; the exception's text says why."""
+
+
+class Sparse:
+    """An object of very many members, of which few are asked for: each is searched in the text."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    def get(self, name: str, default: Any = None) -> Any:
+        found = _finder(name)(self._text).value
+        return found if bytes(found) else default
+
+    def __contains__(self, name: str) -> bool:
+        return bool(bytes(_finder(name)(self._text).value))
+
+
+@lru_cache(maxsize=512)
+def _finder(name: str) -> Any:
+    fields: Any = [("value", Raw, Raw(b""))]
+    return msgspec.json.Decoder(msgspec.defstruct("Member", fields, rename={"value": name})).decode
+
+
+def check(text: bytes) -> None:
+    """Raises Malformed unless the text is what this module says above."""
+    try:
+        if not text.isascii():
+            str(text, "utf-8")
+        _raw(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(str(error)) from None
+    check_depth(text)
+
+
+def check_depth(text: bytes) -> None:
+    """Raises Malformed when valid JSON text is nested deeper than MAX_DEPTH."""
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _deepest(text) > MAX_DEPTH:
+        raise Malformed(f"The nesting is deeper than {MAX_DEPTH} levels.")
+
+
+def _deepest(text: bytes) -> int:
+    """How deep valid JSON text is nested."""
+    deepest = level = start = 0
+    inside = False  # a string that began in an earlier slice
+    while start < len(text):
+        end = start + _SLICE
+        while end < len(text) and text[end - 1] == 0x5C:  # no cut behind a backslash
+            end += 1
+        part = text[start:end]
+        start = end
+        if b"\\" in part:
+            part = _ESCAPE.sub(b"", part)
+        pieces = part.split(b'"')
+        brackets = b"".join(pieces[inside::2]).translate(None, _NO_BRACKETS)
+        inside ^= not len(pieces) & 1
+        if brackets:
+            levels = list(accumulate(map(_LEVEL.__getitem__, brackets), initial=level))
+            level = levels[-1]
+            levels.append(deepest)
+            deepest = max(levels)
+    return deepest
+
+
+def holds_nul(text: bytes) -> bool:
+    """Whether a string or a name in JSON text contains the character NUL."""
+    return b"\\u0000" in text and _NUL.search(text) is not None
+
+
+def members(text: bytes | Raw) -> Members | Sparse:
+    """The members of the text of an object, each as text."""
+    text = bytes(text)
+    return _members(text) if text.count(b":") <= _MANY_MEMBERS else Sparse(text)
+
+
+def items(text: bytes | Raw) -> list[Raw]:
+    """The items of the text of a list, each as text."""
+    return _items(bytes(text))
+
+
+def opened(raw: Raw) -> Any:
+    """The value of a text: scalars always (numbers out of range as infinity), lists and objects if they are short.
+
+    A longer list or object stays the text it is.
+    """
+    text = bytes(raw)
+    if len(text) > SHORT and text[:1] in (b"[", b"{"):
+        return raw
+    try:
+        return decode(text)
+    except msgspec.ValidationError:  # a number that no float can hold
+        if text[:1] in (b"[", b"{"):
+            return raw
+        return -math.inf if text[:1] == b"-" else math.inf
+
+
+def opened_members(text: Raw) -> Members:
+    """The members of the text of an object, each as `opened` gives it."""
+    return {name: opened(raw) for name, raw in _members(bytes(text)).items()}
+
+
+def shallow(text: bytes | Raw) -> Members:
+    """The members of the text of an object: strings, booleans, null and small integers are read, all else is compact text."""
+    return {name: _simple(raw) for name, raw in _members(bytes(text)).items()}
+
+
+def _simple(raw: Raw) -> Any:
+    text = bytes(raw)
+    simple = text[:1] in (b'"', b"t", b"f", b"n") or _SMALL_INTEGER.match(text)
+    return decode(text) if simple else compact(text)
+
+
+def listed(value: Any) -> list[Any] | None:
+    """The items of a list, opened or not, each as `opened` gives it; None when it is no list."""
+    if isinstance(value, list):
+        return value
+    return [opened(item) for item in items(value)] if type(value) is Raw and kind(value) is list else None
+
+
+def names(text: bytes) -> list[str]:
+    """The names of an object's members."""
+    return list(_members(text))
+
+
+def values(text: bytes) -> bytes:
+    """The text of the list of an object's values."""
+    return b"[%b]" % b",".join(map(bytes, _members(text).values()))
+
+
+def kind(value: Any) -> type:
+    """What a value is, opened or not: `dict`, `list`, or the type of a scalar."""
+    if type(value) is Raw:
+        return dict if memoryview(value)[0] == 0x7B else list
+    return type(value)
+
+
+def compact(text: bytes | Raw) -> bytes:
+    """JSON text without blanks and with its non-ASCII characters as they are (worker-protocol 9.3); numbers as written."""
+    text = bytes(msgspec.json.format(bytes(text), indent=-1))
+    if b"\\u" in text:
+        text = _UNICODE_ESCAPES.sub(_unescaped, text)
+    return text
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    characters: str = decode(b'"' + match[2] + b'"')
+    return match[1] + _encode(characters)[1:-1]
+
+
+def text_of(value: Any) -> bytes:
+    """The compact text of a value, opened or not."""
+    return compact(value) if type(value) is Raw else _encode(value)
