@@ -13,6 +13,9 @@ from api.offload import LONG
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
+_decode = json_text.decode
+
+
 class Disconnected(Exception):
     """The client went away before its request was complete: there is nobody to answer."""
 
@@ -73,8 +76,9 @@ def parse_body(headers: dict[bytes, bytes], body: bytes) -> Members | Sparse:
         raise _malformed("Compressed request bodies are not supported.")
     try:
         if len(body) <= LONG:
-            value = json_text.decode(body)
-            json_text.check_depth(body)
+            value = _decode(body)
+            if body.count(b"[") + body.count(b"{") > json_text.MAX_DEPTH:
+                json_text.check_depth(body)
             return value if isinstance(value, dict) else {}
     except msgspec.ValidationError:
         pass  # a number that no float can hold: its text may do

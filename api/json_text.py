@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
@@ -20,8 +21,8 @@ MAX_DEPTH = 512
 # Values up to this many bytes are read at once; a larger list or object is opened level by level.
 SHORT = 4096
 
-# Objects of more members than this (told by colons) are searched member by member, not opened.
-_MANY_MEMBERS = 50_000
+# Texts of more members or items than this (told by commas) are taken apart piece by piece.
+_MANY = 50_000
 
 # So much is looked at in one go: another thread waits no longer for its turn.
 _SLICE = 16_384
@@ -38,8 +39,8 @@ _UNICODE_ESCAPES = re.compile(rb"(?<!\\)((?:\\\\)*)((?:\\u[0-9a-fA-F]{4})+)")
 
 decode = msgspec.json.Decoder().decode
 _raw = msgspec.json.Decoder(Raw).decode
-_members = msgspec.json.Decoder(dict[str, Raw]).decode
-_items = msgspec.json.Decoder(list[Raw]).decode
+_object = msgspec.json.Decoder(dict[str, Raw]).decode
+_list = msgspec.json.Decoder(list[Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 Members = dict[str, Any]
@@ -88,27 +89,62 @@ def check_depth(text: bytes) -> None:
         raise Malformed(f"The nesting is deeper than {MAX_DEPTH} levels.")
 
 
-def _deepest(text: bytes) -> int:
-    """How deep valid JSON text is nested."""
-    deepest = level = start = 0
-    inside = False  # a string that began in an earlier slice
+def _slices(text: bytes) -> Iterator[tuple[int, list[bytes], bool]]:
+    """Valid JSON text in slices: where one begins, its parts between quotes, and whether the first part is inside a string.
+
+    Escapes in them are overwritten, so that each quote is the end of a string.
+    """
+    start, inside = 0, False
     while start < len(text):
         end = start + _SLICE
         while end < len(text) and text[end - 1] == 0x5C:  # no cut behind a backslash
             end += 1
         part = text[start:end]
+        parts = (_ESCAPE.sub(b"__", part) if b"\\" in part else part).split(b'"')
+        yield start, parts, inside
         start = end
-        if b"\\" in part:
-            part = _ESCAPE.sub(b"", part)
-        pieces = part.split(b'"')
-        brackets = b"".join(pieces[inside::2]).translate(None, _NO_BRACKETS)
-        inside ^= not len(pieces) & 1
+        inside ^= not len(parts) & 1
+
+
+def _deepest(text: bytes) -> int:
+    """How deep valid JSON text is nested."""
+    deepest = level = 0
+    for _, parts, inside in _slices(text):
+        brackets = b"".join(parts[inside::2]).translate(None, _NO_BRACKETS)
         if brackets:
             levels = list(accumulate(map(_LEVEL.__getitem__, brackets), initial=level))
             level = levels[-1]
             levels.append(deepest)
             deepest = max(levels)
     return deepest
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """The text of a list or an object of very many items as texts of several, which hold them in order."""
+    text = text.strip()
+    opening, closing = text[:1], text[-1:]
+    level, begun = 0, 1
+    for start, parts, inside in _slices(text):
+        parts[not inside :: 2] = [b"x" * len(part) for part in parts[not inside :: 2]]
+        masked = b'"'.join(parts)
+        levels = list(accumulate(map(_LEVEL.__getitem__, masked), initial=level))
+        level = levels[-1]
+        at = masked.rfind(b",")
+        while at >= 0 and levels[at] != 1:
+            at = masked.rfind(b",", 0, at)
+        if at >= 0:
+            yield opening + text[begun : start + at] + closing
+            begun = start + at + 1
+    yield opening + text[begun:]
+
+
+def _members(text: bytes) -> dict[str, Raw]:
+    if text.count(b",") <= _MANY:
+        return _object(text)
+    found: dict[str, Raw] = {}
+    for piece in _pieces(text):
+        found.update(_object(piece))
+    return found
 
 
 def holds_nul(text: bytes) -> bool:
@@ -119,12 +155,13 @@ def holds_nul(text: bytes) -> bool:
 def members(text: bytes | Raw) -> Members | Sparse:
     """The members of the text of an object, each as text."""
     text = bytes(text)
-    return _members(text) if text.count(b":") <= _MANY_MEMBERS else Sparse(text)
+    return _object(text) if text.count(b",") <= _MANY else Sparse(text)
 
 
 def items(text: bytes | Raw) -> list[Raw]:
     """The items of the text of a list, each as text."""
-    return _items(bytes(text))
+    text = bytes(text)
+    return _list(text) if text.count(b",") <= _MANY else [item for piece in _pieces(text) for item in _list(piece)]
 
 
 def opened(raw: Raw) -> Any:
@@ -160,10 +197,15 @@ def _simple(raw: Raw) -> Any:
 
 
 def listed(value: Any) -> list[Any] | None:
-    """The items of a list, opened or not, each as `opened` gives it; None when it is no list."""
-    if isinstance(value, list):
+    """The items of a list, opened or not; None when it is no list. Those of a long one are texts."""
+    if type(value) is list:
         return value
-    return [opened(item) for item in items(value)] if type(value) is Raw and kind(value) is list else None
+    return items(value) if type(value) is Raw and kind(value) is list else None
+
+
+def plain(value: Any) -> Any:
+    """A value, if it may be a text as `opened` gives it."""
+    return opened(value) if type(value) is Raw else value
 
 
 def names(text: bytes) -> list[str]:

@@ -193,7 +193,9 @@ _shape = msgspec.json.Decoder(_Shape).decode
 
 def envelope_in(fields: Fields, name: str) -> dict[str, Any] | None:
     """A field's value if it has the shape of an envelope or an external reference, exactly its two keys; else None."""
-    value = fields.get(name)
+    value = fields.data.get(name)
+    if type(value) is Raw:
+        value = json_text.opened(value)
     if isinstance(value, dict):
         found = len(value) == 2 and (value.keys() == _ENVELOPE_KEYS or value.keys() == _EXTERNAL_KEYS)
         return value if found else None
@@ -227,7 +229,7 @@ def check_envelope(fields: Fields, name: str, value: dict[str, Any], codecs: tup
 
 def refuse_reference(fields: Fields, name: str, reference: Any, codec: str) -> None:
     """Notes why an external reference cannot be taken: no storage driver is usable yet (worker-protocol 9.4)."""
-    if isinstance(reference, dict) and reference.get("codec") != codec:
+    if isinstance(reference, dict) and reference.get("codec", codec) != codec:
         fields.fault(f"{name}.codec", "The reference has another codec than its envelope.")
     else:
         fields.fault(name, "The namespace has no usable external payload storage.")
@@ -302,13 +304,11 @@ def _is_value_collection(blob: str) -> bool:
 
 def normalise_value(fields: Fields, name: str) -> Payload | None:
     """A result (worker-protocol 9.2): None when null or absent; plain JSON is stored in the codec the run will say."""
-    value = fields.get(name)
-    if value is None:
-        return None
     envelope = envelope_in(fields, name)
     if envelope is not None:
         return check_envelope(fields, name, envelope, (AVRO, JSON))
-    return _plain(value, _text(fields, name))
+    value = fields.get(name)
+    return None if value is None else _plain(value, _text(fields, name))
 
 
 def normalise_side_effect(fields: Fields, name: str) -> Payload | None:
@@ -322,10 +322,14 @@ def normalise_side_effect(fields: Fields, name: str) -> Payload | None:
 
 def normalise_arguments(fields: Fields, name: str) -> Payload | None:
     """Arguments of a command (worker-protocol 9.2): as `normalise_value`, plain JSON that is no list becomes a list of one."""
+    envelope = envelope_in(fields, name)
+    if envelope is not None:
+        return check_envelope(fields, name, envelope, (AVRO, JSON))
     value = fields.get(name)
-    if value is None or json_text.kind(value) is list or envelope_in(fields, name) is not None:
-        return normalise_value(fields, name)
-    return _plain(value, b"[%b]" % _text(fields, name))
+    if value is None:
+        return None
+    text = _text(fields, name)
+    return _plain(value, text if json_text.kind(value) is list else b"[%b]" % text)
 
 
 def _plain(value: Any, encoded: bytes) -> Payload:

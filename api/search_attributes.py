@@ -57,6 +57,8 @@ def attribute_value(value: Any, longest: int) -> Any:
             raise Unfit("must not be an integer of more than 64 bits.")
         return value
     listed = json_text.listed(value)
+    if listed is not None:
+        listed = [json_text.plain(item) for item in listed]
     if listed is None or not all(isinstance(item, str) for item in listed):
         raise Unfit("must be a scalar, null or a list of strings.")
     return [attribute_value(item, longest) for item in listed]

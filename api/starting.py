@@ -120,6 +120,7 @@ def _search_attributes(fields: Fields, settings: Settings) -> dict[str, Any]:
     size_limit = settings.rules.max_search_attribute_bytes
     if size_limit and len(fields.opaque(name) or b"") > size_limit:
         fields.fault(name, f"The search attributes must not be greater than {size_limit} bytes.")
+        return {}
     limits = settings.limits
     if len(attributes) > limits.max_search_attributes:
         fields.fault(name, f"The search attributes must not have more than {limits.max_search_attributes} keys.")

@@ -23,6 +23,7 @@ from actors.run.commands import (
     Steps,
     UpsertSearchAttributes,
 )
+from api import json_text
 from api.payloads import AVRO, normalise_arguments, normalise_side_effect, normalise_value
 from api.search_attributes import read_attribute_types, read_attributes
 from api.validation import LONGEST_SECONDS, Fields, as_integer
@@ -63,7 +64,7 @@ def _retry_policy(fields: Fields) -> RetryPolicy | None:
         return None
     backoff: list[int] = []
     for index, item in enumerate(reader.items("backoff_seconds") or ()):
-        seconds = as_integer(item)
+        seconds = as_integer(json_text.plain(item))
         if seconds is None or not 0 <= seconds <= LONGEST_SECONDS:
             reader.fault(f"backoff_seconds.{index}", f"The backoff seconds.{index} field must be an integer of at least 0.")
         else:

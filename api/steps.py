@@ -60,13 +60,17 @@ def scope_errors(request: Fields) -> list[Fields]:
         return []
     texts = _Texts(request, name)
     found: list[Fields] = []
-    for index, command in enumerate(commands):
-        if json_text.kind(command) is not dict:
+    for index, sent in enumerate(commands):
+        command = json_text.plain(sent)
+        if type(command) is dict:
+            members: json_text.Members | json_text.Sparse = command
+        elif json_text.kind(command) is dict:
+            members = json_text.members(command)
+        else:
             request.fault(f"{name}.{index}", f"The {name}.{index} field must be an object.")
             if len(request.errors) >= MOST_FAULTS:
                 break
             continue
-        members = json_text.members(command) if type(command) is Raw else command
         fields = Fields(members, f"{name}.{index}.", request.errors, partial(texts.item, index))
         kind = fields.text("type", required=True, longest=None)
         if kind is None:

@@ -82,7 +82,7 @@ class Fields:
     def has_any(self, names: frozenset[str]) -> bool:
         """Whether any of these was sent."""
         data = self.data
-        return not names.isdisjoint(data) if type(data) is dict else any(name in data for name in names)
+        return not names.isdisjoint(data) if isinstance(data, dict) else any(name in data for name in names)
 
     def get(self, name: str) -> Any:
         """The value of a field, None when absent. A long list or object is the text it is (`api.json_text.opened`)."""
@@ -129,7 +129,9 @@ class Fields:
         blank_is_fault: bool = False,
     ) -> str | None:
         """A trimmed string of at most `longest` characters, None when absent or blank."""
-        value = self.get(name)
+        value = self.data.get(name)
+        if type(value) is Raw:
+            value = json_text.opened(value)
         if value is None:
             if required:
                 self.missing(name)
@@ -160,7 +162,9 @@ class Fields:
 
     def free_text(self, name: str, *, required: bool = False, longest: int | None = None) -> str | None:
         """A string kept as sent, blank ones included (messages, stack traces)."""
-        value = self.get(name)
+        value = self.data.get(name)
+        if type(value) is Raw:
+            value = json_text.opened(value)
         if value is None:
             if required:
                 self.missing(name)
@@ -177,7 +181,9 @@ class Fields:
         self, name: str, *, low: int | None = None, high: int | None = None, default: int | None = None, required: bool = False
     ) -> int | None:
         """An integer within low..high (both inclusive), `default` when absent."""
-        value = self.get(name)
+        value = self.data.get(name)
+        if type(value) is Raw:
+            value = json_text.opened(value)
         if value is None or value == "":
             if required:
                 self.missing(name)
@@ -195,7 +201,9 @@ class Fields:
 
     def boolean(self, name: str, *, default: bool = False) -> bool:
         """A JSON boolean, or true/false/1/0 as text or number."""
-        value = self.get(name)
+        value = self.data.get(name)
+        if type(value) is Raw:
+            value = json_text.opened(value)
         if value is None or value == "":
             return default
         if isinstance(value, bool):
@@ -272,7 +280,7 @@ class Fields:
         return value
 
     def items(self, name: str) -> list[Any] | None:
-        """A list, its items as `get` gives them; None when absent."""
+        """A list, None when absent. The items of a long one are texts (`api.json_text.plain` opens them)."""
         value = self.get(name)
         found = json_text.listed(value)
         if found is None and value is not None:
@@ -285,7 +293,8 @@ class Fields:
         if value is None:
             return None
         found: list[str] = []
-        for index, item in enumerate(value):
+        for index, sent in enumerate(value):
+            item = json_text.plain(sent)
             if not isinstance(item, str):
                 self.fault(f"{name}.{index}", f"The {label(name)}.{index} field must be a string.")
             elif len(item) > longest:

@@ -13,7 +13,7 @@ from api.ids import new_ulid
 from api.payloads import shown
 from api.searching import searched
 from api.times import ts
-from api.validation import Fields, label
+from api.validation import MOST_FAULTS, Fields, label
 from store import workers
 from store.workers import Contact, Worker
 
@@ -170,6 +170,8 @@ def _fingerprints(fields: Fields) -> dict[str, str]:
             fields.fault(f"{name}.{key}", f"The {label(name)}.{key} field must not be greater than 255 characters.")
         elif key.strip() and value.strip():
             found[key.strip()] = value.strip()
+        if len(fields.errors) >= MOST_FAULTS:
+            break
     return found
 
 

@@ -281,7 +281,7 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     message: str
     type: str | None = None
     class_: str | None = None
-    code: int | str | bytes | None = None
+    code: Any = None  # a text, or an integer of any size as JSON text
     stack_trace: str | None = None
     non_retryable: bool = False
     kind: str | None = None

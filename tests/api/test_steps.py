@@ -22,8 +22,10 @@ from actors.run.commands import (
     StartTimer,
     UpsertSearchAttributes,
 )
-from api.payloads import compact, encode
+from api.json_text import text_of
+from api.payloads import encode
 from api.steps import read_steps, scope_errors
+from api.validation import Fields
 
 ENVELOPE = {"codec": "avro", "blob": "AARbXQI="}
 CHILD = {"type": "start_child_workflow", "workflow_type": "x"}
@@ -33,12 +35,16 @@ UPSERT = {"type": "upsert_search_attributes", "attributes": {"k": "v"}}
 
 def plain(value: Any) -> Payload:
     """Plain JSON as the reader hands it on: the run decides which codec it is stored in."""
-    return Payload("avro", encode(value), plain=compact(value))
+    return Payload("avro", encode(value), plain=text_of(value).decode())
+
+
+def request(commands: Any, errors: dict[str, list[str]]) -> Fields:
+    return Fields({"commands": commands}, errors=errors)
 
 
 def read(*commands: Any) -> list[Any]:
     errors: dict[str, list[str]] = {}
-    steps = read_steps(scope_errors(list(commands), errors), errors)
+    steps = read_steps(scope_errors(request(list(commands), errors)), errors)
     assert errors == {}
     return list(steps)
 
@@ -47,7 +53,7 @@ def faults(*commands: Any) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """Faults of scope, and faults of content."""
     scope: dict[str, list[str]] = {}
     content: dict[str, list[str]] = {}
-    read_steps(scope_errors(list(commands), scope), content)
+    read_steps(scope_errors(request(list(commands), scope)), content)
     return scope, content
 
 
@@ -265,7 +271,7 @@ def test_scope_texts() -> None:
 @pytest.mark.parametrize("commands", [None, [], "x", {"type": "complete_workflow"}])
 def test_commands_must_be_a_list_of_some(commands: Any) -> None:
     errors: dict[str, list[str]] = {}
-    assert scope_errors(commands, errors) == []
+    assert scope_errors(request(commands, errors)) == []
     assert list(errors) == ["commands"]
 
 
@@ -381,7 +387,8 @@ def test_commands_must_be_a_list_of_some(commands: Any) -> None:
         ({"type": "fail_workflow", "message": 5}, "commands.0.message"),
         ({"type": "fail_workflow", "message": "m", "exception_type": " "}, "commands.0.exception_type"),
         ({"type": "fail_workflow", "message": "m", "non_retryable": "maybe"}, "commands.0.non_retryable"),
-        ({"type": "fail_workflow", "message": "m", "exception": {"n": 2**70}}, "commands.0.exception"),
+        ({"type": "fail_workflow", "message": "m", "exception": {"n": "nul\x00"}}, "commands.0.exception"),
+        ({"type": "start_timer", "delay_seconds": -1}, "commands.0.delay_seconds"),
     ],
 )
 def test_content_faults(command: Any, key: str) -> None:

@@ -129,7 +129,7 @@ async def test_dialect(api: Api, db: Database, runtime: str, sdk: str | None, di
         ({"task_slots": [1]}, "task_slots"),
         ({"task_slots": {"workflow_available": "many"}}, "task_slots.workflow_available"),
         ({"process_metrics": 3}, "process_metrics"),
-        ({"process_metrics": {"memory_bytes": 2**70}}, "process_metrics"),
+        ({"process_metrics": {"host": "nul\x00"}}, "process_metrics"),
         ({"heartbeat_interval_seconds": "soon"}, "heartbeat_interval_seconds"),
     ],
 )

@@ -31,6 +31,7 @@ from actors.run.replies import (
 )
 from actors.run.state import RunState, View
 from api.steps import read_steps, scope_errors
+from api.validation import Fields
 from tests.core.harness import OTHER, PLAIN, PYTHON, SCALE, Event, Run, completion, failure_of, page_of, result_of, shown_events
 
 SEEDS = 800 * SCALE
@@ -200,7 +201,7 @@ class World:
         )
         sent = workflow.commands_to_server_commands(outcome.commands, grant.task_queue, payload_codec=self.codec)
         errors: dict[str, list[str]] = {}
-        steps = read_steps(scope_errors(orjson.loads(orjson.dumps(sent)), errors), errors)
+        steps = read_steps(scope_errors(Fields({"commands": orjson.loads(orjson.dumps(sent))}, errors=errors)), errors)
         assert not errors and steps, errors
         return steps
 

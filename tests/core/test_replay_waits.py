@@ -33,6 +33,7 @@ from actors.run.commands import (
 from actors.run.presentation import Chronological
 from actors.run.replies import QueryView, WorkflowTaskGrant
 from api.steps import read_steps, scope_errors
+from api.validation import Fields
 from tests.core.harness import OTHER, PYTHON, SCALE, Event, Run
 from tests.core.test_replay import Stages, WithoutStepOrder, Wrong, at_once, make_script
 from tests.core.test_replay import World as Replayed
@@ -278,7 +279,7 @@ class World(Replayed):
             raise Wrong(done.message)
         errors: dict[str, list[str]] = {}
         sent = workflow.commands_to_server_commands([done], grant.task_queue, payload_codec=self.codec)
-        return read_steps(scope_errors(orjson.loads(orjson.dumps(sent)), errors), errors)
+        return read_steps(scope_errors(Fields({"commands": orjson.loads(orjson.dumps(sent))}, errors=errors)), errors)
 
     # -- children ------------------------------------------------------------------------------------------------------
 

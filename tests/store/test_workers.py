@@ -27,7 +27,7 @@ def worker(worker_id: str = "w-1", **changes: object) -> Worker:
         "max_concurrent_activity_tasks": 50,
         "capabilities": ["query_tasks"],
         "task_slots": None,
-        "process_metrics": {"host": "\u0000odd", "cpu_percent": 1.5},
+        "process_metrics": b'{"host":"\\u0000odd","cpu_percent":1e400}',
         "heartbeat_interval_seconds": None,
         "status": "active",
         "last_heartbeat_at": NOW,
@@ -92,9 +92,9 @@ async def test_contacts(db: Database) -> None:
     known = await workers.touch(
         db,
         [
-            Contact("default", "b", NOW + 3, {"workflow_available": 2}, {"host": "h"}, "draining", 30),
+            Contact("default", "b", NOW + 3, {"workflow_available": 2}, b'{"host":"h"}', "draining", 30),
             Contact("default", "a", NOW + 9),
-            Contact("default", "a", NOW + 4, process_metrics={"host": "later"}),
+            Contact("default", "a", NOW + 4, process_metrics=b'{"host":"later"}'),
             Contact("default", "gone", NOW),
         ],
     )
@@ -103,8 +103,8 @@ async def test_contacts(db: Database) -> None:
     assert a is not None
     assert b is not None
     assert (a.last_heartbeat_at, a.updated_at, a.status) == (NOW + 9, NOW + 9, "active")
-    assert (a.task_slots, a.process_metrics) == ({"workflow_available": 1}, {"host": "later"})
-    assert (b.task_slots, b.process_metrics, b.status) == ({"workflow_available": 2}, {"host": "h"}, "draining")
+    assert (a.task_slots, a.process_metrics) == ({"workflow_available": 1}, b'{"host":"later"}')
+    assert (b.task_slots, b.process_metrics, b.status) == ({"workflow_available": 2}, b'{"host":"h"}', "draining")
     assert b.heartbeat_interval_seconds == 30
     await workers.touch(db, [Contact("default", "a", NOW + 1)])
     a = await workers.get(db, "default", "a")
