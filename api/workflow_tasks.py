@@ -23,6 +23,7 @@ from api.compression import compress
 from api.envelope import encode
 from api.errors import ValidationFailed
 from api.leased import guard, read_failure
+from api.offload import for_size
 from api.polls import page_size, poll, read_poll
 from api.refusals import workflow_task_refused
 from api.steps import Batches
@@ -111,7 +112,9 @@ async def poll_task(call: Call) -> Answer:
     grant = await poll(call, request, WORKFLOW)
     if isinstance(grant, bytes):
         return Answer(200, grant)
-    return Answer(200, encode({"task": task_object(grant, request.accept_history_encoding)}))
+    accepted = request.accept_history_encoding
+    compressed = grant.history_events if accepted and grant.history_count >= COMPRESSION_THRESHOLD_EVENTS else b""
+    return Answer(200, encode({"task": await for_size(compressed, task_object, grant, accepted)}))
 
 
 def _page(call: Call) -> tuple[ReadHistoryPage, str, int | None]:
@@ -146,7 +149,7 @@ async def history_page(call: Call) -> Answer:
         {
             "task_id": task_id,
             "workflow_task_attempt": attempt,
-            **_events(reply.events, reply.count, accepted),
+            **await for_size(reply.events if accepted else b"", _events, reply.events, reply.count, accepted),
             "total_history_events": reply.total,
             "next_history_page_token": _token(reply.next_after),
         },
