@@ -1,7 +1,8 @@
 """JSON as text: what clients send is read as far as the server must understand it, the rest is checked and handed on as text.
 
 Text that came through `check` is valid JSON of at most MAX_DEPTH levels in valid UTF-8 without lone surrogates; numbers have
-any size and precision. Of members of the same name the last counts where the server looks; text handed on keeps all of them.
+any size and precision, but integers no more digits than clients in Python can read. Of members of the same name the last counts
+where the server looks; text handed on keeps all of them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from msgspec import Raw
 
 MAX_DEPTH = 512
+MAX_DIGITS = 4300
 
 # Values up to this many bytes are read at once; a larger list or object is opened level by level.
 SHORT = 4096
@@ -33,6 +35,7 @@ _LEVEL[ord("[")] = _LEVEL[ord("{")] = 1
 _LEVEL[ord("]")] = _LEVEL[ord("}")] = -1
 
 _SMALL_INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,17})\Z")
+_LONG_INTEGER = re.compile(rb"(?<![0-9.eE+])[0-9]{%d,}(?![0-9.eE])" % (MAX_DIGITS + 1))
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _UNICODE_ESCAPES = re.compile(rb"(?<!\\)((?:\\\\)*)((?:\\u[0-9a-fA-F]{4})+)")
@@ -80,6 +83,10 @@ def check(text: bytes) -> None:
         _raw(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
+    if _LONG_INTEGER.search(text):
+        outside = b"".join(b'"'.join(parts[inside::2]) for _, parts, inside in _slices(text))
+        if _LONG_INTEGER.search(outside):
+            raise Malformed(f"An integer has more than {MAX_DIGITS} digits.")
     check_depth(text)
 
 

@@ -465,7 +465,7 @@ async def test_activity_fences_and_bad_outcomes(http: Http) -> None:
         ("fail", {"failure": {"message": "m", "kind": "odd"}}, "failure.kind"),
         ("fail", {"failure": {"message": "m", "timeout_type": "odd"}}, "failure.timeout_type"),
         ("fail", {"failure": {"message": "m", "code": [1]}}, "failure.code"),
-        ("fail", {"failure": {"message": "m", "details": {"n": 2**70}}}, "failure.details"),
+        ("fail", {"failure": {"message": "m", "details": {"n": "nul\0"}}}, "failure.details"),
         ("fail", {"failure": {"message": "m", "details": {"codec": "x", "blob": ""}}}, "failure.details.codec"),
         ("heartbeat", {"message": "x" * 281}, "message"),
         ("heartbeat", {"current": "1"}, "current"),
