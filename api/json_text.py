@@ -176,15 +176,21 @@ def opened(raw: Raw) -> Any:
 
     A longer list or object stays the text it is.
     """
-    text = bytes(raw)
-    if len(text) > SHORT and text[:1] in (b"[", b"{"):
+    view = memoryview(raw)
+    if len(view) > SHORT and view[0] in b"[{":
         return raw
+    text = bytes(raw)
     try:
         return decode(text)
     except msgspec.ValidationError:  # a number that no float can hold
         if text[:1] in (b"[", b"{"):
             return raw
         return -math.inf if text[:1] == b"-" else math.inf
+
+
+def is_null(raw: Raw) -> bool:
+    """Whether a text is null, without copying it."""
+    return memoryview(raw)[0] == ord("n")
 
 
 def opened_members(text: Raw) -> Members:

@@ -93,7 +93,7 @@ class Fields:
         """The JSON text of a field as sent, None when absent or null."""
         value = self.data.get(name)
         if value is None or type(value) is Raw:
-            return None if value is None or bytes(value) == b"null" else value
+            return None if value is None or json_text.is_null(value) else value
         if self._texts is None:
             text = self._source() if callable(self._source) else self._source
             if text is None:

@@ -1,0 +1,51 @@
+"""JSON text inside commands: it travels between nodes, rests in states and stands in events as it is, whatever it holds."""
+
+from __future__ import annotations
+
+import orjson
+
+from actors import messages
+from actors.messages import AskFinishQuery, AskRun, AskStart
+from actors.queries import QueryOutcome
+from actors.rows import run_write
+from actors.run import starting
+from actors.run import state as run_state
+from actors.run.commands import CompleteWorkflowTask, FailActivity, Failure, FailWorkflow, HeartbeatActivity, Payload, StartRun
+from tests.core.harness import RUN_ID
+
+DEEP = b"[" * 510 + b'{"n":1e400,"i":100000000000000000000}' + b"]" * 510
+MEMO = b'{"m":%b}' % DEEP
+START = StartRun("default", "w", RUN_ID, "order", "q", Payload("avro", "AARbXQI="), memo=MEMO)
+
+
+def test_text_travels_between_nodes() -> None:
+    for question in (
+        AskStart(START),
+        AskFinishQuery("default", QueryOutcome("q", "w", 1, result=DEEP)),
+        AskRun("k", FailActivity("t", "a", "w", Failure("m", code=b"1" * 30, details=DEEP))),
+        AskRun("k", HeartbeatActivity("t", "a", "w", {"current": b"1e400", "details": DEEP})),
+        AskRun("k", CompleteWorkflowTask("t", "w", 1, [FailWorkflow("m", exception={"e": DEEP, "class": "X"})])),
+    ):
+        assert messages.decode_question(messages.encode(question)) == question
+
+
+def test_text_rests_in_states_and_stands_in_events() -> None:
+    tx = starting.create(START, 1_000_000)
+    starting.begin(tx, START)
+    assert run_state.decode(run_state.encode(tx.state)).memo == MEMO
+    assert all(b'"memo":%b,' % MEMO in line for line in tx.events[:2])
+    written = run_write(tx, 0, 0, True, lambda namespace, queue: 0)
+    assert written.identity is not None
+    assert written.identity.memo == MEMO
+
+
+def test_values_written_before_are_read_still() -> None:
+    """States and letters written when a memo was a map."""
+    old = StartRun("default", "w", START.run_id, "order", "q", START.arguments, memo={"a": [1]})
+    tx = starting.create(old, 1_000_000)
+    starting.begin(tx, old)
+    assert run_state.decode(run_state.encode(tx.state)).memo == {"a": [1]}
+    assert orjson.loads(tx.events[0])["payload"]["memo"] == {"a": [1]}
+    written = run_write(tx, 0, 0, True, lambda namespace, queue: 0)
+    assert written.identity is not None
+    assert written.identity.memo == b'{"a":[1]}'
