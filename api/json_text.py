@@ -35,6 +35,7 @@ _LEVEL[ord("[")] = _LEVEL[ord("{")] = 1
 _LEVEL[ord("]")] = _LEVEL[ord("}")] = -1
 
 _SMALL_INTEGER = re.compile(rb"(?:0|-?[1-9][0-9]{0,17})\Z")
+_DIGITS = b"0123456789"
 _LONG_INTEGER = re.compile(rb"(?<![0-9.eE+])[0-9]{%d,}(?![0-9.eE])" % (MAX_DIGITS + 1))
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
@@ -83,11 +84,23 @@ def check(text: bytes) -> None:
         _raw(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
-    if _LONG_INTEGER.search(text):
+    if _has_long_run(text):
         outside = b"".join(b'"'.join(parts[inside::2]) for _, parts, inside in _slices(text))
         if _LONG_INTEGER.search(outside):
             raise Malformed(f"An integer has more than {MAX_DIGITS} digits.")
     check_depth(text)
+
+
+def _has_long_run(text: bytes) -> bool:
+    """Whether more than MAX_DIGITS digits follow each other: then one of them stands where this looks."""
+    for at in range(0, len(text), MAX_DIGITS):
+        if 48 <= text[at] <= 57:
+            behind = text[at : at + MAX_DIGITS + 1]
+            before = text[max(0, at - MAX_DIGITS) : at]
+            digits = len(behind) - len(behind.lstrip(_DIGITS)) + len(before) - len(before.rstrip(_DIGITS))
+            if digits > MAX_DIGITS:
+                return True
+    return False
 
 
 def check_depth(text: bytes) -> None:

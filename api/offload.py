@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-# Bytes of JSON that are read on the loop: at most a few milliseconds, whatever they hold.
-LONG = 32 * 1024
+# Bytes of JSON that are read on the loop: at most some milliseconds, whatever they hold.
+LONG = 64 * 1024
 
 T = TypeVar("T")
 

@@ -138,6 +138,13 @@ async def test_arguments(ready: Scene) -> None:
     assert (await handle.query("nothing"))["result"] is None
 
 
+async def test_answers_hold_integers_of_any_size(ready: Scene) -> None:
+    handle = await waiting(ready)
+    await handle.signal("put", [10**20])
+    await handle.signal("put", [{"deep": [-(10**400)]}])
+    assert (await handle.query("seen"))["result"] == [10**20, {"deep": [-(10**400)]}]
+
+
 async def test_nothing_is_recorded(ready: Scene) -> None:
     handle = await waiting(ready)
     before = await events_of(handle)
