@@ -8,62 +8,26 @@ Contract: control-plane 5.2, worker-protocol 9.
 from __future__ import annotations
 
 import base64
-import io
 from typing import Any
 
-import fastavro
 import msgspec
 from msgspec import Raw
 
 from actors.run.commands import Payload
 from api import json_text
+from api.avro_frames import VALUE_FRAME, Undecodable, is_collection, unwrap, value_end, wrapped
 from api.validation import Fields, label
 
 AVRO = "avro"
 JSON = "json"
 
-_SCHEMA = fastavro.parse_schema(
-    {
-        "type": "record",
-        "name": "Payload",
-        "namespace": "durable_workflow",
-        "fields": [{"name": "json", "type": "string"}, {"name": "version", "type": "int"}],
-    }
-)
-_WRAPPER_VERSION = 1
-_VALUE_FRAME = bytes.fromhex("c301e2a33dff55802237")
-
 _ENVELOPE_KEYS = frozenset({"codec", "blob"})
 _EXTERNAL_KEYS = frozenset({"codec", "external_storage"})
 
 
-class Undecodable(Exception):
-    """A blob that is not what its codec says."""
-
-
 def encode(value: Any) -> str:
     """The avro blob of a JSON value (worker-protocol 9.3)."""
-    return _wrapped(json_text.text_of(value).decode())
-
-
-def _wrapped(text: str) -> str:
-    buffer = io.BytesIO(b"\x00")
-    buffer.seek(1)
-    fastavro.schemaless_writer(buffer, _SCHEMA, {"json": text, "version": _WRAPPER_VERSION})
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def _unwrap(data: bytes) -> tuple[str, int]:
-    """The JSON text of a wrapper and how many bytes the wrapper takes."""
-    if data[:1] != b"\x00":
-        raise Undecodable("not a generic wrapper")
-    buffer = io.BytesIO(data)
-    buffer.seek(1)
-    try:
-        record: Any = fastavro.schemaless_reader(buffer, _SCHEMA, None)
-    except (EOFError, ValueError, IndexError, OverflowError, MemoryError) as error:
-        raise Undecodable(str(error)) from error
-    return record["json"], buffer.tell()
+    return wrapped(json_text.text_of(value).decode())
 
 
 def decoded(blob: str, codec: str) -> bytes:
@@ -75,7 +39,7 @@ def decoded(blob: str, codec: str) -> bytes:
         if codec == JSON:
             text = blob.encode()
         elif codec == AVRO:
-            text = _unwrap(base64.b64decode(blob, validate=True))[0].encode()
+            text = unwrap(base64.b64decode(blob, validate=True))[0].encode()
         else:
             raise Undecodable(f"unknown codec {codec}")
         json_text.check(text)
@@ -105,81 +69,13 @@ def is_avro_blob(text: str) -> bool:
         return False
     try:
         data = base64.b64decode(text, validate=True)
-        if data.startswith(_VALUE_FRAME):
-            return _value_end(data, len(_VALUE_FRAME)) == len(data)
-        inside, used = _unwrap(data)
+        if data.startswith(VALUE_FRAME):
+            return value_end(data, len(VALUE_FRAME)) == len(data)
+        inside, used = unwrap(data)
         json_text.check(inside.encode())
     except (ValueError, IndexError, Undecodable, json_text.Malformed):
         return False
     return used == len(data)
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """The zigzag integer at `at` and the position behind it."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return (value >> 1) ^ -(value & 1), at
-        shift += 7
-        if shift > 63:
-            raise ValueError("integer too long")
-
-
-def _bytes_end(data: bytes, at: int) -> int:
-    length, at = _varint(data, at)
-    if length < 0:
-        raise ValueError("negative length")
-    return at + length
-
-
-def _block(data: bytes, at: int) -> tuple[int, int]:
-    """How many items the block of a list or map at `at` has, 0 at the end of all, and the position of the first."""
-    count, at = _varint(data, at)
-    if count < 0:
-        _, at = _varint(data, at)
-    return abs(count), at
-
-
-# The first byte of a value tells its branch (worker-protocol 11.2): how many bytes the short ones take behind it.
-_NULL, _BOOLEAN, _LONG, _DOUBLE, _BYTES, _STRING, _LIST, _MAP = range(0, 16, 2)
-_FIXED = {_NULL: 0, _BOOLEAN: 1, _DOUBLE: 8}
-
-
-def _value_end(data: bytes, at: int) -> int:
-    """The position behind the Avro `Value` at `at` (worker-protocol 11.2). Raises ValueError or IndexError when broken."""
-    size = len(data)
-    # Of each list or map around `at`: how many items of its block are still to come, and whether it is a map.
-    around: list[tuple[int, bool]] = []
-    left, is_map = 1, False
-    while at <= size:
-        if left == 0:
-            if not around:
-                return at
-            left, at = _block(data, at)
-            if left == 0:
-                left, is_map = around.pop()
-            continue
-        left -= 1
-        if is_map:
-            at = _bytes_end(data, at)
-        branch = data[at]
-        at += 1
-        fixed = _FIXED.get(branch)
-        if fixed is not None:
-            at += fixed
-        elif branch == _LONG:
-            at = _varint(data, at)[1]
-        elif branch in (_BYTES, _STRING):
-            at = _bytes_end(data, at)
-        elif branch in (_LIST, _MAP) and len(around) < json_text.MAX_DEPTH:
-            around.append((left, is_map))
-            left, is_map = 0, branch == _MAP  # the count of its first block comes next
-        else:
-            raise ValueError("unknown branch, or too deep")
-    raise ValueError("truncated")
 
 
 class _Shape(msgspec.Struct, forbid_unknown_fields=True):
@@ -245,9 +141,9 @@ def normalise_input(fields: Fields, name: str = "input") -> Payload:
         envelope = envelope_in(fields, name)
         if envelope is not None:
             return check_envelope(fields, name, envelope, (AVRO,)) or EMPTY_LIST
-        return Payload(AVRO, _wrapped(json_text.values(_text(fields, name)).decode()))
+        return Payload(AVRO, wrapped(json_text.values(_text(fields, name)).decode()))
     if kind is list:
-        return Payload(AVRO, _wrapped(_text(fields, name).decode()))
+        return Payload(AVRO, wrapped(_text(fields, name).decode()))
     fields.fault(name, f"The {label(name)} field must be a list or an object.")
     return EMPTY_LIST
 
@@ -270,7 +166,7 @@ def normalise_message(fields: Fields, name: str = "input") -> Payload | None:
         payload = check_envelope(fields, name, envelope, (AVRO,))
         return None if payload is None or payload.blob is None else _positional(fields, name, payload.blob)
     if json_text.kind(value) in (dict, list):
-        return Payload(AVRO, _wrapped(_text(fields, name).decode()))
+        return Payload(AVRO, wrapped(_text(fields, name).decode()))
     fields.fault(name, f"The {label(name)} field must be a list or an object.")
     return None
 
@@ -285,7 +181,7 @@ def _positional(fields: Fields, name: str, blob: str) -> Payload | None:
     if text[:1] == b"[":
         return Payload(AVRO, blob)
     if text[:1] == b"{":
-        return Payload(AVRO, _wrapped(json_text.values(json_text.compact(text)).decode()))
+        return Payload(AVRO, wrapped(json_text.values(json_text.compact(text)).decode()))
     fields.fault(f"{name}.blob", f"The {label(name)}.blob field must hold a list or a map.")
     return None
 
@@ -294,10 +190,7 @@ def _is_value_collection(blob: str) -> bool:
     """Whether a blob is a complete Value frame of a list or a map, which newer clients send (worker-protocol 11.2)."""
     try:
         data = base64.b64decode(blob, validate=True)
-        if not data.startswith(_VALUE_FRAME):
-            return False
-        start = len(_VALUE_FRAME)
-        return _varint(data, start)[0] in (6, 7) and _value_end(data, start) == len(data)
+        return data.startswith(VALUE_FRAME) and is_collection(data) and value_end(data, len(VALUE_FRAME)) == len(data)
     except (ValueError, IndexError):
         return False
 
@@ -336,7 +229,7 @@ def _plain(value: Any, encoded: bytes) -> Payload:
     """Plain JSON in both codecs. `encoded`: the text of what is encoded when the value is no ready blob in the codec."""
     text = encoded.decode()
     ready = isinstance(value, str) and is_avro_blob(value)
-    return Payload(AVRO, value if ready else _wrapped(text), plain=text)
+    return Payload(AVRO, value if ready else wrapped(text), plain=text)
 
 
 def _is_json(text: str) -> bool:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from actors.run.commands import Payload, RecordSideEffect
 from actors.run.payloads import in_codec
+from api.avro_frames import Undecodable
 from api.payloads import (
-    Undecodable,
     decoded,
     encode,
     is_avro_blob,
