@@ -1,153 +1,67 @@
-"""The HTTP server of a node: uvicorn in the loop of the node, with bounds on the head of a request.
-
-The node owns signals and the order of stopping, so uvicorn's own handling of both is switched off.
-"""
+"""The HTTP server of a node, in the loop of the node, which owns signals and the order of stopping."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
+import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, cast
 
-import uvicorn
+from node.edge.edge import App, Edge
+from node.edge.limits import DEFAULT, EdgeLimits
+from node.edge.listener import Listener
 
-from node.joined import JoinedTransport
-from node.watched import WatchedHttp
+log = logging.getLogger("http")
 
-App = Callable[[Any, Any, Any], Awaitable[None]]
-
-MAX_TARGET_BYTES = 8 * 1024
-MAX_HEADER_BYTES = 16 * 1024
-BACKLOG = 2048
-# longer than the pauses of a polling client, so that it finds its connection still open
-KEEP_ALIVE_SECONDS = 75
-REFUSALS = {
-    414: b"HTTP/1.1 414 URI Too Long\r\n",
-    431: b"HTTP/1.1 431 Request Header Fields Too Large\r\n",
-}
-
-
-class _HeadTooLarge(Exception):
-    """Stops the parser; the answer is written by `send_400_response`."""
-
-
-class BoundedHttp(WatchedHttp):
-    """HTTP/1.1 with at most 8 KiB of request target and 16 KiB of headers (configuration-and-security 9.1)."""
-
-    _head_open = False
-    _head_bytes = 0
-    _refusal = 0
-    _joined: JoinedTransport
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._joined = JoinedTransport(transport)
-        super().connection_made(cast(asyncio.Transport, self._joined))
-
-    def on_response_complete(self) -> None:
-        self._joined.flush()
-        super().on_response_complete()
-
-    def on_message_begin(self) -> None:
-        self._head_open = True
-        self._head_bytes = 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._head_open = False
-        if len(self.url) > MAX_TARGET_BYTES:
-            self._refusal = 414
-            raise _HeadTooLarge
-        total = 0
-        for name, value in self.headers:
-            total += len(name) + len(value) + 4
-        if total > MAX_HEADER_BYTES:
-            self._refusal = 431
-            raise _HeadTooLarge
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        if self._head_open:
-            # a head that came in several pieces and does not end
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_TARGET_BYTES + MAX_HEADER_BYTES:
-                self._refusal = 414 if len(self.url) > MAX_TARGET_BYTES else 431
-                self.send_400_response("")
-                return
-        super().data_received(data)
-
-    def send_400_response(self, msg: str) -> None:
-        if self.transport.is_closing():
-            return
-        if not self._refusal:
-            super().send_400_response(msg)
-            return
-        self.transport.write(REFUSALS[self._refusal] + b"content-length: 0\r\nconnection: close\r\n\r\n")
-        self.transport.close()
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn without signal handlers and without its ten ticks per second."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.leave = asyncio.Event()
-
-    async def main_loop(self) -> None:
-        self.server_state.default_headers = self.config.encoded_headers
-        await self.leave.wait()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+STOP_CHECK_SECONDS = 0.05
 
 
 class HttpServer:
     """Serves `app` on a bound socket from `start` to `stop`."""
 
-    def __init__(self, app: App, bound: socket.socket, grace_seconds: int) -> None:
+    def __init__(self, app: App, bound: socket.socket, grace_seconds: float, limits: EdgeLimits = DEFAULT) -> None:
         """`grace_seconds`: how long `stop` waits for running requests."""
+        self._app = app
         self._socket = bound
-        config = uvicorn.Config(
-            app,
-            loop="none",
-            http=BoundedHttp,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=grace_seconds,
-        )
-        self._server = _Uvicorn(config)
-        self._task: asyncio.Task[None] | None = None
+        self._grace = grace_seconds
+        self._limits = limits
+        self._edge: Edge | None = None
+        self._listener: Listener | None = None
+        self._hurry = False
 
     async def start(self) -> None:
         """Accept connections from now on."""
-        self._task = asyncio.create_task(self._server.serve([self._socket]), name="http")
-        while not self._server.started:
-            if self._task.done():
-                await self._task
-                raise RuntimeError("the HTTP server ended while it started")
-            await asyncio.sleep(0.002)
+        self._edge = Edge(self._app, self._limits)
+        self._edge.start()
+        self._listener = Listener(self._edge, self._socket)
+        self._listener.start()
 
     async def stop(self) -> None:
         """Stop accepting, let running requests finish within the grace time, close all connections."""
-        if self._task is None:
+        edge, listener = self._edge, self._listener
+        if edge is None or listener is None:
             return
-        task, self._task = self._task, None
-        self._server.leave.set()
-        await task
+        self._edge = self._listener = None
+        listener.stop()
+        edge.leaving = True
+        for connection in list(edge.connections):
+            connection.let_go()
+        until = edge.loop.time() + self._grace
+        while (edge.connections or edge.tasks) and not self._hurry and edge.loop.time() < until:  # noqa: ASYNC110
+            await asyncio.sleep(STOP_CHECK_SECONDS)
+        if edge.tasks:
+            log.warning("%d requests were still running after the grace time", len(edge.tasks))
+        for connection in list(edge.connections):
+            connection.abort()
+        running = list(edge.tasks)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        edge.stop()
 
     def hurry(self) -> None:
         """Do not wait for running requests any longer."""
-        self._server.force_exit = True
+        self._hurry = True
 
 
 def bind(host: str, port: int, *, share: bool = False) -> socket.socket:

@@ -18,6 +18,7 @@ import uvloop
 
 from node.assembly import Assembly, Service
 from node.config import Config
+from node.edge.limits import DEFAULT, EdgeLimits
 from node.http import HttpServer, base_url
 from store.errors import StoreError
 
@@ -33,10 +34,10 @@ NOT_YET = (StoreError, OSError, TimeoutError)
 class Node:
     """Runs an `Assembly` on a bound socket."""
 
-    def __init__(self, assembly: Assembly, bound: socket.socket, grace_seconds: int = 30) -> None:
+    def __init__(self, assembly: Assembly, bound: socket.socket, grace_seconds: int = 30, limits: EdgeLimits = DEFAULT) -> None:
         self.assembly = assembly
         self.url = base_url(bound)
-        self.http = HttpServer(assembly.app, bound, grace_seconds)
+        self.http = HttpServer(assembly.app, bound, grace_seconds, limits)
         self._grace = grace_seconds
         self._started: list[tuple[str, Service]] = []
         self.starting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -104,6 +105,7 @@ async def run_until_told(
     bound: socket.socket,
     grace_seconds: int,
     on_up: Callable[[str], None] = lambda _url: None,
+    limits: EdgeLimits = DEFAULT,
 ) -> None:
     """Build and run a node until SIGTERM or SIGINT, then stop it. A second signal stops waiting for running requests.
 
@@ -123,7 +125,7 @@ async def run_until_told(
     assembly = await build()
     if assembly.replaced is not None:
         assembly.replaced.add_done_callback(_end_at_once)
-    node = Node(assembly, bound, grace_seconds)
+    node = Node(assembly, bound, grace_seconds, limits)
     leaving = asyncio.create_task(told.wait())
     try:
         await node.start()
@@ -154,10 +156,11 @@ def serve(
     restart_nats: Callable[[], object] | None = None,
 ) -> None:
     """Run one node of `config` on `bound` in this process until it is told to leave. `restart_nats`: see `node.wiring`."""
-    from node.wiring import assemble  # noqa: PLC0415 - the console starts faster without the whole server
+    from node.translate import edge_limits  # noqa: PLC0415 - the console starts faster without the whole server
+    from node.wiring import assemble  # noqa: PLC0415
 
     async def build() -> Assembly:
         return assemble(config, base_url(bound), restart_nats=restart_nats)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_until_told(build, bound, config.server.shutdown_grace_seconds, on_up))
+        runner.run(run_until_told(build, bound, config.server.shutdown_grace_seconds, on_up, edge_limits(config)))

@@ -10,6 +10,24 @@ from api.settings import AttributionSettings, AuthSettings, LimitSettings, Repai
 from bus.connection import BusOptions
 from node.config import Config
 from node.config.urls import without_login
+from node.edge.limits import EdgeLimits
+
+
+def edge_limits(config: Config) -> EdgeLimits:
+    """What the HTTP server is told."""
+    http = config.http
+    return EdgeLimits(
+        target_bytes=http.max_target_bytes,
+        header_bytes=http.max_header_bytes,
+        body_bytes=config.limits.payload_bytes,
+        connections=http.max_connections,
+        unread_bytes=http.max_unread_bytes,
+        head_seconds=http.head_seconds,
+        body_seconds=http.body_seconds,
+        idle_seconds=http.idle_seconds,
+        unread_seconds=http.unread_seconds,
+        linger_seconds=http.linger_seconds,
+    )
 
 
 def api_settings(config: Config) -> Settings:

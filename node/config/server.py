@@ -164,6 +164,36 @@ class HttpConfig:
     host: str = variable("DW_HTTP_HOST", TEXT, "0.0.0.0", "listen address")
     port: int = variable("DW_HTTP_PORT", whole(0, 65535), 8080, "listen port")
     workers: int = variable("DW_HTTP_WORKERS", whole(1), 1, "node processes on this port")
+    max_target_bytes: int = variable("DW_HTTP_MAX_TARGET_BYTES", whole(1024), 8192, "longest request target, else 414")
+    max_header_bytes: int = variable(
+        "DW_HTTP_MAX_HEADER_BYTES",
+        whole(1024),
+        16384,
+        "bytes of a request's header fields, and of the trailer fields and chunk extensions behind them, else 431",
+    )
+    max_connections: int = variable(
+        "DW_HTTP_MAX_CONNECTIONS",
+        whole(0),
+        0,
+        "open connections of a node; 0: as many as there are descriptors, less a reserve",
+    )
+    max_unread_bytes: int = variable(
+        "DW_HTTP_MAX_UNREAD_BYTES",
+        whole(65536),
+        64 * 1024 * 1024,
+        "memory of answers that clients do not read, above it those that wait longest are dropped",
+    )
+    head_seconds: int = variable("DW_HTTP_HEAD_SECONDS", whole(1), 30, "time for the head of a request, then 408")
+    body_seconds: int = variable("DW_HTTP_BODY_SECONDS", whole(1), 120, "time for the body of a request, then 408")
+    idle_seconds: int = variable(
+        "DW_HTTP_IDLE_SECONDS", whole(1), 75, "time a connection may stay without a request; a poll that is held is one"
+    )
+    unread_seconds: int = variable(
+        "DW_HTTP_UNREAD_SECONDS", whole(1), 30, "time without progress after which an answer that is not read is dropped"
+    )
+    linger_seconds: int = variable(
+        "DW_HTTP_LINGER_SECONDS", whole(1), 10, "time in which the rest of a request that was refused is read and thrown away"
+    )
     compression_enabled: bool = variable("DW_COMPRESSION_ENABLED", BOOL, True, "compress large JSON answers", alias=S)
     expose_package_provenance: bool = variable(
         "DW_EXPOSE_PACKAGE_PROVENANCE", BOOL, False, "show source, ref and commit to admins", alias=S

@@ -12,7 +12,6 @@ import pytest
 
 from node.assembly import Assembly
 from node.http import HttpServer, base_url, bind
-from node.joined import JoinedTransport
 from node.server import Node
 from store.errors import StoreUnavailable
 
@@ -226,21 +225,6 @@ async def test_a_client_that_asks_before_it_sends_its_body(served: tuple[str, in
     writer.write(b"abc")
     assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).startswith(b"HTTP/1.1 200")
     writer.close()
-
-
-async def test_head_and_body_are_one_write() -> None:
-    written: list[bytes] = []
-
-    class Transport(asyncio.Transport):
-        def write(self, data: Any) -> None:
-            written.append(bytes(data))
-
-    transport = JoinedTransport(Transport())
-    transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
-    transport.write(b"body")
-    transport.flush()
-    assert written == [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nbody"]
 
 
 async def test_no_headers_that_name_the_server(served: tuple[str, int]) -> None:

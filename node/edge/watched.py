@@ -7,10 +7,9 @@ it answers, and be told afterwards when the answer was refused: a peer that clos
 
 from __future__ import annotations
 
+import asyncio
 import select
 from collections.abc import Callable
-
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 EXTENSION = "dw.connection"
 
@@ -21,12 +20,15 @@ _RESET = select.POLLHUP | select.POLLERR
 _LEFT = _RESET | getattr(select, "POLLRDHUP", 0)
 
 
-class WatchedHttp(HttpToolsProtocol):
-    """HTTP/1.1 whose connection stands in the scope's extensions (`api.call.Connection`)."""
+class Watched(asyncio.Protocol):
+    """A connection that stands in the scope's extensions (`api.call.Connection`)."""
 
-    _unread: Callable[[], None] | None = None
-    _unread_until = 0.0
-    _reset = False
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self._unread: Callable[[], None] | None = None
+        self._unread_until = 0.0
+        self._reset = False
 
     def gone(self) -> bool:
         """Whether the client has left, even if the loop has not noticed yet."""
@@ -35,7 +37,7 @@ class WatchedHttp(HttpToolsProtocol):
     def on_unread(self, call: Callable[[], None]) -> None:
         """Call this when the answer sent now turns out to have reached nobody."""
         self._unread = call
-        self._unread_until = self.loop.time() + _UNREAD_SECONDS
+        self._unread_until = asyncio.get_running_loop().time() + _UNREAD_SECONDS
 
     def _events(self) -> int:
         poll = select.poll()
@@ -43,18 +45,11 @@ class WatchedHttp(HttpToolsProtocol):
         found = poll.poll(0)
         return found[0][1] if found else 0
 
-    def on_message_begin(self) -> None:
-        # Whoever asks again has read what came before.
-        self._unread = None
-        super().on_message_begin()
-        self.scope["extensions"] = {EXTENSION: self}  # type: ignore[dict-item]
-
     def eof_received(self) -> None:
         self._reset = bool(self._events() & _RESET)
-        super().eof_received()
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def _tell_unread(self, exc: Exception | None) -> None:
         unread, self._unread = self._unread, None
-        if unread is not None and (self._reset or exc is not None) and self.loop.time() < self._unread_until:
+        told = self._reset or exc is not None
+        if unread is not None and told and asyncio.get_running_loop().time() < self._unread_until:
             unread()
-        super().connection_lost(exc)
