@@ -1,7 +1,8 @@
 """The request pipeline: every request passes the same stages in the same order (configuration-and-security 1.1).
 
-Route, body size, media type, JSON, authentication, role, version header, namespace, endpoint. The first failure answers, and
-every outcome gets the envelope of the route's plane here and nowhere else. A long body is read after authentication and role.
+Route, repeated fields, body size, media type, JSON, authentication, role, version header, namespace, endpoint. The first
+failure answers, and every outcome gets the envelope of the route's plane here and nowhere else. A long body is read after
+authentication and role.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from api.compression import THRESHOLD_BYTES, compress, negotiate
 from api.errors import ApiError, method_not_allowed, unavailable
 from api.json_text import Members, Sparse
 from api.offload import LONG, for_size, off_loop
+from api.repeats import check_singletons, fields_of
 from api.routing import WORKER, PathEntry, Route, plane_of
 from store.errors import StoreUnavailable
 
@@ -40,10 +42,13 @@ _WORKER_KEY = envelope.WORKER_HEADER.lower().encode()
 class _Exchange:
     """One request and what is known of it so far. `compressible`: the answer may be (not before the body was accepted)."""
 
-    __slots__ = ("compressible", "connection", "headers", "method", "path", "plane", "query", "route", "send", "url_path")
+    __slots__ = (
+        "compressible", "connection", "headers", "method", "path", "plane", "query", "route", "send", "sent", "url_path",
+    )  # fmt: skip
 
     def __init__(self, scope: Scope, plane: str, route: Route | None, send: Send) -> None:
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.sent: list[tuple[bytes, bytes]] = scope["headers"]
+        self.headers = fields_of(self.sent)
         self.method: str = scope["method"]
         self.query: bytes = scope["query_string"]
         self.path: dict[str, str] = scope.get("path_params", {})
@@ -65,6 +70,9 @@ class Pipeline:
         self._worker = worker_envelope
         self._limit = services.settings.limits.max_payload_bytes
         self._default_namespace = services.settings.default_namespace.lower()
+        forwarded = services.settings.attribution
+        names = (forwarded.label_header, forwarded.status_header, forwarded.method_header)
+        self._own_singletons = frozenset(names) if forwarded.trusted else frozenset()
 
     async def handle(self, entry: PathEntry, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request whose path has routes."""
@@ -97,6 +105,8 @@ class Pipeline:
             raise method_not_allowed(entry.allow)
         if exchange.path:
             exchange.path = _decoded(exchange.path)
+        if len(headers) != len(exchange.sent):
+            check_singletons(exchange.sent, self._own_singletons)
         body = await read_body(headers, receive, self._limit)
         fields: Members | Sparse = {}
         principal: Principal | None = None

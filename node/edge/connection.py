@@ -27,6 +27,7 @@ HIGH_WATER_BYTES = 64 * 1024
 """A body of which the application has not taken so much is not read on."""
 CHUNK_BYTES = 24
 """What the framing of one chunk may cost: its size, four line ends, little else."""
+CONNECTION_FIELDS = (b"connection", b"proxy-connection")
 
 # what a connection waits for
 IDLE, HEAD, BODY, ANSWER, LINGER, CLOSE = range(6)
@@ -94,7 +95,7 @@ class Connection(Watched):
 
     def pause_writing(self) -> None:
         self.write_paused = True
-        self.edge.unread[self] = (self.transport.get_write_buffer_size(), self.edge.loop.time())
+        self.edge.stalls(self)
         self.regulate()
 
     def resume_writing(self) -> None:
@@ -256,9 +257,12 @@ class Connection(Watched):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # fields behind a body are not fields of the request
+        name = name.lower()
         if self._head_open:
-            self._headers.append((name.lower(), value))
+            self._headers.append((name, value))
+        elif name in CONNECTION_FIELDS:
+            # Other fields behind a body are dropped; these llhttp would obey.
+            raise refusals.TRAILING_CONNECTION
 
     def on_headers_complete(self) -> None:
         self._head_open = False

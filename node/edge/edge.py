@@ -16,7 +16,7 @@ from node.edge.limits import EdgeLimits
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 SWEEP_SECONDS = 1.0
-STALLED_SECONDS = 2.0
+STALLED_SECONDS = 1.0
 """How long an answer was not read on before it may be dropped for all the memory that unread answers take."""
 OWN_DESCRIPTORS = 128
 """What the process needs besides connections: its database and bus, files, headroom for reconnecting."""
@@ -66,6 +66,13 @@ class Edge:
         self.unread.pop(connection, None)
         self.on_room()
 
+    def stalls(self, connection: Connection) -> None:
+        """A client does not read as fast as it is answered."""
+        now = self.loop.time()
+        self.unread[connection] = (connection.transport.get_write_buffer_size(), now)
+        if len(self.unread) > 1:
+            self._drop_unread(now)
+
     def make_room(self, count: int) -> int:
         """Let go of up to `count` connections on which nothing is asked, longest idle first; how many there were."""
         waiting = [each for each in self.connections if each.phase in (IDLE, HEAD)]
@@ -107,12 +114,14 @@ class Edge:
                 self.unread[connection] = (size, now)
             else:
                 stalled.append((since, size, connection))
-        for since, size, connection in sorted(stalled, key=lambda each: each[0]):
+        stalled.sort(key=lambda each: each[0])
+        for since, size, connection in stalled:
             standing = now - since
             if standing < self.limits.unread_seconds and (total <= self.limits.unread_bytes or standing < STALLED_SECONDS):
                 break
             total -= size
-            self._unread.note(f"{size} bytes after {standing:.0f} s")
+            del self.unread[connection]
+            self._unread.note(f"{size} bytes after {standing:.1f} s")
             connection.abort()
 
 

@@ -16,6 +16,7 @@ from node.edge.edge import Edge
 
 BACKLOG = 2048
 ACCEPTED_AT_ONCE = 64
+NOT_SENT_BYTES = 128 * 1024
 ROOM = 16
 """How many idle connections make room at a time."""
 RETRY_SECONDS = 0.2
@@ -36,6 +37,8 @@ class Listener:
     def start(self) -> None:
         """Listen."""
         self._edge.on_room = self._try_again
+        # What is not sent yet waits here, where it is counted, rather than in the kernel.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
         self._socket.listen(BACKLOG)
         self._read()
 
