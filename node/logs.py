@@ -24,5 +24,5 @@ def set_up(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(LEVELS.get(level, logging.INFO))
-    for library in ("asyncio", "nats", "uvicorn", "httpx", "httpcore"):
+    for library in ("asyncio", "nats", "httpx", "httpcore"):
         logging.getLogger(library).setLevel(max(logging.WARNING, root.level))

@@ -9,9 +9,10 @@ import resource
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from node.edge.connection import HEAD, IDLE, Connection
+from node.edge.connection import Connection
 from node.edge.flood import Flood
 from node.edge.limits import EdgeLimits
+from node.edge.reading import HEAD, IDLE
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 

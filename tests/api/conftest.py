@@ -1,17 +1,14 @@
-"""The API over a real Postgres, served by uvicorn on a free port; tests that need the engine use the `server` fixture."""
+"""The API over a real Postgres, served on a free port; tests that need the engine use the `server` fixture."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
 import httpx
 import pytest
-import uvicorn
 
 from api.app import create_app
 from api.auth import authenticator
@@ -19,6 +16,7 @@ from api.call import Services
 from api.namespace_cache import NamespaceCache
 from api.registry import WorkerRegistry
 from api.settings import Settings
+from node.http import HttpServer, base_url, bind
 from store.pool import Database
 from tests.api.driver import Http
 from tests.support.server import ServerProcess
@@ -45,21 +43,14 @@ async def _cache_answers() -> str | None:
 
 @contextlib.asynccontextmanager
 async def serving(app: Any) -> AsyncIterator[str]:
-    """The URL of `app` under uvicorn."""
-    bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app, http="httptools", lifespan="off", log_level="warning", server_header=False, date_header=False, access_log=False
-    )
-    server = uvicorn.Server(config)
-    # The loop of the tests keeps its signal handlers.
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
-    task = asyncio.create_task(server.serve(sockets=[bound]))
+    """The URL of `app`, served as a node does."""
+    bound = bind("127.0.0.1", 0)
+    server = HttpServer(app, bound, grace_seconds=5)
+    await server.start()
     try:
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+        yield base_url(bound)
     finally:
-        server.should_exit = True
-        await task
+        await server.stop()
 
 
 def services_for(db: Database, settings: Settings) -> Services:

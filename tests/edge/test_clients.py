@@ -31,7 +31,7 @@ JDK = {
     "Upgrade": "h2c",
     "User-Agent": "Java-http-client/17.0.15",
 }
-KNOWN_AT_RUN_TIME = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{26}\b|\d{4}-\d\d-\d\dT[\d:.]+Z|sha256:[0-9a-f]{64}", re.I)
+KNOWN_AT_RUN_TIME = re.compile(r"\b[0-9A-HJKMNP-TV-Z]{26}\b|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|\+00:00)|sha256:[0-9a-f]{64}", re.I)
 
 _numbers = itertools.count(1)
 
