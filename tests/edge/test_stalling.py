@@ -8,6 +8,8 @@ import socket
 import struct
 import time
 
+import psutil
+
 from tests.edge.raw import BASE, JSON, Answer, Raw, ask, head, request
 from tests.support.server import ServerProcess
 
@@ -91,3 +93,22 @@ def test_malformed_requests_do_not_flood_the_log(edge: ServerProcess) -> None:
         assert ask(edge, b"\x16\x03\x01nonsense\r\n\r\n").status == 400
     lines = edge.log_file.read_text()[before:].splitlines()
     assert len(lines) <= 2, lines
+
+
+def test_what_is_pipelined_behind_a_held_poll_costs_little(edge: ServerProcess) -> None:
+    """30 connections hold a poll and send thousands of requests behind it; all are answered, in order, when it ends."""
+    worker = {"worker_id": "piped", "task_queue": "piped"}
+    assert ask(edge, request("POST", "/api/worker/register", {**worker, "runtime": "python"})).status == 201
+    process = psutil.Process(edge.pid)
+    memory = process.memory_info().rss
+    small = b"GET /x HTTP/1.1\r\nHost:x\r\n\r\n"
+    crowd = [Raw(edge) for _ in range(30)]
+    try:
+        for each in crowd:
+            each.send(request("POST", "/api/worker/workflow-tasks/poll", worker) + small * 1900)
+        time.sleep(1)
+        assert process.memory_info().rss - memory < 60 * 1024 * 1024
+        assert [crowd[0].answer().status for _ in range(1901)] == [200] + [404] * 1900
+    finally:
+        for each in crowd:
+            each.socket.close()

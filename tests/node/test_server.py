@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import httpx
 import pytest
 
 from node.assembly import Assembly
+from node.edge.flood import Flood
 from node.http import HttpServer, base_url, bind
 from node.server import Node
 from store.errors import StoreUnavailable
@@ -225,6 +228,81 @@ async def test_a_client_that_asks_before_it_sends_its_body(served: tuple[str, in
     writer.write(b"abc")
     assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)).startswith(b"HTTP/1.1 200")
     writer.close()
+
+
+async def pieces(scope: Any, receive: Any, send: Any) -> None:
+    """Answers in pieces, or in one of the ways no answer may be."""
+    start: dict[str, Any] = {"type": "http.response.start", "status": 200, "headers": []}
+    if scope["path"] == "/nothing":
+        return
+    if scope["path"] == "/raises":
+        raise ValueError("no")
+    if scope["path"] == "/injected":
+        start["headers"] = [(b"x", b"a\r\nset-cookie: b")]
+    if scope["path"] == "/short":
+        start["headers"] = [(b"content-length", b"7")]
+    await send(start)
+    if scope["path"] in ("/pieces", "/raises-late"):
+        for _ in range(3):
+            await send({"type": "http.response.body", "body": b"x" * 100_000, "more_body": True})
+    if scope["path"] == "/raises-late":
+        raise ValueError("no")
+    await send({"type": "http.response.body", "body": b"end"})
+
+
+@pytest.fixture
+async def odd() -> AsyncIterator[tuple[str, int]]:
+    bound = bind("127.0.0.1", 0)
+    server = HttpServer(pieces, bound, grace_seconds=1)
+    await server.start()
+    yield bound.getsockname()
+    await server.stop()
+
+
+async def test_answers_in_pieces(odd: tuple[str, int]) -> None:
+    async with httpx.AsyncClient(base_url="http://{}:{}".format(*odd)) as client:
+        for _ in range(2):
+            assert (await client.get("/pieces")).content == b"x" * 300_000 + b"end"
+        whole = await client.get("/whole")
+        assert (whole.content, whole.headers["content-length"]) == (b"end", "3")
+
+
+async def test_faults_of_the_application_are_no_answers(odd: tuple[str, int]) -> None:
+    for path in ("/nothing", "/raises", "/injected", "/short"):
+        answer = await raw(odd, request(path))
+        assert answer.startswith(b"HTTP/1.1 500 ") and b"set-cookie" not in answer, path
+    broken = await raw(odd, request("/raises-late"))
+    assert not broken.endswith(b"0\r\n\r\n")
+
+
+async def test_stopping_does_not_wait_for_half_requests() -> None:
+    bound = bind("127.0.0.1", 0)
+    server = HttpServer(echo, bound, grace_seconds=20)
+    await server.start()
+    address = bound.getsockname()
+    ends = [await asyncio.open_connection(*address) for _ in range(3)]
+    ends[1][1].write(b"GET / HTT")
+    ends[2][1].write(request() + b"POST / HTTP/1.1\r\nhost: x\r\n")
+    await ends[2][0].readuntil(b"}")
+    begun = asyncio.get_running_loop().time()
+    await server.stop()
+    assert asyncio.get_running_loop().time() - begun < 10
+    for reader, writer in ends:
+        assert await reader.read() == b""
+        writer.close()
+
+
+def test_what_happens_often_is_logged_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    flood = Flood(logging.getLogger("flood"), "oddities", interval_seconds=0.2)
+    with caplog.at_level(logging.WARNING):
+        for number in range(100):
+            flood.note(f"number {number}")
+        assert [record.getMessage() for record in caplog.records] == ["oddities: 1 (1 since the start), the last: number 0"]
+        flood.flush()
+        time.sleep(0.25)
+        flood.flush()
+        flood.flush()
+    assert [record.getMessage() for record in caplog.records][1:] == ["oddities: 99 (100 since the start), the last: number 99"]
 
 
 async def test_no_headers_that_name_the_server(served: tuple[str, int]) -> None:
