@@ -20,8 +20,8 @@ from api.compression import THRESHOLD_BYTES, compress, negotiate
 from api.errors import ApiError, method_not_allowed, unavailable
 from api.json_text import Members, Sparse
 from api.offload import LONG, for_size, off_loop
-from api.repeats import check_singletons, fields_of
 from api.routing import WORKER, PathEntry, Route, plane_of
+from api.singletons import check_singletons, fields_of
 from store.errors import StoreUnavailable
 
 Send = Callable[[Any], Awaitable[None]]
