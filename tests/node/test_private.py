@@ -31,7 +31,7 @@ NOBODY = pwd.getpwnam("nobody")
 UNPRIVILEGED_PROGRAM = """
 import encodings.idna, os, sys, sysconfig
 import node.cli, node.wiring, node.server, node.bootstrap, store.migrate, store.pool, uvloop, fastavro, asyncpg, nats, getpass
-import uvicorn.protocols.http.httptools_impl, uvicorn.lifespan.off, asyncio.base_subprocess
+import httptools, asyncio.base_subprocess
 import nats.js.errors, concurrent.futures.thread, multiprocessing, email.message
 sysconfig.get_path("scripts")
 os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[1]))
