@@ -14,8 +14,10 @@ from actors.clock import Clock
 from actors.errors import Unavailable
 from actors.publisher import Publisher
 from actors.queue.actor import QueueActor, QueueName
+from actors.queue.candidates import Found
 from actors.queue.matching import QueuedTask
 from actors.queue.parked import Grant, Reservation
+from actors.queue.poll import WorkerProfile
 from actors.repeats import decode_answer
 from actors.run import ids, setback
 from actors.run.commands import RunCommand, StartRun, WakeUp
@@ -283,12 +285,18 @@ class Host:
         """Bring a committed ready task to its queue, wherever that is."""
         self._around.dispatch(namespace, task)
 
-    async def _load_ready(self, namespace: str, queue: str, kind: str, limit: int) -> list[QueuedTask]:
+    async def _load_ready(self, name: QueueName, worker: WorkerProfile, limit: int) -> Found:
+        types = None if worker.types is None else sorted(worker.types)
+        markers = ["", worker.build_id] if worker.build_id else [""]
         try:
-            rows = await tasks.ready(self._db, namespace, queue, kind, limit)
+            rows = await tasks.claimable(self._db, *name, types, markers, self.now(), limit)
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from error
-        return [QueuedTask(row.task_id, row.type_name, row.compatibility, row.priority, row.available_at) for row in rows]
+        due, later = (
+            [QueuedTask(row.task_id, row.type_name, row.compatibility, row.priority, row.available_at) for row in part]
+            for part in (rows.due, rows.later)
+        )
+        return Found(due, rows.upto, later, rows.later_from)
 
     def queues_of(self, shards: set[int]) -> list[QueueActor]:
         """The live queues of these shards."""

@@ -143,6 +143,7 @@ class Upkeep:
     def _sweep_queues(self, now: float) -> None:
         """Tasks whose dispatch was lost are found in their rows."""
         for queue in self._host.all_queues():
+            queue.tidy()
             if queue.waiting:
                 queue.reload()
             elif queue.idle and now - queue.last_used > _QUEUE_IDLE_SECONDS:

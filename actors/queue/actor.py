@@ -1,7 +1,8 @@
 """One task queue of one kind, live: a cache over the ready rows of the store, and the polls that wait for them.
 
 It can be lost and rebuilt at any time (architecture, rule 5): the rows are the truth, and a task is granted by its run's
-commit, not here. The actor only brings task and poll together.
+commit, not here. The actor only brings task and poll together. A poll that waits has no candidate: it got the first one, or the
+store is being read for it.
 """
 
 from __future__ import annotations
@@ -12,24 +13,30 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from actors.errors import Unavailable
-from actors.queue.matching import QueuedTask, TaskLine, WaitLine
+from actors.queue.candidates import Candidates, Found, Window
+from actors.queue.loading import Loading
+from actors.queue.matching import QueuedTask, WaitLine
 from actors.queue.parked import Claimed, Grant, LentEnd, Parked, TaskGrant, attempt_of, ends_at
-from actors.queue.poll import Poll
+from actors.queue.poll import Poll, WorkerProfile
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand, WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 
 _log = logging.getLogger(__name__)
 
-MAX_TASKS_IN_MEMORY = 10_000
-_LOAD_LIMIT = 2_000
 _REMEMBER_POLLS_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
 _LEAST_WAIT = 10_000  # microseconds until a task that was not due yet is claimed again, whatever the clocks say
+_REFUSED_FOR = 1_000_000  # microseconds that a refused task is left alone, should its row still be there
+_MOST_PUT_OFF = 10_000
+_MOST_IN_VAIN = 5_000  # rows read beyond need because they are being claimed or were refused
+_PAUSE_SECONDS = 0.02
+_MOST_REFUSED = 3  # in a row, then what is in memory is out of date
+_WINDOW_IDLE_SECONDS = 120.0
 
-TellRun = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
-LoadReady = Callable[[str, str, str, int], Awaitable[list[QueuedTask]]]
-Elsewhere = Callable[[Parked, float], None]
 QueueName = tuple[str, str, str]
+TellRun = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
+LoadReady = Callable[[QueueName, WorkerProfile, int], Awaitable[Found]]
+Elsewhere = Callable[[Parked, float], None]
 _Lease = tuple[str, int]  # task id and attempt
 
 
@@ -71,15 +78,16 @@ class QueueActor:
         self.name = name
         self._now = now
         self._tell_run = tell_run
-        self._load_ready = load_ready
         self._loop = asyncio.get_running_loop()
-        self._tasks = TaskLine()
         self._waits: WaitLine[_Waiter] = WaitLine()
+        self._candidates = Candidates(self._waits.waits)
+        self._loading = Loading(lambda window, most: load_ready(name, window.profile, most), self._loaded, self._not_loaded)
+        self._unsure: list[_Waiter] = []  # parked while only the store can tell whether there is a task for them
         self._claiming: set[str] = set()
-        self._loading: asyncio.Task[None] | None = None
-        self._loaded = False
-        self._more_in_store = False
+        self._put_off: dict[str, int] = {}  # tasks that were refused, and until when; the rows do not know
+        self._refused = 0
         self._ripening: asyncio.TimerHandle | None = None
+        self._ripening_due = 0
         self._polls: OrderedDict[object, tuple[float, Parked | _Lease | None]] = OrderedDict()
         self._elsewhere: Elsewhere | None = None
         self.last_used = self._loop.time()
@@ -92,6 +100,11 @@ class QueueActor:
         return len(self._waits)
 
     @property
+    def held(self) -> int:
+        """How many ready tasks are in memory."""
+        return self._candidates.held
+
+    @property
     def has_guests(self) -> bool:
         """Whether polls wait here because the queue's host cannot be reached."""
         return any(waiter.parked.guest for waiter, _ in self._waits.each())
@@ -99,7 +112,7 @@ class QueueActor:
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost with this actor but a cache."""
-        return not self._waits and not self._claiming and self._loading is None
+        return not self._waits and not self._claiming and not self._loading
 
     def park(self, parked: Parked, seconds: float) -> None:
         """Hold a poll until a task is leased to it, at most for `seconds`; it may be answered before this returns."""
@@ -111,21 +124,26 @@ class QueueActor:
         if key is not None and self._answer_repeated(parked, key, now + seconds):
             return
         waiter = _Waiter(parked, now + seconds)
-        if not self._loaded:
-            self.reload()
-        else:
-            task = self._tasks.take(parked.profile)
-            if task is not None:
-                self._hold(waiter, seconds, parked_now=False)
-                self._claim(task, waiter)
-                return
-        if seconds <= 0 and self._loaded:
+        window = self._candidates.window(parked.profile, now)
+        task = self._take(window)
+        if task is not None:
+            self._hold(waiter, seconds, parked_now=False)
+            self._claim(task, waiter)
+            return
+        if seconds <= 0 and not window.unsure:
             self._remember(key, None)
             parked.give(None)
             return
         self._hold(waiter, max(seconds, 0.0), parked_now=True)
-        if self._loaded:
-            parked.waits_in_line()
+        self._in_line(waiter, window)
+
+    def _in_line(self, waiter: _Waiter, window: Window) -> None:
+        """A poll is parked: either there is nothing for it, or the store has to tell."""
+        if window.unsure:
+            self._unsure.append(waiter)
+            self._load(window)
+        else:
+            waiter.parked.waits_in_line()
 
     def _hold(self, waiter: _Waiter, seconds: float, *, parked_now: bool) -> None:
         if parked_now:
@@ -148,9 +166,9 @@ class QueueActor:
         waiter.expired = True
         if waiter.claiming:
             return
-        if self._loading is not None and not self._loaded:
-            # Asked without patience while the first look into the store is under way: that look decides.
-            self._loading.add_done_callback(lambda _: self._expire(waiter))
+        window = self._candidates.window(waiter.profile, self._loop.time())
+        if window.unsure and window in self._loading:
+            self._unsure.append(waiter)  # asked without patience, and the store is being read: that decides
             return
         self._waits.remove(waiter, waiter.ticket)
         self._give(waiter, None)
@@ -170,6 +188,8 @@ class QueueActor:
         if self._ripening is not None:
             self._ripening.cancel()
             self._ripening = None
+        self._loading.stop()
+        self._unsure.clear()
         for waiter in self._waits.drain():
             self._send_on(waiter, elsewhere)
 
@@ -248,30 +268,35 @@ class QueueActor:
 
     def offer(self, task: QueuedTask) -> None:
         """A task became claimable (or may have)."""
-        if task.task_id in self._claiming or self._tasks.knows(task):
+        if task.task_id in self._claiming:
             return
+        self._put_off.pop(task.task_id, None)
         now = self._now()
         if task.available_at <= now:
-            found = self._waits.take(task.type_name, task.compatibility)
-            if found is not None:
-                self._tasks.discard(task.task_id)
-                self._claim(task, found[0])
+            waiter = self._sure_waiter(task.type_name, task.compatibility)
+            if waiter is not None:
+                self._candidates.discard(task)
+                self._claim(task, waiter)
                 return
-        if len(self._tasks) >= MAX_TASKS_IN_MEMORY:
-            self._more_in_store = True
-            return
-        self._tasks.add(task, now)
-        self._arm_ripening(now)
+        self._candidates.add(task, now)
+        if task.available_at > now:
+            self._arm_ripening(task.available_at, now)
 
     def reserve(self, type_name: str, compatibility: str | None) -> _Reserved | None:
         """A poll of this node for a task about to be committed (direct hand-over), if no other task comes first."""
-        if not self._loaded or self._tasks.has_ready():
+        waiter = self._sure_waiter(type_name, compatibility, near=True)
+        if waiter is None:
             return None
-        found = self._waits.take(type_name, compatibility, near=True)
-        if found is None:
+        waiter.claiming = True
+        return _Reserved(self, waiter)
+
+    def _sure_waiter(self, type_name: str, compatibility: str | None, near: bool = False) -> _Waiter | None:
+        """The poll for a task, out of the line. None as well when the store may hold one that comes first."""
+        found = self._waits.take(type_name, compatibility, near)
+        if found is not None and self._candidates.window(found[0].profile, self._loop.time()).unsure:
+            self._waits.put_back(*found)
             return None
-        found[0].claiming = True
-        return _Reserved(self, found[0])
+        return None if found is None else found[0]
 
     def settle(self, waiter: _Waiter, grant: TaskGrant | None) -> None:
         """End of a reservation: the grant, or None when the commit failed and the poll waits on."""
@@ -295,31 +320,43 @@ class QueueActor:
 
     def _claimed(self, task: QueuedTask, waiter: _Waiter, done: asyncio.Future[RunReply] | Claimed) -> None:
         self._claiming.discard(task.task_id)
+        self._candidates.discard(task)
         waiter.claiming = False
-        now = self._now()
-        again: int | None = None
         error = done.exception()
         if error is None:
             reply = done.result()
             if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):
+                self._refused = 0
                 self._give(waiter, reply)
-                self._refill()
                 return
             if isinstance(reply, LentEnd):
                 if reply is LentEnd.GONE and self._elsewhere is None:
                     self.offer(task)
-                self._refill()
                 return
-            if isinstance(reply, Refused) and reply.reason == "not_due":
-                again = max(int(reply.detail["available_at"]), now + _LEAST_WAIT)
+            self._was_refused(task, reply)
         elif isinstance(error, Unavailable):
             self._take_back(task, waiter.profile.worker_id)
         else:
             _log.error("claim of %s failed", task.task_id, exc_info=error)
-        if again is not None:
-            self._tasks.add(QueuedTask(task.task_id, task.type_name, task.compatibility, task.priority, again), now)
-            self._arm_ripening(now)
         self._put_back(waiter)
+
+    def _was_refused(self, task: QueuedTask, reply: RunReply) -> None:
+        """The run would not lease the task: it is gone, or comes later than was thought."""
+        now = self._now()
+        if len(self._put_off) >= _MOST_PUT_OFF:
+            self._put_off = {task_id: until for task_id, until in self._put_off.items() if until > now}
+        if isinstance(reply, Refused) and reply.reason == "not_due":
+            until = max(int(reply.detail["available_at"]), now + _LEAST_WAIT)
+            later = QueuedTask(task.task_id, task.type_name, task.compatibility, task.priority, until)
+            self._candidates.add(later, now)
+            self._arm_ripening(until, now)
+        else:
+            until = now + _REFUSED_FOR
+            self._refused += 1
+            if self._refused >= _MOST_REFUSED:
+                self._refused = 0
+                self.reload()
+        self._put_off[task.task_id] = until
 
     def _take_back(self, task: QueuedTask, worker_id: str) -> None:
         """Nobody knows whether the task was leased: release it, until that is certain, or its lease would have to run out."""
@@ -344,86 +381,114 @@ class QueueActor:
         if self._elsewhere is not None:
             self._send_on(waiter, self._elsewhere)
             return
-        task = self._tasks.take(waiter.profile)
+        window = self._candidates.window(waiter.profile, self._loop.time())
+        task = self._take(window)
         if task is not None:
             self._claim(task, waiter)
-        elif waiter.expired:
+        elif waiter.expired and not window.unsure:
             self._give(waiter, None)
         else:
             if waiter.ticket:
                 self._waits.put_back(waiter, waiter.ticket)
             else:
                 waiter.ticket = self._waits.add(waiter, waiter.parked.served)
-            waiter.parked.waits_in_line()
+            self._in_line(waiter, window)
 
-    def _arm_ripening(self, now: int) -> None:
-        due = self._tasks.next_due()
+    def _arm_ripening(self, due: int | None, now: int) -> None:
+        if due is None or (self._ripening is not None and self._ripening_due <= due):
+            return
         if self._ripening is not None:
             self._ripening.cancel()
-            self._ripening = None
-        if due is not None:
-            # A little late rather than early: a claim before its time would be refused.
-            self._ripening = self._loop.call_later(max(due - now, 0) / 1e6 + 0.001, self._ripen)
+        # A little late rather than early: a claim before its time would be refused.
+        self._ripening_due = due
+        self._ripening = self._loop.call_later(max(due - now, 0) / 1e6 + 0.001, self._ripen)
 
     def _ripen(self) -> None:
         now = self._now()
         self._ripening = None
-        self._tasks.ripen(now)
-        self._match()
-        self._arm_ripening(now)
+        for window in self._candidates.ripen(now):
+            self._match(window)
+            self._look_further(window)
+        self._arm_ripening(self._candidates.next_due(), now)
 
     def stepped(self) -> None:
         """The clock went back or ahead."""
+        self._put_off.clear()
         if self._ripening is not None:
+            self._ripening.cancel()
             self._ripen()
 
-    def _match(self) -> None:
-        for waiter, ticket in self._waits.each():
-            task = self._tasks.take(waiter.profile)
-            if task is not None:
-                self._waits.remove(waiter, ticket)
-                self._claim(task, waiter)
-            elif not self._tasks.has_ready():
-                return
+    def _match(self, window: Window) -> bool:
+        """Give the tasks of a window to polls that wait for them; whether there were any."""
+        before = len(self._claiming)
+        while (task := window.first()) is not None:
+            found = self._waits.take(task.type_name, task.compatibility)
+            if found is None:
+                break
+            self._candidates.discard(task)
+            self._claim(task, found[0])
+        return len(self._claiming) > before
 
     # -- the rows behind -----------------------------------------------------------------------------------------------
 
-    def _refill(self) -> None:
-        if self._more_in_store and len(self._tasks) < _LOAD_LIMIT // 2:
-            self.reload()
+    def _take(self, window: Window) -> QueuedTask | None:
+        task = self._candidates.take(window)
+        if task is not None and window.low(self._candidates.room):
+            self._load(window)
+        return task
+
+    def _load(self, window: Window, *, again: bool = False) -> None:
+        """Read a window's rows. `again`: also when they are being read right now."""
+        in_vain = min(len(self._claiming) + len(self._put_off), _MOST_IN_VAIN)
+        self._loading.want(window, self._candidates.room + in_vain, again=again)
+
+    def _look_further(self, window: Window) -> None:
+        """Polls wait and only the store knows whether there is more for them."""
+        if window.unsure and self._waits.waits(window.profile):
+            self._load(window)
 
     def reload(self) -> None:
-        """Look into the store for ready tasks this actor does not know (first use, sweep, refill)."""
-        if self._loading is None:
-            self._loading = self._loop.create_task(self._load())
-            self._loading.add_done_callback(self._load_ended)
+        """Look into the store for ready tasks this actor does not know (sweep, shards taken over)."""
+        for window in self._candidates.windows():
+            if self._waits.waits(window.profile) or window in self._loading:
+                self._load(window, again=True)
+            else:
+                window.doubt()
 
-    def _load_ended(self, task: asyncio.Task[None]) -> None:
-        self._loading = None
-        error = None if task.cancelled() else task.exception()
-        if error is None:
-            return
-        if not isinstance(error, Unavailable):
-            _log.error("reading ready tasks of %s failed", self.name, exc_info=error)
-        self._loop.call_later(_RETRY_SECONDS, self._reload_for_waiting)
+    def tidy(self) -> None:
+        """Forget tasks for which nobody has asked for a while; the rows are there."""
+        self._candidates.forget_unused(self._loop.time() - _WINDOW_IDLE_SECONDS)
 
-    def _reload_for_waiting(self) -> None:
-        if self._waits and self._elsewhere is None:
-            self.reload()
-
-    async def _load(self) -> None:
-        namespace, queue, kind = self.name
-        found = await self._load_ready(namespace, queue, kind, _LOAD_LIMIT)
-        if self._elsewhere is not None:
-            return
-        first, self._loaded = not self._loaded, True
-        self._more_in_store = len(found) >= _LOAD_LIMIT
+    def _loaded(self, window: Window, found: Found) -> None:
         now = self._now()
-        for task in found:
-            if task.task_id not in self._claiming:
-                self._tasks.add(task, now)
-        self._match()
-        if first:  # those that come later are told when they do
-            for waiter, _ in self._waits.each():
+        self._put_off = {task_id: until for task_id, until in self._put_off.items() if until > now}
+        more = window.loaded(found, self._claiming, self._put_off, now)
+        matched = self._match(window)
+        self._arm_ripening(window.next_due(), now)
+        self._settle(window)
+        if more:
+            self._load(window)
+        elif matched:
+            self._look_further(window)
+        elif window.unsure:  # all that was read is under way to other polls
+            self._loop.call_later(_PAUSE_SECONDS, self._look_further, window)
+
+    def _not_loaded(self, window: Window) -> bool:
+        """The store cannot be read: polls whose time is over end. Returns whether others wait on."""
+        self._settle(window, answered=False)
+        return self._waits.waits(window.profile)
+
+    def _settle(self, window: Window, *, answered: bool = True) -> None:
+        unsure, self._unsure = self._unsure, []
+        for waiter in unsure:
+            if waiter.claiming or waiter.parked.gone or waiter.parked.future.done():
+                continue
+            if waiter.profile.shape != window.profile.shape or (answered and window.unsure):
+                self._unsure.append(waiter)
+            elif waiter.expired:
+                self._waits.remove(waiter, waiter.ticket)
+                self._give(waiter, None)
+            elif answered:
                 waiter.parked.waits_in_line()
-        self._arm_ripening(now)
+            else:
+                self._unsure.append(waiter)

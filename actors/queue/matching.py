@@ -1,14 +1,11 @@
-"""The pure part of a task queue: ready tasks in order, waiting polls in order, who gets what.
+"""The pure part of a task queue about polls: those that wait in order, and who gets a task (tasks in order: `candidates`).
 
-Tasks go out by priority, then the time they became available, then id (contract worker-protocol 4.2); among the polls that may
-have a task the longest waiting gets it, those of other nodes last: what is granted and completed on one node is cheaper.
-Tasks of one type and build marker share a heap, polls of one profile share a line, so a match looks at as many heaps or lines
-as there are kinds, not at every task or poll.
+Among the polls that may have a task the longest waiting gets it, those of other nodes last: what is granted and completed on
+one node is cheaper. Polls of one profile share a line, so a match looks at as many lines as there are profiles.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -17,6 +14,8 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from actors.queue.poll import WorkerProfile
+
+Order = tuple[int, int, str]
 
 
 class QueuedTask(Struct, frozen=True):
@@ -29,8 +28,8 @@ class QueuedTask(Struct, frozen=True):
     available_at: int
 
     @property
-    def order(self) -> tuple[int, int, str]:
-        """The sort key among ready tasks."""
+    def order(self) -> Order:
+        """The sort key among ready tasks: priority, when it became available, id (contract worker-protocol 4.2)."""
         return self.priority, self.available_at, self.task_id
 
 
@@ -42,82 +41,6 @@ class Waiting(Protocol):
 
 
 W = TypeVar("W", bound=Waiting)
-_Kind = tuple[str, str | None]
-_Order = tuple[int, int, str]
-
-
-class TaskLine:
-    """Ready and delayed tasks of one queue, each once."""
-
-    __slots__ = ("_delayed", "_heaps", "tasks")
-
-    def __init__(self) -> None:
-        self.tasks: dict[str, QueuedTask] = {}
-        self._heaps: dict[_Kind, list[_Order]] = {}
-        self._delayed: list[tuple[int, str]] = []
-
-    def __len__(self) -> int:
-        return len(self.tasks)
-
-    def add(self, task: QueuedTask, now: int) -> None:
-        """Take a task in; `now` in microseconds decides whether it is ready or delayed. Of two times the earlier counts."""
-        if self.knows(task):
-            return
-        self.tasks[task.task_id] = task
-        if task.available_at > now:
-            heapq.heappush(self._delayed, (task.available_at, task.task_id))
-        else:
-            self._push(task)
-
-    def knows(self, task: QueuedTask) -> bool:
-        """Whether the task is here already and goes out no later than this."""
-        known = self.tasks.get(task.task_id)
-        return known is not None and known.available_at <= task.available_at
-
-    def _push(self, task: QueuedTask) -> None:
-        heapq.heappush(self._heaps.setdefault((task.type_name, task.compatibility), []), task.order)
-
-    def ripen(self, now: int) -> None:
-        """Move delayed tasks whose time has come."""
-        delayed = self._delayed
-        while delayed and delayed[0][0] <= now:
-            due, task_id = heapq.heappop(delayed)
-            task = self.tasks.get(task_id)
-            if task is not None and task.available_at == due:
-                self._push(task)
-
-    def _prune(self, kind: _Kind) -> list[_Order]:
-        """The heap of a kind without leading entries of tasks that are gone or come at another time now."""
-        heap = self._heaps[kind]
-        while heap and ((task := self.tasks.get(heap[0][2])) is None or task.order != heap[0]):
-            heapq.heappop(heap)
-        if not heap:
-            del self._heaps[kind]
-        return heap
-
-    def next_due(self) -> int | None:
-        """When the next delayed task ripens, in microseconds."""
-        return self._delayed[0][0] if self._delayed else None
-
-    def take(self, profile: WorkerProfile) -> QueuedTask | None:
-        """Remove and return the first ready task this worker may have."""
-        best: tuple[_Order, _Kind] | None = None
-        for kind in list(self._heaps):
-            heap = self._prune(kind)
-            if heap and profile.serves(*kind) and (best is None or heap[0] < best[0]):
-                best = heap[0], kind
-        if best is None:
-            return None
-        heapq.heappop(self._heaps[best[1]])
-        return self.tasks.pop(best[0][2])
-
-    def has_ready(self) -> bool:
-        """Whether any task is ready now, for whomever."""
-        return any(self._prune(kind) for kind in list(self._heaps))
-
-    def discard(self, task_id: str) -> None:
-        """Forget a task that is claimable no more."""
-        self.tasks.pop(task_id, None)
 
 
 _FAR = 1 << 60  # tickets from here on belong to polls of other nodes: behind all others
@@ -181,6 +104,11 @@ class WaitLine(Generic[W]):
             del self._lines[key]
         return waiter, ticket
 
+    def waits(self, profile: WorkerProfile) -> bool:
+        """Whether any poll of a worker like this one is parked."""
+        lines = self._lines
+        return (False, *profile.shape) in lines or (True, *profile.shape) in lines
+
     def drain(self) -> list[W]:
         """Remove and return all."""
         waiters = [waiter for line in self._lines.values() for waiter in line.values()]
@@ -194,5 +122,4 @@ class WaitLine(Generic[W]):
 
 
 def _line_key(waiter: Waiting, ticket: int) -> _LineKey:
-    profile = waiter.profile
-    return ticket >= _FAR, profile.build_id, profile.types
+    return ticket >= _FAR, *waiter.profile.shape

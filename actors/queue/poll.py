@@ -27,6 +27,11 @@ class WorkerProfile(Struct, frozen=True):
         return (self.types is None or type_name in self.types) and (not compatibility or compatibility == self.build_id)
 
     @property
+    def shape(self) -> tuple[str | None, frozenset[str] | None]:
+        """What workers that may get the same tasks have in common."""
+        return self.build_id, self.types
+
+    @property
     def identity(self) -> WorkerIdentity:
         """The worker as a claim names it."""
         return WorkerIdentity(self.worker_id, self.dialect)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from actors.clock import Clock
 from actors.errors import Unavailable
 from actors.queue.actor import QueueActor
+from actors.queue.candidates import Found
 from actors.queue.matching import QueuedTask
 from actors.queue.parked import Grant, Parked
 from actors.queue.poll import Poll, WorkerProfile
@@ -34,12 +35,12 @@ class Scene:
         self.asked.append((command, future))
         return future
 
-    async def _load(self, *_: object) -> list[QueuedTask]:
+    async def _load(self, *_: object) -> Found:
         self.loads += 1
         await asyncio.sleep(0.01)
         if self.store_away:
             raise Unavailable("away")
-        return list(self.rows)
+        return Found(list(self.rows))
 
     def park(self, seconds: float, request_id: str | None = None) -> Parked:
         poll = Poll("default", "queue", "activity", WorkerProfile("worker"), seconds, request_id)

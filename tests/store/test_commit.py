@@ -197,8 +197,6 @@ async def test_ready_rows_come_and_go(db: Database, commits: GroupCommit) -> Non
     assert await commits.commit(run.change(ready=[again], unready=[run.task_id(2)])) is True
     assert await tasks.ready(db, "default", "q", "workflow", 9) == [again]
     assert await tasks.get(db, [run.task_id(1), run.task_id(2)]) == [again]
-    assert await tasks.queues_with_ready(db, [0, 1, 2]) == [tasks.ReadyQueue(2, "default", "q", "workflow")]
-    assert await tasks.queues_with_ready(db, [0, 1]) == []
 
 
 async def test_mail_is_applied_once(db: Database, commits: GroupCommit) -> None:

@@ -1,4 +1,4 @@
-"""The commit statement is planned once, often on an empty database: its plan must be right for a full one too."""
+"""Statements are planned once, often on an empty database: the plans must be right for a full one too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import asyncpg
 import pytest
 
-from store import commit, commit_sql, runs
+from store import commit, commit_sql, runs, tasks
 from store.pool import PLANNER
 
 FILL = """
@@ -62,5 +62,40 @@ async def test_a_page_of_runs_is_read_from_its_position_on(dsn: str, size: str, 
         assert "Index Scan using runs_listing" in plan, plan
         assert re.search(r"Index Cond: \(\(namespace = \$1\) AND \(started_at <= \$\d\)\)", plan), plan
         assert re.search(r"Incremental Sort\n.*\n\s*Presorted Key: started_at", plan), plan
+    finally:
+        await connection.close()
+
+
+ROWS = """
+TRUNCATE ready_tasks;
+INSERT INTO ready_tasks
+SELECT 't' || g, 1, 'd', 'q' || g % 3, 'k', 't' || g % 7, CASE g % 4 WHEN 0 THEN 'blue' END, g % 5, NULL, 1, g
+FROM generate_series(1, 20000) g;
+ANALYZE ready_tasks
+"""
+
+
+@pytest.mark.parametrize("size", ["new", "3", "20000"])
+@pytest.mark.parametrize("column", ["lane", "pool", ""])
+async def test_ready_tasks_are_read_by_index_alone(dsn: str, column: str, size: str) -> None:
+    """Every step enters an index with all it looks for, also with a plan made when the table was empty."""
+    connection = await asyncpg.connect(dsn, server_settings={**PLANNER, "plan_cache_mode": "force_generic_plan"})
+    try:
+        if size != "new":
+            await connection.execute(ROWS.replace("20000", size))
+        sql = tasks.claimable_sql(column) if column else tasks.READY_SQL
+        values = "'d', 'q1', 'k', 10" if not column else "'d', 'q1', 'k', ARRAY['', 'blue'], 10, 10"
+        kinds = "text, text, text, int8" if not column else "text, text, text, text[], int8, int8"
+        if column == "lane":
+            values, kinds = f"{values}, ARRAY['t1', 't2']", f"{kinds}, text[]"
+        await connection.execute(f"PREPARE look ({kinds}) AS {sql}")
+        plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE look({values})"))
+        assert "Seq Scan" not in plan, plan
+        found = re.findall(r"Index (?:Only )?Scan using (\w+) on ready_tasks[^\n]*\n\s*Index Cond: ([^\n]*)", plan)
+        assert len(found) == plan.count(" on ready_tasks") and {name for name, _ in found} == {
+            f"ready_tasks_{column or 'pool'}"
+        }
+        assert all(re.search(r"\b(lane|marker|pool) = ", condition) for _, condition in found), plan
+        assert "Incremental" not in plan, "the order comes from the index"
     finally:
         await connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from store import history, mailbox, namespaces, runs, tasks
 from store.commit import GroupCommit
 from store.errors import StoreRejected
 from store.pool import Database
+from store.writes import ReadyTask
 from tests.store.build import NOW, Run, events, mail, ready_task, row
 
 
@@ -168,7 +170,39 @@ async def test_ready_tasks_in_order(db: Database, commits: GroupCommit) -> None:
     assert await tasks.ready(db, "lab", "q", "workflow", 9) == []
     assert await tasks.last_available(db, [2], NOW, 9) == ["t3"]
     assert await tasks.last_available(db, [1], NOW, 9) == []
-    assert {q.queue for q in await tasks.queues_with_ready(db, [2])} == {"q", "other"}
+
+
+async def test_claimable_tasks_are_whole_up_to_where_they_were_cut(db: Database, commits: GroupCommit) -> None:
+    """Every type, build marker and priority in order, due ones apart from later ones, whatever else is in the queue."""
+    rows = [
+        replace(ready_task(f"{n:03}", priority=n % 3, available_at=NOW + n % 11 - 5), type_name=kind, compatibility=marker)
+        for n, (kind, marker) in enumerate(
+            (kind, marker) for kind in ("a", "b", "c") for marker in (None, "", "blue", "red") for _ in range(25)
+        )
+    ]
+    others = [replace(ready_task("x", queue="other"), type_name="a"), replace(ready_task("y"), type_name="a", kind="activity")]
+    await store(commits, Run(), ready=[*rows, *others])
+    for types in (None, ["a"], ["b", "c", "none"], ["none"], []):
+        for markers in ([""], ["", "blue"]):
+            mine = [row for row in rows if (types is None or row.type_name in types) and (row.compatibility or "") in markers]
+            due = sorted((row for row in mine if row.available_at <= NOW), key=_order)
+            later = sorted((row for row in mine if row.available_at > NOW), key=lambda row: (row.available_at, row.task_id))
+            for limit in (1, 2, 17, 40, 1000):
+                found = await tasks.claimable(db, "default", "q", "workflow", types, markers, NOW, limit)
+                assert found.due == due[: len(found.due)] and found.later == later[: len(found.later)]
+                if found.upto is None:
+                    assert found.due == due
+                else:
+                    assert found.due and found.upto == _order(found.due[-1])
+                if found.later_from is None:
+                    assert found.later == later
+                else:
+                    assert found.later and found.later_from == found.later[-1].available_at
+                assert limit < 1000 or (found.upto, found.later_from) == (None, None)
+
+
+def _order(task: ReadyTask) -> tuple[int, int, str]:
+    return task.priority, task.available_at, task.task_id
 
 
 async def test_mail_by_shard(db: Database, commits: GroupCommit) -> None:
