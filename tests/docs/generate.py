@@ -1,0 +1,112 @@
+"""Writes the pages that are made from tables: `make docs`, or `python -m tests.docs.generate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from node.config import GROUPS
+from node.config.entry import Entry, entries_of
+from node.config.unused import UNUSED
+from tests.docs.catalogue import GROUPS as EVENTS
+from tests.docs.catalogue import KEYS
+
+DOCS = Path(__file__).parents[2] / "docs"
+NOTICE = "<!-- Made by `make docs`. Change {source} instead. -->"
+
+CONFIGURATION = """# Configuration
+
+{notice}
+
+A process reads its environment once, at its start. A variable that is not set falls back to its older name, then to its
+default; `null`, `empty` and empty text count as unset. A value of the wrong type leaves the default in force. Numbers outside
+their range are clamped. Rules: configuration-and-security 6.1 in [the contract](contract/configuration-and-security.md).
+
+Effect: *keep* as described; *own way* the same purpose by other means than in the existing server; *limited* some values are
+refused at start; *none* recognised so that an environment can be taken over, without effect; *common* a name of older
+deployments. Rows for features that [are not there yet](features.md) are read and wait for them.
+"""
+
+EFFECTS = {"K": "keep", "E": "own way", "R": "limited", "I": "none", "framework": "common"}
+
+EVENTS_PAGE = """# History events
+
+{notice}
+
+What a run records, in the order it happened. Each event has `id`, `sequence` (1, 2, 3 ... without a gap), `event_type`,
+`namespace`, `workflow_task_id` and `workflow_command_id` (null when it has none), the time it was recorded, and a `payload`
+with the keys below. A key whose value is null is left out, so readers treat absent and null alike; they must tolerate types
+and keys they do not know. What is recorded when and in which order: engine-semantics 2 in
+[the contract](contract/engine-semantics.md).
+
+The event stream carries the same events: [design/event-stream.md](design/event-stream.md). Times are ISO 8601 in UTC with six
+digits of a second; payloads of the workflow (`arguments`, `result`, `output`) are opaque to the server.
+"""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _default(entry: Entry) -> str:
+    if entry.name == "DW_SERVER_ID":
+        return "the host's name"
+    if callable(entry.default):
+        return "as another variable says"
+    value = entry.default
+    if value is None or value in ("", (), {}):
+        return ""
+    if isinstance(value, bool):
+        return "`true`" if value else "`false`"
+    if isinstance(value, tuple):
+        return f"`{','.join(map(str, value))}`"
+    return f"`{value}`"
+
+
+def _row(entry: Entry) -> str:
+    alias = f"`{entry.alias}`" if entry.alias else ""
+    about = entry.about[:1].upper() + entry.about[1:]
+    cells = (f"`{entry.name}`", entry.kind.name, _default(entry), about, EFFECTS[entry.treatment], alias)
+    return f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _table(title: str, about: str, entries: list[Entry]) -> str:
+    head = "| variable | type | default | meaning | effect | older name |\n| --- | --- | --- | --- | --- | --- |"
+    return "\n".join([f"## {title}", "", about, "", head, *map(_row, entries)])
+
+
+def configuration() -> str:
+    """docs/configuration.md."""
+    parts = [CONFIGURATION.format(notice=NOTICE.format(source="node/config/"))]
+    for group in GROUPS:
+        entries = [entry for _, entry in entries_of(group)]
+        title = "".join(
+            f" {letter}" if letter.isupper() else letter for letter in group.__name__.removesuffix("Config")
+        ).strip()
+        parts.append(_table(title.capitalize(), (group.__doc__ or "").strip().splitlines()[0], entries) + "\n")
+    parts.append(_table("Without effect", "Recognised, and used by nothing.", list(UNUSED)) + "\n")
+    return "\n".join(parts)
+
+
+def events() -> str:
+    """docs/events.md."""
+    parts = [EVENTS_PAGE.format(notice=NOTICE.format(source="tests/docs/catalogue.py"))]
+    for title, members in EVENTS.items():
+        lines = [f"## {title}", "", "| event | recorded when | keys |", "| --- | --- | --- |"]
+        lines += [f"| {each.name} | {each.when} | {', '.join(f'`{key}`' for key in each.keys)} |" for each in members]
+        parts.append("\n".join(lines) + "\n")
+    keys = [f"| `{key}` | {_cell(meaning)} |" for key, meaning in KEYS.items()]
+    parts.append("\n".join(["## Keys", "", "| key | meaning |", "| --- | --- |", *keys]) + "\n")
+    return "\n".join(parts)
+
+
+PAGES = {"configuration.md": configuration, "events.md": events}
+
+
+def main() -> None:
+    """Write all pages."""
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

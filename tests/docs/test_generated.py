@@ -1,0 +1,29 @@
+"""Pages made from tables are as `make docs` makes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from node.config import table
+from tests.docs.generate import DOCS, EFFECTS, PAGES
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_is_fresh(name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run `make docs` and commit what it changed"
+
+
+def test_every_variable_stands_in_the_page_once() -> None:
+    lines = (DOCS / "configuration.md").read_text(encoding="utf-8").splitlines()
+    listed = [line.split("`")[1] for line in lines if line.startswith("| `")]
+    assert sorted(listed) == sorted(entry.name for entry in table())
+
+
+def test_no_secret_has_a_default() -> None:
+    assert not [
+        entry.name for entry in table() if entry.kind.name == "secret" and isinstance(entry.default, str) and entry.default
+    ]
+
+
+def test_every_treatment_has_a_word() -> None:
+    assert {entry.treatment for entry in table()} <= set(EFFECTS)

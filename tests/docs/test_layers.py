@@ -1,0 +1,94 @@
+"""Imports point downwards only (docs/architecture.md, "Layers")."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("actors", "api", "bench", "bus", "node", "store", "tests")
+
+# What a package may import of the project besides itself.
+MAY_IMPORT = {
+    "store": frozenset[str](),
+    "bus": frozenset[str](),
+    "actors": frozenset({"store", "bus"}),
+    "api": frozenset({"actors", "store"}),
+    "node": frozenset({"actors", "api", "bus", "store"}),
+    "bench": frozenset({"node"}),
+    "tests": frozenset(PACKAGES),
+}
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of every module of the project that a file imports, also inside functions."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from ((node.lineno, name) for name in names if name.split(".")[0] in PACKAGES)
+
+
+def modules(package: str) -> list[Path]:
+    """The files of a package."""
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def offences(package: str, allowed: frozenset[str]) -> list[str]:
+    """Imports of `package` that begin with neither it nor one of `allowed`."""
+    prefix = package.replace("/", ".")
+    names = [prefix, *allowed]
+    return [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in modules(package)
+        for line, name in imports(path)
+        if not any(name == each or name.startswith(f"{each}.") for each in names)
+    ]
+
+
+def test_no_package_imports_one_above_it() -> None:
+    assert not [each for package, allowed in MAY_IMPORT.items() for each in offences(package, allowed)]
+
+
+def test_the_core_imports_only_itself() -> None:
+    assert not offences("actors/run", frozenset())
+
+
+def test_dialects_and_queues_do_no_hosting() -> None:
+    """Dialects know the core alone; what of a queue is pure is held by the core's rule for its own files."""
+    assert not offences("actors/dialects", frozenset({"actors.run"}))
+
+
+# What is banned in the core, but for these: an id made at the edge, and times written as text.
+EXCEPTIONS = {("ids.py", "secrets"), ("times.py", "time"), ("updates.py", "datetime")}
+
+
+def test_the_core_does_no_input_or_output() -> None:
+    """No clock, no chance, no waiting: time and ids are handed in."""
+    banned = {"asyncio", "datetime", "os", "random", "secrets", "socket", "threading", "time", "uuid"}
+    found = []
+    for path in [*modules("actors/run"), *modules("actors/dialects")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.AsyncFunctionDef | ast.Await):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}: await")
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            used = {name.split(".")[0] for name in names} & banned
+            found += [f"{path.relative_to(ROOT)}: {name}" for name in used if (path.name, name) not in EXCEPTIONS]
+    assert not found
+
+
+def test_statements_of_the_database_stand_in_the_store() -> None:
+    """Outside store/ nobody imports the driver."""
+    found = [
+        str(path.relative_to(ROOT))
+        for package in ("actors", "api", "bus")
+        for path in modules(package)
+        if "asyncpg" in path.read_text(encoding="utf-8")
+    ]
+    assert not found
