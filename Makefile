@@ -1,4 +1,7 @@
-# The targets people use. `make install` prepares .venv from the lock files; everything else depends on it and it does nothing twice.
+# The targets people use (`make help`). `make install` prepares .venv from the lock files; everything else depends on it and it does
+# nothing twice.
+
+.DEFAULT_GOAL := help
 
 PYTHON ?= python3.11
 PORT ?= 8080
@@ -13,9 +16,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PACKAGES := actors api bench bus node store
 
-.PHONY: install dev test bench lint format lock clean
+# Tests that need neither PostgreSQL nor NATS.
+CHECKS := tests/core/test_examples_*.py tests/core/test_matching.py tests/core/test_cost.py tests/core/test_view_order.py \
+	tests/bus/test_recent.py tests/bus/test_subjects.py tests/node/test_config.py tests/bench/test_numbers.py \
+	tests/docs/test_citations.py tests/docs/test_generated.py tests/docs/test_layers.py tests/walkthrough/test_feature_table.py
 
-install: $(STAMP)
+.PHONY: help install dev check test bench lint format docs lock clean
+
+help: ## what there is to do
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+install: $(STAMP) ## prepare .venv
 
 $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,21 +34,27 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-dev: install
+dev: install ## a server with its own PostgreSQL and NATS (PORT=8080 DATA_DIR=.dw-data)
 	@$(BIN)/dw-server dev --port $(PORT) --data-dir $(DATA_DIR)
 
-test: install
+test: install ## all tests (TEST_ARGS="tests/api -k limits" for some)
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
 
-bench: install
+check: lint ## lint, and the tests that need no service
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(CHECKS)
+
+docs: install ## the generated pages of docs/
+	$(BIN)/python -m tests.docs.generate
+
+bench: install ## measure (BENCH_ARGS="standard --duration 60" for some)
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
-lint: install
+lint: install ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES) tests)
 
-format: install
+format: install ## sort imports and lay out code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -45,10 +62,10 @@ format: install
 LOCK := uv pip compile pyproject.toml --quiet --generate-hashes --no-header --no-emit-index-url --no-emit-find-links \
 	--python-version 3.11 --python-platform x86_64-manylinux_2_36 --no-annotate
 
-lock:
+lock: ## resolve the lock files anew (needs uv)
 	$(LOCK) --output-file requirements.txt
 	$(LOCK) --extra dev --constraint requirements.txt --output-file requirements-dev.txt
 
-clean:
+clean: ## remove .venv, caches and the data of make dev
 	test ! -L $(DATA_DIR)/postgres || rm -rf "$$(readlink $(DATA_DIR)/postgres)"
 	rm -rf $(VENV) $(DATA_DIR) .mypy_cache .pytest_cache .ruff_cache build *.egg-info

@@ -1,7 +1,7 @@
 """Follow the history of every workflow as it is recorded, from NATS JetStream: `subscribe_events.py [how many]`.
 
 A server started with `make dev` keeps the address of its NATS in a file: `DW_NATS_URL=$(cat .dw-data/nats/url)`.
-Subjects are `dw.events.<namespace>.<workflow type>.<workflow id>.<event type>`; the events of a run come in order, without gaps.
+Subjects are `dw.events.<namespace>.<workflow type>.<workflow id>.<event type>`; events of a run come in order, without gaps.
 """
 
 import asyncio
