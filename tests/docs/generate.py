@@ -6,6 +6,7 @@ from pathlib import Path
 
 from node.config import GROUPS
 from node.config.entry import Entry, entries_of
+from node.config.server import PROJECT_ROOT
 from node.config.unused import UNUSED
 from tests.docs.catalogue import GROUPS as EVENTS
 from tests.docs.catalogue import KEYS
@@ -59,7 +60,8 @@ def _default(entry: Entry) -> str:
         return "`true`" if value else "`false`"
     if isinstance(value, tuple):
         return f"`{','.join(map(str, value))}`"
-    return f"`{value}`"
+    # what lies beside the program is somewhere else on every machine
+    return f"`{str(value).removeprefix(f'{PROJECT_ROOT}/')}`"
 
 
 def _row(entry: Entry) -> str:

@@ -19,6 +19,11 @@ def test_every_variable_stands_in_the_page_once() -> None:
     assert sorted(listed) == sorted(entry.name for entry in table())
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_name_no_place_of_this_machine(name: str) -> None:
+    assert str(DOCS.parent) not in PAGES[name]()
+
+
 def test_no_secret_has_a_default() -> None:
     assert not [
         entry.name for entry in table() if entry.kind.name == "secret" and isinstance(entry.default, str) and entry.default
