@@ -7,7 +7,7 @@ other nodes ask and carries letters and ready tasks between nodes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -207,9 +207,10 @@ class Engine:
     def dispatch(self, namespace: str, task: TaskReady) -> None:
         """Bring a committed ready task to the node hosting its queue; losing it is harmless, the row is there."""
         owner = self._router.elsewhere(self._host.queue_shard(namespace, task.queue))
-        if owner is None:
+        if owner is None or not self._ask.hears(owner):  # polls that cannot wait there do so here, as guests
             queued = QueuedTask(task.task_id, task.type_name, task.compatibility, task.priority, task.available_at)
             self._host.offer(namespace, task.queue, task.kind, queued)
+        if owner is None:
             return
         offer = TaskOffer(
             namespace,
@@ -251,7 +252,7 @@ class Engine:
         question = messages.decode_question(payload)
         if isinstance(question, AskRun):
             if question.key is not None:
-                return self._serve_reply(self._told_with_key(question))
+                return self._serve_reply(lambda: self._told_with_key(question))
             told = self._host.tell_run(question.run_key, question.command, question.namespace)
             if isinstance(question.command, ClaimTask):
                 return respond(told, self._polls.take_back)
@@ -265,20 +266,16 @@ class Engine:
         if isinstance(question, AskFinishQuery):
             return respond(resolved(self._queries.finish(question.namespace, question.outcome)))
         if isinstance(question, AskStart):
-            return self._serve_reply(self._start_here(question.command))
-        return self._serve_reply(self._control.here(question))
+            return self._serve_reply(lambda: self._start_here(question.command))
+        return self._serve_reply(lambda: self._control.here(question))
 
     async def _told_with_key(self, question: AskRun) -> RunReply:
         return await self._host.tell_run(question.run_key, question.command, question.namespace, key=question.key)
 
-    async def _serve_reply(self, reply: Coroutine[None, None, RunReply]) -> bytes:
+    async def _serve_reply(self, reply: Callable[[], Awaitable[RunReply]]) -> bytes:
         try:
             await self._router.confirm_lease()
-        except Unavailable as error:
-            reply.close()
-            return messages.encode(Failed(str(error)))
-        try:
-            return messages.encode(Answer(await reply))
+            return messages.encode(Answer(await reply()))
         except (Unavailable, StoreError) as error:
             return messages.encode(Failed(str(error)))
 

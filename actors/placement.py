@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from actors.clock import Clock
 from bus.broadcast import Broadcast
@@ -26,7 +27,8 @@ _log = logging.getLogger(__name__)
 TOPIC = "placement"
 _SLACK = 1.125  # a node may hold an eighth more than its even share; less slack would move more shards when nodes come and go
 _LEAST_PAUSE_SECONDS = 0.02
-
+_HASTE = 0.25  # of the pause between two looks, while there is no lease
+_BEATS_AT_ONCE = 2
 _CLAIM_PAUSE_SECONDS = 0.1
 
 Acquired = Callable[[list[int]], Awaitable[None]]
@@ -100,6 +102,11 @@ async def _no_release(_shards: list[int], _drain: bool) -> None:
     pass
 
 
+def _nobody_asks(beat: asyncio.Task[Any]) -> None:
+    if not beat.cancelled():
+        beat.exception()
+
+
 class Placement:
     """This node's view of who hosts what, and its share of it.
 
@@ -108,7 +115,7 @@ class Placement:
     so it must end soon), or after they were lost (`drain` False: drop everything at once). The calls never overlap for
     one shard. Plain functions: `on_dead(node id)` is called for a node whose lease ended or that left (`Ask.fail_pending`),
     `on_seen(node id, incarnation)` for every live node at every look, `on_renewed()` when the lease runs (again),
-    `on_replaced(text)` when another process has this node's id.
+    `on_lapsed(text)` when it ended because Postgres did not answer, `on_replaced(text)` when another process has our node id.
     """
 
     def __init__(
@@ -127,6 +134,7 @@ class Placement:
         on_dead: Callable[[str], None] = _no_word,
         on_seen: Callable[[str, str], object] = lambda _node, _incarnation: None,
         on_renewed: Callable[[], None] = lambda: None,
+        on_lapsed: Callable[[str], None] = _no_word,
         on_replaced: Callable[[str], None] = _no_word,
         clock: Clock | None = None,
     ) -> None:
@@ -147,6 +155,7 @@ class Placement:
         self._on_dead = on_dead
         self._on_seen = on_seen
         self._on_renewed = on_renewed
+        self._on_lapsed = on_lapsed
         self._on_replaced = on_replaced
         self._replaced = False
         self._clock = clock or Clock()
@@ -157,7 +166,10 @@ class Placement:
         self._wanted: dict[int, str] = {}
         self._wanted_for: tuple[str, ...] | None = None
         self._lease_until = -math.inf  # by `_alive_seconds`, counted from before the beat that renewed it
+        self._next_end = math.inf  # loop time when the first lease of the others ends, unless it is renewed
         self._renewed = asyncio.Event()
+        self._lapsed = False  # told so, not yet renewed
+        self._blind = False  # Postgres did not answer the last look
         self._draining = False
         self._releases = 0
         self._task: asyncio.Task[None] | None = None
@@ -197,9 +209,9 @@ class Placement:
         return _alive_seconds() < self._lease_until
 
     async def wait_lease(self, timeout_seconds: float) -> bool:
-        """Wait until the lease runs; False after the time."""
-        if self.lease_valid:
-            return True
+        """Wait until the lease runs; False after the time, and at once while Postgres is known not to answer."""
+        if self.lease_valid or self._blind:
+            return self.lease_valid
         self._renewed.clear()
         self._wake.set()
         try:
@@ -250,7 +262,7 @@ class Placement:
                 while self._moves or self._held:  # the loop goes on: draining may take longer than the lease
                     given = sorted(self._held - self._moving)
                     if given:
-                        self._move(given, self._release(given))
+                        self._move(given, self._release)
                     await asyncio.wait(self._moves, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             _log.warning("shards were not drained within %s s", drain_seconds)
@@ -266,13 +278,13 @@ class Placement:
             async with asyncio.timeout(self._ttl):
                 await leases.leave(self._db, self.node_id, self.incarnation)
         except (StoreError, TimeoutError) as error:
-            _log.warning("could not leave: %s", error)
+            _log.debug("could not leave: %s", error or type(error).__name__)
         self._tell()
 
     async def _run(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(self._beat):
+                async with asyncio.timeout(self._pause()):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -281,41 +293,94 @@ class Placement:
             self._wake.clear()
             await self._look()
 
+    def _pause(self) -> float:
+        """Seconds until the next look: sooner when another node's lease is about to end, or ours has."""
+        if not self.lease_valid:
+            return self._beat * _HASTE
+        ends = self._next_end - asyncio.get_running_loop().time()
+        return self._beat if ends > self._beat else max(ends, _LEAST_PAUSE_SECONDS)
+
     # -- one look -----------------------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
         now = _alive_seconds()
         releases = self._releases
         # Not longer than the lease still runs: a hung Postgres must not keep us believing in it.
-        sent = self._clock.ticks()
         patience = min(self._ttl, max(self._lease_until - now, self._beat))
         try:
-            async with asyncio.timeout(patience):
-                seen = await leases.beat(self._db, self.node_id, self.incarnation, self._address, self._ttl, self._draining)
+            seen, sent = await self._renew(patience)
         except (StoreError, TimeoutError) as error:
-            if not self.lease_valid and self._held:
-                _log.warning("the lease of this node ended, its shards are given up: %s", error or type(error).__name__)
+            self._blind = True
+            if not self.lease_valid and not self._lapsed:
+                self._lapsed = True
+                self._on_lapsed(f"the lease of this node ended, its shards are given up: {str(error) or 'no answer'}")
+            if not self.lease_valid:
                 self._lose(set(self._held))
             return
+        self._blind = False
         if all(node.node_id != self.node_id for node in seen.nodes):
             self._give_way(seen.holder)
             return
-        lapsed = not self.lease_valid
+        lapsed = self._lapsed or not self.lease_valid
+        self._lapsed = False
         self._lease_until = now + self._ttl
         self._clock.observe(seen.clock, sent)
         if lapsed:
             self._on_renewed()
         self._renewed.set()
+        self._next_end = asyncio.get_running_loop().time() + self._first_end(seen.nodes)
         if releases != self._releases:
             self._wake.set()  # what was seen may be older than what was released meanwhile
             return
         self._see(seen)
         try:
-            async with asyncio.timeout(self._ttl):
+            async with asyncio.timeout(self._ttl / 2):  # the lease runs on meanwhile
                 await self._take()
         except (StoreError, TimeoutError) as error:
-            _log.warning("could not take shards: %s", error or type(error).__name__)
+            _log.debug("could not take shards: %s", error or type(error).__name__)
         self._hand_over()
+
+    def _first_end(self, nodes: Sequence[leases.Node]) -> float:
+        """Seconds until the first lease of the other nodes ends, by the database's clock."""
+        ours = next(node.expires_at for node in nodes if node.node_id == self.node_id)
+        others = [node.expires_at for node in nodes if node.node_id != self.node_id]
+        return (min(others) - ours) / 1e6 + self._ttl if others else math.inf
+
+    async def _renew(self, patience: float) -> tuple[leases.Beat, int]:
+        """One heartbeat, and by the clock's ticks when it was sent.
+
+        While it hangs another is sent on a connection of its own: the first that goes through counts.
+
+        Raises `StoreError` when it failed, `TimeoutError` after `patience` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience
+        under_way = {self._send_beat()}
+        try:
+            while True:
+                left = until - loop.time()
+                done, under_way = await asyncio.wait(
+                    under_way, timeout=min(left, self._beat / 2), return_when=asyncio.FIRST_COMPLETED
+                )
+                for one in done:
+                    if one.exception() is None or not under_way:
+                        return one.result()
+                if loop.time() >= until:
+                    raise TimeoutError
+                if not done and len(under_way) < _BEATS_AT_ONCE:
+                    under_way.add(self._send_beat(apart=True))
+        finally:
+            for one in under_way:
+                one.cancel()
+                one.add_done_callback(_nobody_asks)
+
+    def _send_beat(self, *, apart: bool = False) -> asyncio.Task[tuple[leases.Beat, int]]:
+        async def send() -> tuple[leases.Beat, int]:
+            sent = self._clock.ticks()
+            beat = leases.beat(self._db, self.node_id, self.incarnation, self._address, self._ttl, self._draining, apart=apart)
+            return await beat, sent
+
+        return asyncio.get_running_loop().create_task(send(), name="heartbeat")
 
     def _give_way(self, holder: leases.Node | None) -> None:
         """The node id is another process's now: nothing is hosted here any more."""
@@ -357,7 +422,7 @@ class Placement:
             return
         self._owners.update(dict.fromkeys(new, self.node_id))
         self._held.update(new)
-        self._move(new, self._acquired(new))
+        self._move(new, self._acquired)
         self._tell()
 
     async def _acquired(self, shards: list[int]) -> None:
@@ -373,7 +438,7 @@ class Placement:
             if self._wanted.get(shard, self.node_id) != self.node_id and self._wanted[shard] in self._addresses
         )
         if given:
-            self._move(given, self._release(given))
+            self._move(given, self._release)
 
     async def _release(self, shards: list[int]) -> None:
         await self._call_release(shards, drain=True)
@@ -386,7 +451,7 @@ class Placement:
                 await leases.release(self._db, self.node_id, self.incarnation, shards)
         except (StoreError, TimeoutError) as error:
             # The next look finds them still ours in the table, takes them up again, and tries once more.
-            _log.warning("could not release shards: %s", error or type(error).__name__)
+            _log.debug("could not release shards: %s", error or type(error).__name__)
         self._releases += 1
         self._tell()
 
@@ -397,7 +462,10 @@ class Placement:
             for shard in lost:
                 if self._owners.get(shard) == self.node_id:
                     del self._owners[shard]
-            self._move(lost, self._call_release(lost, drain=False))
+            self._move(lost, self._drop)
+
+    async def _drop(self, shards: list[int]) -> None:
+        await self._call_release(shards, drain=False)
 
     async def _call_release(self, shards: list[int], *, drain: bool) -> None:
         try:
@@ -405,13 +473,13 @@ class Placement:
         except Exception:
             _log.exception("on_release failed for shards %s", shards)
 
-    def _move(self, shards: list[int], work: Awaitable[None]) -> None:
+    def _move(self, shards: list[int], work: Callable[[list[int]], Awaitable[None]]) -> None:
         # Beside the loop: draining must not delay the next beat.
         self._moving.update(shards)
 
         async def run() -> None:
             try:
-                await work
+                await work(shards)
             finally:
                 self._moving.difference_update(shards)
                 self._wake.set()

@@ -17,7 +17,7 @@ from actors.run import ids
 from actors.run.commands import ReleaseClaim, RunCommand
 from actors.run.replies import Refused, RunReply
 from bus.ask import Ask
-from bus.errors import OutcomeUnknown, Unreachable
+from bus.errors import OutcomeUnknown, Unreachable, fail
 from store.errors import StoreUnavailable
 
 _T = TypeVar("_T")
@@ -166,7 +166,7 @@ class Router:
                     raise Unavailable(str(error)) from error
                 future.set_result(_reply(done.result()))
             except Exception as failure:
-                future.set_exception(failure)
+                fail(future, failure)
 
         asked.add_done_callback(answered)
         return future
@@ -229,7 +229,7 @@ def _follow(source: asyncio.Future[RunReply], target: asyncio.Future[RunReply]) 
             return
         error = source.exception()
         if error is not None:
-            target.set_exception(error)
+            fail(target, error)
         else:
             target.set_result(source.result())
 

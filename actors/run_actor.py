@@ -23,6 +23,7 @@ from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, Workf
 from actors.run.rules import Rules
 from actors.run.state import RunState, decode
 from actors.run.transition import TaskReady, Transition
+from bus.errors import fail
 from store.errors import StoreUnavailable
 from store.runs import StoredRun
 from store.writes import RunWrite
@@ -394,7 +395,7 @@ class RunActor:
             if message.key is None or not too_old(message.key, now):
                 left.append(message)
             elif not message.future.done():
-                message.future.set_exception(Unavailable("the command waited too long"))
+                fail(message.future, Unavailable("the command waited too long"))
         self.mailbox[:0] = left
         self._step()
 
@@ -409,12 +410,14 @@ class RunActor:
         self.forget()
         if isinstance(error, StoreUnavailable):
             error = Unavailable(str(error))
+        elif isinstance(error, asyncio.CancelledError):
+            error = Unavailable("the node is leaving")
         elif not isinstance(error, Unavailable | InstanceTaken):
             _log.error("run %s: a transition failed", self.run_key, exc_info=error)
             error = Unavailable("the transition failed")
         for message in batch:
             if not message.future.done():
-                message.future.set_exception(error)
+                fail(message.future, error)
         self._step()
 
 

@@ -6,6 +6,7 @@ Every node does its share for the shards it hosts; there is no singleton (archit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Sequence
 
 from actors.engine import Engine
@@ -20,6 +21,7 @@ from store.pool import Database
 
 _TICK_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
+_SWEEP_OFTEN_SECONDS = 3.0  # every tick, for so long after shards came or a node was not heard
 _UNPUBLISHED_AFTER_SECONDS = 5.0
 _QUEUE_IDLE_SECONDS = 120.0
 _FORGET_SECONDS = 30.0
@@ -41,8 +43,9 @@ class Upkeep:
         republisher: Republisher,
         bus_up: Callable[[], bool],
         dispatch_up: Callable[[], bool],
+        all_heard: Callable[[], bool],
     ) -> None:
-        """`bus_up`: NATS is connected; `dispatch_up`: tasks for the queues here arrive by it."""
+        """`bus_up`: NATS is connected; `dispatch_up`: tasks for the queues here arrive by it; `all_heard`: from every node."""
         self._db = db
         self._host = host
         self._engine = engine
@@ -51,6 +54,8 @@ class Upkeep:
         self._republisher = republisher
         self._bus_up = bus_up
         self._dispatch_up = dispatch_up
+        self._all_heard = all_heard
+        self._sweep_often_until = 0.0  # loop time
         self._tasks: list[asyncio.Task[None]] = []
         self._last_sweep = 0.0
         self._last_forgetting = 0.0
@@ -78,13 +83,19 @@ class Upkeep:
         await self._publisher.flush()
 
     async def acquired(self, taken: Sequence[int]) -> None:
-        """Shards are hosted here from now on: find what is due and what a dead node left unpublished."""
+        """Shards are hosted here from now on: find what is due and what a dead node left unpublished.
+
+        What the database does not answer now is looked for again by the ticks.
+        """
         shards = set(taken)
+        # Until all others know, they send the tasks of these queues elsewhere.
+        self._sweep_often_until = asyncio.get_running_loop().time() + _SWEEP_OFTEN_SECONDS
         for queue in self._host.queues_of(shards):
             queue.reload()
-        await self._wake_due(shards)
-        await self._engine.mail.scan(shards)
-        await self._publisher.sweep(shards, self._host.now())
+        with contextlib.suppress(StoreUnavailable):
+            await self._wake_due(shards)
+            await self._engine.mail.scan(shards)
+            await self._publisher.sweep(shards, self._host.now())
 
     async def _tick(self) -> None:
         self._engine.settle_queues()
@@ -98,7 +109,9 @@ class Upkeep:
         if 0 in held and now - self._last_forgetting >= _FORGET_SECONDS:
             self._last_forgetting = now
             await applied.forget(self._db, forgotten_before(self._host.now()))
-        if not self._dispatch_up() or now - self._last_sweep >= _SWEEP_SECONDS:
+        if not self._dispatch_up() or not self._all_heard():
+            self._sweep_often_until = now + _SWEEP_OFTEN_SECONDS
+        if now < self._sweep_often_until or now - self._last_sweep >= _SWEEP_SECONDS:
             self._last_sweep = now
             self._sweep_queues(now)
 

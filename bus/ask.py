@@ -5,8 +5,8 @@ them ends those whose time is over. Ten thousand parked polls cost ten thousand 
 
 A reply's first byte says what it is: `0` the answer, `1` more of it follows (answers larger than NATS' message limit
 travel in parts), `2` the handler raised (text follows). An answer carries a reply subject itself: there NATS tells that the
-asker is gone. Asks are addressed to one process of a node: a node says hello with the name of its process whenever it connects,
-so that the others settle at once with the process that had its id before.
+asker is gone. Asks are addressed to one process of a node: a node says hello with the name of its process, when it connects and
+then all the time, so that the others settle at once with the process that had its id before, and soon with one that is silent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from bus.connection import Bus
-from bus.errors import HandlerFailed, OutcomeUnknown, Unreachable
+from bus.errors import HandlerFailed, OutcomeUnknown, Unreachable, fail
+from bus.pulse import Pulse
 from bus.recent import RecentAnswers
 from bus.subjects import untoken
 
@@ -75,6 +76,7 @@ class Ask:
         self._answers = 0
         self._processes: dict[str, str] = {}  # live node -> its process, as far as heard
         self._may_speak: Callable[[], bool] = lambda: True
+        self._pulse = Pulse(bus, self.say_hello, self._settle)
         bus.subscribe(self._inbox + "*", self._on_reply)
         bus.subscribe(bus.subjects.broadcast(_HELLO, "*"), self._on_hello)
         bus.on_connect(self._connected)
@@ -90,9 +92,9 @@ class Ask:
     async def ask(self, node_id: str, payload: bytes, timeout_seconds: float) -> bytes:
         """Send `payload` to the handler of a node and return its answer.
 
-        Raises Unreachable (certainly not delivered: no session, no such node on NATS, larger than the message limit),
-        OutcomeUnknown (no answer in time, to about 50 ms; session lost; `fail_pending`), HandlerFailed. Cancelling the
-        caller withdraws the ask.
+        Raises Unreachable (certainly not delivered: no session, no such node on NATS or a silent one, larger than the message
+        limit), OutcomeUnknown (no answer in time, to about 50 ms; session lost; the node fell silent; `fail_pending`),
+        HandlerFailed. Cancelling the caller withdraws the ask.
         """
         token, future = self.begin(node_id, payload, timeout_seconds)
         try:
@@ -117,6 +119,8 @@ class Ask:
         process = self._processes.get(node_id)
         if process is None:
             raise Unreachable(f"nothing was heard of node {node_id}")
+        if self._pulse.is_silent(node_id):
+            raise Unreachable(f"node {node_id} is silent")
         if not self._bus.publish(self._bus.subjects.ask(node_id, process), payload, self._inbox + number):
             raise Unreachable("not connected to NATS, or the message is too large")
         loop = asyncio.get_running_loop()
@@ -176,7 +180,7 @@ class Ask:
             return
         self._withdraw(entry.node_id, entry.process, token)
         if not entry.future.done():
-            entry.future.set_exception(OutcomeUnknown(text))
+            fail(entry.future, OutcomeUnknown(text))
 
     def _withdraw(self, node_id: str, process: str, token: bytes) -> None:
         self._parts.pop(token, None)
@@ -190,12 +194,21 @@ class Ask:
         Its unanswered asks end with OutcomeUnknown, and what this node still works on for it is cancelled.
         """
         self._processes.pop(node_id, None)  # heard of again, it is asked again
+        self._pulse.forget(node_id)
+        self._settle(node_id)
+
+    @property
+    def all_heard(self) -> bool:
+        """False while a live node is silent: stopped, hanging, or cut off."""
+        return self._pulse.all_heard
+
+    def _settle(self, node_id: str) -> None:
         self._end_asks(node_id)
         self._end_served(node_id, None)
 
     def _end_asks(self, node_id: str) -> None:
         for token in [token for token, entry in self._pending.items() if entry.node_id == node_id]:
-            self._fail(token, f"node {node_id} is gone")  # withdrawn, too: perhaps it is not dead, but was silent
+            self._fail(token, f"node {node_id} is gone or silent")  # withdrawn, too: perhaps it is not dead, but was silent
 
     def _end_served(self, node_id: str, but: str | None) -> None:
         """Cancel what this node works on for another one; what its process `but` asked goes on."""
@@ -218,6 +231,7 @@ class Ask:
         node_id = untoken(subject.rpartition(b".")[2].decode())
         if node_id == self._bus.node_id:
             return
+        self._pulse.hear(node_id)
         early, self._told_early = self._told_early, []
         for withdrawn in early:
             if withdrawn[0] == node_id:
@@ -236,6 +250,7 @@ class Ask:
         if known == process or node_id == self._bus.node_id:
             return False
         self._processes[node_id] = process
+        self._pulse.expect(node_id)
         if known is not None:
             self._end_asks(node_id)
         self._end_served(node_id, process)
@@ -252,7 +267,7 @@ class Ask:
             # Only the server itself sends an empty reply: nobody subscribes to that subject.
             entry = self._take(token)
             if entry is not None and not entry.future.done():
-                entry.future.set_exception(Unreachable(f"node {entry.node_id} does not listen"))
+                fail(entry.future, Unreachable(f"node {entry.node_id} does not listen"))
             return
         kind = body[0]
         if kind == _MORE:
@@ -270,7 +285,7 @@ class Ask:
         elif kind == _DONE:
             entry.future.set_result(answer)
         else:
-            entry.future.set_exception(HandlerFailed(answer.decode("utf-8", "replace")))
+            fail(entry.future, HandlerFailed(answer.decode("utf-8", "replace")))
 
     # -- answering ----------------------------------------------------------------------------------------------------------
 
@@ -346,9 +361,13 @@ class Ask:
 
     # -- one way ------------------------------------------------------------------------------------------------------------
 
+    def hears(self, node_id: str) -> bool:
+        """Whether what is sent to this node is likely to be read soon."""
+        return self._bus.connected and node_id in self._processes and not self._pulse.is_silent(node_id)
+
     def tell(self, node_id: str, payload: bytes) -> bool:
         """Send without an answer. False: certainly not sent; True promises nothing."""
-        process = self._processes.get(node_id)
+        process = None if self._pulse.is_silent(node_id) else self._processes.get(node_id)
         return process is not None and self._bus.publish(self._bus.subjects.tell(node_id, process), payload)
 
     def on_tell(self, handler: Callable[[bytes], None]) -> None:

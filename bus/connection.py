@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import nats.errors
 from nats.js import JetStreamContext
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 _MAX_UNSENT = 32 * 1024 * 1024
 _HANDSHAKE_SECONDS = 5.0
 _BACKOFF_SECONDS = (0.05, 1.0)
-_PING_SECONDS = 4  # two unanswered pings end a session: a hung server is noticed within 12 s
+_PING_SECONDS = 0.8  # two unanswered pings end a session: a hung server is noticed within 2.4 s, before anybody's lease ends
 
 
 @dataclass(slots=True, frozen=True)
@@ -234,7 +234,7 @@ class Bus:
                     max_reconnect_attempts=1,
                     reconnect_time_wait=0,
                     connect_timeout=2,
-                    ping_interval=_PING_SECONDS,
+                    ping_interval=cast(Any, _PING_SECONDS),  # any number will do
                     max_outstanding_pings=2,
                     inbox_prefix=self.subjects.api_inbox,
                     **self._login(),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 
 class BusError(Exception):
     """Base of the errors of this package."""
@@ -17,3 +20,9 @@ class OutcomeUnknown(BusError):
 
 class HandlerFailed(OutcomeUnknown):
     """The other node received the message and its handler raised; what it had done before that is unknown."""
+
+
+def fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    """End a future with an error. Whoever waited for it may have left: nothing is said then."""
+    future.set_exception(error)
+    future.exception()

@@ -139,6 +139,7 @@ async def run_until_told(
     finally:
         leaving.cancel()
         await node.stop()
+        log.info("stopped")
 
 
 def _end_at_once(replaced: asyncio.Future[str]) -> None:

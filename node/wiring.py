@@ -35,6 +35,7 @@ from node.translate import api_settings, bus_options, engine_rules, query_rules
 from store import placement as leases
 from store import settings
 from store.commit import GroupCommit
+from store.outage import Outage
 from store.pools import Pools
 from store.write_watch import WriteWatch
 
@@ -89,7 +90,8 @@ class Parts:
         self.broadcast = Broadcast(self.bus)
         self.ask = Ask(self.bus)
         self.dispatch = Dispatch(self.bus)
-        self.committer = GroupCommit(dsn)
+        self.outage = Outage()
+        self.committer = GroupCommit(dsn, outage=self.outage)
         self.writes = WriteWatch(self.pools.probes, self.committer)
         self.workers = WorkerRegistry(self.db, self.broadcast, clock)
         self.publisher = Publisher(self.db, self.bus.subjects, lambda run_key: self.placement.owns(ids.shard_in(run_key)))
@@ -159,7 +161,8 @@ class Parts:
             on_release=self._released,
             on_dead=self.ask.fail_pending,
             on_seen=self.ask.know,
-            on_renewed=self.ask.say_hello,
+            on_renewed=self._renewed,
+            on_lapsed=self._lapsed,
             on_replaced=self._on_replaced,
             clock=self.clock,
         )
@@ -185,6 +188,7 @@ class Parts:
             self.republisher,
             bus_up=lambda: self.bus.connected,
             dispatch_up=lambda: self.bus.connected and self.dispatch.receiving,
+            all_heard=lambda: self.ask.all_heard,
         )
         engine.attach(self.host, shards, query_rules(self.config))
         self.engine = engine
@@ -222,6 +226,17 @@ class Parts:
 
     async def _check_stream(self) -> bool:
         return await self.republisher.check()
+
+    def _lapsed(self, text: str) -> None:
+        self.outage.began("leases", text)
+        # Others take over now: whoever waits here for the database should hear that, and nobody begin to.
+        self.committer.give_up()
+        self.pools.give_up()
+
+    def _renewed(self) -> None:
+        self.outage.ended("leases")
+        self.pools.trust()
+        self.ask.say_hello()
 
     def _acked(self, run_id: str, sequence: int) -> None:
         self.host.note_acked(run_id, sequence)

@@ -16,7 +16,7 @@ from typing import Any
 
 import asyncpg
 
-from store import batch
+from store import batch, sockets
 from store.errors import (
     DRIVER_ERRORS,
     StoreError,
@@ -28,15 +28,17 @@ from store.errors import (
     is_unique_violation,
     translate,
 )
+from store.outage import Outage
 from store.pool import PLANNER
 from store.writes import RunWrite
 
 log = logging.getLogger(__name__)
 
+_PART = "commits"
 _Entry = tuple[RunWrite, "asyncio.Future[bool]"]
 
 _FIRST_BACKOFF_SECONDS = 0.05
-_LAST_BACKOFF_SECONDS = 1.0
+_LAST_BACKOFF_SECONDS = 0.5
 _CONNECT_SECONDS = 3.0
 _CONFLICT_ATTEMPTS = 3
 _GATHER_SECONDS = 0.001
@@ -48,6 +50,7 @@ SESSION = {
     **PLANNER,
     "plan_cache_mode": "force_generic_plan",
     "synchronous_commit": "on",
+    **sockets.SESSION,
 }
 
 
@@ -55,13 +58,20 @@ class GroupCommit:
     """Commits `RunWrite`s on one dedicated connection, which it opens again by itself when it is lost.
 
     `max_batch`: writes per statement; `max_bytes`: of states and history, after which a statement takes no further write.
-    `timeout_seconds`: how long one statement may take before its outcome counts as unknown.
+    `timeout_seconds`: how long one statement may take before its outcome counts as unknown. `outage` hears of lost connections.
     """
 
     def __init__(
-        self, dsn: str, *, max_batch: int = 256, max_bytes: int = 4 * 1024 * 1024, timeout_seconds: float = 10.0
+        self,
+        dsn: str,
+        *,
+        max_batch: int = 256,
+        max_bytes: int = 4 * 1024 * 1024,
+        timeout_seconds: float = 10.0,
+        outage: Outage | None = None,
     ) -> None:
         self._dsn = dsn
+        self._outage = outage or Outage()
         self._max_batch = max_batch
         self._max_bytes = max_bytes
         self._timeout = timeout_seconds
@@ -121,6 +131,13 @@ class GroupCommit:
         if self._wake is not None:
             self._rouse()
         return future
+
+    def give_up(self) -> None:
+        """The database is known not to answer: what waits for it fails now, and later writes until it is reached again."""
+        self._available = False
+        self._fail_waiting("the database does not answer")
+        self._disconnect()
+        self._rouse()
 
     # -- the one task ------------------------------------------------------------------------------------------------
 
@@ -195,7 +212,7 @@ class GroupCommit:
             self.refused = (time.monotonic(), str(failure))
         if breaks_connection(error):
             if not refused:  # that is told by `store.write_watch`, once
-                log.warning("group commit lost its connection: %s", failure)
+                self._outage.began(_PART, failure)
             self._disconnect()
         if isinstance(failure, StoreUnavailable) and not is_transient_conflict(error):
             _fail(entries, str(failure))
@@ -243,10 +260,12 @@ class GroupCommit:
             connection = await asyncpg.connect(self._dsn, timeout=_CONNECT_SECONDS, server_settings=settings)
         except Exception as error:  # whatever it is, the task that commits must survive it and try again
             raise translate(error) from error
+        await sockets.watch(connection)
         self._statements = {}
         self._connection = connection
         connection.add_termination_listener(self._on_terminated)
         self._available = True
+        self._outage.ended(_PART)
 
     def _on_terminated(self, _connection: object) -> None:
         """Wake the task, which connects again."""
@@ -267,8 +286,7 @@ class GroupCommit:
             try:
                 await self._connect()
             except StoreError as error:  # refused, too: a database that is being restored may be there again
-                if self._available:
-                    log.warning("group commit cannot reach the database: %s", error)
+                self._outage.began(_PART, error)
                 self._available = False
                 self._fail_waiting(str(error))
                 if self._stopping:

@@ -97,18 +97,26 @@ class Beat:
     """The database's clock while it was asked, in microseconds since the Unix epoch."""
 
 
-async def beat(db: Database, node_id: str, incarnation: str, address: str, ttl_seconds: float, draining: bool = False) -> Beat:
-    """Renew this node's lease for `ttl_seconds` and look around, in one statement.
+async def beat(
+    db: Database,
+    node_id: str,
+    incarnation: str,
+    address: str,
+    ttl_seconds: float,
+    draining: bool = False,
+    *,
+    apart: bool = False,
+) -> Beat:
+    """Renew this node's lease for `ttl_seconds` and look around, in one statement; `apart`: on a connection of its own.
 
     Registers a node not known yet, and takes over a node id whose lease has ended.
     """
+    fetch = db.fetch_apart if apart else db.fetch
     nodes: list[Node] = []
     owners: dict[int, str | None] = {}
     holder: Node | None = None
     clock = 0
-    for what, name, *known, shard in await db.fetch(
-        _BEAT, node_id, incarnation, address, int(ttl_seconds * 1_000_000), draining
-    ):
+    for what, name, *known, shard in await fetch(_BEAT, node_id, incarnation, address, int(ttl_seconds * 1_000_000), draining):
         if what == "s":
             owners[shard] = name
         elif what == "n":

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 
 import asyncpg
 
+from store import sockets
 from store.errors import DRIVER_ERRORS, StoreBusy, StoreUnavailable, translate
 
 
@@ -64,6 +65,8 @@ class Database:
         self._users = 0
         self._settings = dict(settings or {})
         self._pool: Any = None
+        self._in_use: set[Any] = set()
+        self._given_up = False
 
     async def start(self) -> None:
         """Open the first connection; nothing when started. Raises `StoreUnavailable` when there is none to be had."""
@@ -78,13 +81,9 @@ class Database:
                 timeout=self._timeout,
                 # The server gives up first, so that its refusal, which is certain, comes before ours, which is not.
                 command_timeout=self._timeout + _GRACE_SECONDS,
+                init=sockets.watch,
                 reset=_reset,
-                server_settings={
-                    "application_name": "durable-workflow",
-                    "statement_timeout": str(int(self._timeout * 1000)),
-                    **PLANNER,
-                    **self._settings,
-                },
+                server_settings=self._session(),
             )
             try:
                 async with pool.acquire(timeout=self._timeout):
@@ -94,6 +93,15 @@ class Database:
                     pool.terminate()
         except DRIVER_ERRORS as error:
             raise translate(error) from error
+
+    def _session(self) -> dict[str, str]:
+        return {
+            "application_name": "durable-workflow",
+            "statement_timeout": str(int(self._timeout * 1000)),
+            **PLANNER,
+            **sockets.SESSION,
+            **self._settings,
+        }
 
     async def stop(self) -> None:
         """Close all connections; statements still in flight after two seconds are cut off."""
@@ -106,12 +114,24 @@ class Database:
         except DRIVER_ERRORS:
             pool.terminate()
 
+    def give_up(self) -> None:
+        """The database is known not to answer: what waits for it fails now, and until `trust` everything does at once."""
+        self._given_up = True
+        for connection in list(self._in_use):
+            connection.terminate()
+
+    def trust(self) -> None:
+        """It answers (again)."""
+        self._given_up = False
+
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         """One connection, for several statements; the driver's errors inside the block are translated, all others pass."""
         pool = self._pool
         if pool is None:
             raise StoreUnavailable("the database is not started")
+        if self._given_up:
+            raise StoreUnavailable("the database does not answer")
         if self._most is not None and self._users >= self._most:
             raise StoreBusy("too many statements wait for a connection")
         self._users += 1
@@ -122,11 +142,13 @@ class Database:
                 if isinstance(error, TimeoutError) and self._most is not None and self._users > self._size:
                     raise StoreBusy("no connection became free in time") from error
                 raise translate(error) from error
+            self._in_use.add(connection)
             try:
                 yield connection
             except DRIVER_ERRORS as error:
                 raise translate(error) from error
             finally:
+                self._in_use.discard(connection)
                 with contextlib.suppress(*DRIVER_ERRORS):  # the pool itself drops a connection it cannot reset
                     await pool.release(connection, timeout=_RELEASE_SECONDS)
         finally:
@@ -141,6 +163,19 @@ class Database:
     async def fetch(self, sql: str, *args: object) -> list[Row]:
         async with self.connection() as connection:
             return cast("list[Row]", await connection.fetch(sql, *args))
+
+    async def fetch_apart(self, sql: str, *args: object) -> list[Row]:
+        """Like `fetch`, on a connection made for this statement alone: when those that are there hang."""
+        try:
+            connection = await asyncpg.connect(
+                self.dsn, timeout=self._timeout, command_timeout=self._timeout, server_settings=self._session()
+            )
+            try:
+                return cast("list[Row]", await connection.fetch(sql, *args))
+            finally:
+                connection.terminate()
+        except DRIVER_ERRORS as error:
+            raise translate(error) from error
 
     async def fetchrow(self, sql: str, *args: object) -> Row | None:
         async with self.connection() as connection:

@@ -55,6 +55,16 @@ class Pools:
         for database in self._all:
             await database.start()
 
+    def give_up(self) -> None:
+        """The database is known not to answer (`Database.give_up`). Heartbeats and probes go on trying."""
+        self.reads.give_up()
+        self.searches.give_up()
+
+    def trust(self) -> None:
+        """It answers again."""
+        self.reads.trust()
+        self.searches.trust()
+
     async def stop(self) -> None:
         """Close all connections; statements still in flight after two seconds are cut off."""
         await asyncio.gather(*[database.stop() for database in self._all])

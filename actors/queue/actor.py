@@ -20,6 +20,7 @@ from actors.queue.parked import Claimed, Grant, LentEnd, Parked, TaskGrant, atte
 from actors.queue.poll import Poll, WorkerProfile
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand, WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
+from bus.errors import fail
 
 _log = logging.getLogger(__name__)
 
@@ -246,7 +247,7 @@ class QueueActor:
             return
         error = None if done.cancelled() else done.exception()
         if error is not None:
-            parked.future.set_exception(error)
+            fail(parked.future, error)
         elif done.cancelled() or not parked.share(first):
             self.park(parked, deadline - self._loop.time())
 
@@ -255,7 +256,7 @@ class QueueActor:
             return
         error = done.exception()
         if error is not None:
-            parked.future.set_exception(error)
+            fail(parked.future, error)
             return
         reply = done.result()
         if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):

@@ -6,8 +6,11 @@ import asyncio
 import itertools
 import random
 import secrets
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +19,8 @@ from bus.broadcast import Broadcast
 from bus.connection import Bus, BusOptions
 from store.migrate import migrate, seed
 from store.pool import Database
-from tests.support.services import TestServices
+from tests.support.proxy import Links
+from tests.support.services import Place, TestServices
 
 SHARDS = 64
 
@@ -60,6 +64,7 @@ class Node:
 
     def __init__(self, name: str, services: TestServices, dsn: str, prefix: str, *, ttl: float, beat: float) -> None:
         self.name = name
+        self.lapsed: list[str] = []
         self.ttl = ttl
         self.replaced: list[str] = []
         self.calls: list[tuple[str, list[int]]] = []
@@ -80,6 +85,7 @@ class Node:
             on_release=self._released,
             on_dead=self.dead.append,
             on_replaced=self.replaced.append,
+            on_lapsed=self.lapsed.append,
         )
 
     async def _acquired(self, shards: list[int]) -> None:
@@ -128,8 +134,8 @@ async def _make(services: TestServices) -> AsyncIterator[MakeNode]:
     await db.stop()
     made: list[Node] = []
 
-    def make(name: str, *, ttl: float = 3.0, beat: float = 1.0) -> Node:
-        node = Node(name, services, dsn, prefix, ttl=ttl, beat=beat)
+    def make(name: str, *, ttl: float = 3.0, beat: float = 1.0, way: str | None = None) -> Node:
+        node = Node(name, services, way or dsn, prefix, ttl=ttl, beat=beat)
         made.append(node)
         return node
 
@@ -327,3 +333,41 @@ async def test_a_process_that_finds_its_node_id_taken_gives_way(make_node: MakeN
     assert not first.placement.held
     await first.placement.stop(1)
     assert second.placement.lease_valid and len(second.placement.held) == SHARDS and not second.replaced
+
+
+# -- not waiting longer than needed --------------------------------------------------------------------------------------
+
+
+async def test_the_end_of_a_lease_is_noticed_when_it_comes(make_node: MakeNode) -> None:
+    """Not at the next look after it: these nodes look every 2.5 s."""
+    first, second = await make_node("a", beat=2.5).start(), await make_node("b", beat=2.5).start()
+    await agree([first, second], 10)
+    await second.die()
+    lease = await first.db.fetchval(
+        "SELECT expires_at / 1e6 - extract(epoch FROM clock_timestamp()) FROM nodes WHERE node_id = 'b'"
+    )
+    await asyncio.sleep(float(lease) + 1)
+    assert first.placement.held == frozenset(range(SHARDS)) and first.dead == ["b"]
+
+
+async def test_a_connection_that_hangs_does_not_cost_the_lease(services: TestServices, make_node: MakeNode) -> None:
+    node = await make_node("a").start()
+    place = Place(node.db.dsn, services.nats.url, "")
+    directory = Path(tempfile.mkdtemp(prefix="dw-link-"))
+    async with Links(place, directory) as links:
+        other = await make_node("b", way=links.place.dsn).start()
+        await agree([node, other], 10)
+        held = other.placement.held
+        for _ in range(3):
+            links.postgres.lose()
+            for _ in range(25):
+                await asyncio.sleep(0.1)
+                assert other.placement.lease_valid and other.placement.held == held
+        assert not other.lapsed and node.dead == []
+        links.postgres.stall()
+        await asyncio.sleep(5)
+        assert len(other.lapsed) == 1 and not other.placement.held
+        links.postgres.resume()
+        await agree([node, other], 20)
+        await other.close()
+    shutil.rmtree(directory)

@@ -197,3 +197,41 @@ async def test_start_without_database(own_services: TestServices) -> None:
         await GroupCommit(dsn).start()
     with pytest.raises(StoreUnavailable):
         await migrate(dsn)
+
+
+async def test_a_database_given_up_is_waited_for_by_nobody(db: Database, commits: GroupCommit) -> None:
+    run = await eventually_commits(commits)
+    begun = time.monotonic()
+    async with db.transaction() as holder:
+        await holder.execute("SELECT FROM runs WHERE run_id = $1 FOR UPDATE", run.run_id)
+        waiting = [commits.commit(run.change()), asyncio.ensure_future(db.fetchval("SELECT pg_sleep(30)"))]
+        await until_true(db, f"SELECT count(*) = 1 FROM ({COMMIT_BACKENDS} AND wait_event_type = 'Lock') blocked")
+        commits.give_up()
+        with pytest.raises(StoreUnavailable):
+            await waiting[0]
+    db.give_up()
+    with pytest.raises(StoreUnavailable):
+        await waiting[1]
+    with pytest.raises(StoreUnavailable):
+        await db.fetchval("SELECT 1")
+    assert time.monotonic() - begun < 10
+    db.trust()
+    assert await db.fetchval("SELECT 1") == 1
+    await eventually_commits(commits)
+
+
+async def test_a_pool_closed_under_a_load_says_that_the_store_is_away(dsn: str) -> None:
+    database = Database(dsn, size=2)
+    await database.start()
+
+    async def work() -> None:
+        while True:
+            async with database.connection() as connection:
+                await connection.fetchval("SELECT pg_sleep(0.001)")
+                await connection.fetchval("SELECT pg_sleep(0.001)")
+
+    working = [asyncio.create_task(work()) for _ in range(20)]
+    await asyncio.sleep(0.2)
+    await database.stop()
+    ends = await asyncio.gather(*working, return_exceptions=True)
+    assert {type(end) for end in ends} == {StoreUnavailable}, ends

@@ -8,8 +8,9 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import parse_qs, quote, urlsplit
 
 from node.embedded import EmbeddedNats, EmbeddedPostgres
 from node.supervisor import node_command
@@ -28,6 +29,16 @@ class Place:
     def environment(self) -> dict[str, str]:
         """The variables that lead a node here."""
         return {"DW_DATABASE_URL": self.dsn, "DW_NATS_URL": self.nats_url, "DW_NATS_PREFIX": self.prefix}
+
+    def postgres_socket(self) -> Path:
+        """Where Postgres listens."""
+        where = parse_qs(urlsplit(self.dsn).query)
+        return Path(where["host"][0]) / f".s.PGSQL.{where['port'][0]}"
+
+    def through(self, socket_directory: Path, nats_url: str) -> Place:
+        """The same place, reached by other addresses."""
+        here = quote(str(self.postgres_socket().parent), safe="/")
+        return replace(self, dsn=self.dsn.replace(f"host={here}", f"host={socket_directory}"), nats_url=nats_url)
 
 
 class TestServices:
