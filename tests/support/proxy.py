@@ -90,8 +90,9 @@ class Links:
         """`directory`: empty, and short enough for a Unix socket."""
         socket = place.postgres_socket()
         self.postgres = Link(socket, directory / socket.name)
-        self.nats = Link(int(place.nats_url.rpartition(":")[2]), free_port())
-        self.place = place.through(directory, f"nats://127.0.0.1:{self.nats.listen}")
+        url, _, port = place.nats_url.rpartition(":")
+        self.nats = Link(int(port), free_port())
+        self.place = place.through(directory, f"{url}:{self.nats.listen}")
 
     async def __aenter__(self) -> Links:
         await self.postgres.__aenter__()
