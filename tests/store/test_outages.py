@@ -214,7 +214,7 @@ async def test_a_database_given_up_is_waited_for_by_nobody(db: Database, commits
         await waiting[1]
     with pytest.raises(StoreUnavailable):
         await db.fetchval("SELECT 1")
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 25
     db.trust()
     assert await db.fetchval("SELECT 1") == 1
     await eventually_commits(commits)
