@@ -23,8 +23,9 @@ from tests.wire.caller import COMPLETE, Caller, schedule
 LIMIT_BYTES = 30_000
 TOKENS = {"worker": "w-token", "operator": "o-token", "admin": "a-token"}
 
-# Tables that live their own life: liveness of nodes and workers, marks of the event publisher (it also has a column of `runs`).
-RESTLESS = {"nodes", "shards", "workers", "run_marks"}
+# Tables that live their own life: liveness of nodes and workers, marks of the event publisher (it also has a column of `runs`),
+# sightings of the event stream.
+RESTLESS = {"nodes", "shards", "workers", "run_marks", "event_streams"}
 
 
 @pytest.fixture(scope="module")
