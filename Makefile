@@ -7,6 +7,7 @@ PYTHON ?= python3.11
 PORT ?= 8080
 DATA_DIR ?= .dw-data
 BENCH_ARGS ?=
+SOAK_ARGS ?=
 TEST_ARGS ?=
 # Test modules run side by side: most of their time is waiting for leases, timers and outages.
 TEST_PROCESSES ?= 3
@@ -21,7 +22,7 @@ CHECKS := tests/core/test_examples_*.py tests/core/test_matching.py tests/core/t
 	tests/bus/test_recent.py tests/bus/test_subjects.py tests/node/test_config.py tests/bench/test_numbers.py \
 	tests/docs/test_citations.py tests/docs/test_generated.py tests/docs/test_layers.py tests/walkthrough/test_feature_table.py
 
-.PHONY: help install dev check test bench lint format docs lock clean
+.PHONY: help install dev check test soak bench lint format docs lock clean
 
 help: ## what there is to do
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -42,6 +43,9 @@ test: install ## all tests (TEST_ARGS="tests/api -k limits" for some)
 
 check: lint ## lint, and the tests that need no service
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(CHECKS)
+
+soak: install ## 120,000 mutated requests over all routes (SOAK_ARGS="--requests 5000 --seed 1" for some)
+	$(BIN)/python -m tests.soak $(SOAK_ARGS)
 
 docs: install ## the generated pages of docs/
 	$(BIN)/python -m tests.docs.generate

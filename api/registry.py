@@ -143,8 +143,10 @@ class WorkerRegistry:
     async def listing(self, namespace: str, task_queue: str | None = None, *, db: Database | None = None) -> list[Worker]:
         """The workers of a namespace as stored now, all or those of a queue, with the contacts noted on this node.
 
-        `db`: read over these connections.
+        `db`: read over these connections. The namespace need not exist.
         """
+        if "\x00" in namespace:
+            return []
         return [self.touched(worker) for worker in await workers.listing(db or self._db, namespace, task_queue)]
 
     def touched(self, worker: Worker) -> Worker:

@@ -262,6 +262,14 @@ async def test_no_query_parameter_holds_nul(http: Http, path: str) -> None:
     assert (await http.get(f"/{path}", 422))["reason"] == "validation_failed"
 
 
+async def test_a_namespace_with_nul_has_no_workers(http: Http) -> None:
+    """Cluster info takes any namespace."""
+    nowhere = await http.get("/cluster/info?namespace=nowhere")
+    for name in ("%00", "a%00b"):
+        found = await http.get(f"/cluster/info?namespace={name}")
+        assert found["worker_fleet"]["active_workers"] == nowhere["worker_fleet"]["active_workers"] == 0
+
+
 @pytest.mark.parametrize("text", ['"\\ud800"', '"\\udc00x"', '"\\ud800\\ud800"', '{"\\ud800":1}'])
 @pytest.mark.parametrize("size", [0, 100_000])
 async def test_lone_surrogates_are_no_json(http: Http, text: str, size: int) -> None:
