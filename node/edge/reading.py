@@ -10,7 +10,7 @@ import httptools
 
 from node.edge import refusals
 from node.edge.exchange import Exchange
-from node.edge.refusals import Refusal
+from node.edge.refusals import Refusal, Refused
 from node.edge.watched import EXTENSION, Watched
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Reading(Watched):
             self._headers.append((name, value))
         elif name in CONNECTION_FIELDS:
             # Other fields behind a body are dropped; these llhttp would obey.
-            raise refusals.TRAILING_CONNECTION
+            raise Refused(refusals.TRAILING_CONNECTION)
 
     def on_headers_complete(self) -> None:
         self._head_open = False
@@ -159,7 +159,7 @@ class Reading(Watched):
         method = parser.get_method()
         if parser.should_upgrade():
             if method == b"CONNECT":
-                raise refusals.NO_TUNNEL
+                raise Refused(refusals.NO_TUNNEL)
             self._offered = True
         keep_alive = version == "1.1" and parser.should_keep_alive()
         path, query = _split(self._url)
@@ -186,28 +186,28 @@ class Reading(Watched):
         )
 
     def _check_head(self, fields: dict[bytes, bytes]) -> str:
-        """The version of the request whose head is complete. Raises the refusal of a head that is not served."""
+        """The version of the request whose head is complete. Raises Refused for a head that is not served."""
         limits = self._limits
         if len(self._url) > limits.target_bytes:
-            raise refusals.TARGET_TOO_LONG
+            raise Refused(refusals.TARGET_TOO_LONG)
         if (self._head_bytes or self._fed > limits.header_bytes) and sum(
             len(name) + len(value) + 4 for name, value in self._headers
         ) > limits.header_bytes:
-            raise refusals.HEAD_TOO_LARGE
+            raise Refused(refusals.HEAD_TOO_LARGE)
         version: str = self._parser.get_http_version()
         if version not in ("1.1", "1.0"):
-            raise refusals.UNKNOWN_VERSION
+            raise Refused(refusals.UNKNOWN_VERSION)
         if b"host" not in fields:
             if version == "1.1":
-                raise refusals.NO_HOST
+                raise Refused(refusals.NO_HOST)
         elif len(fields) != len(self._headers) and [name for name, _ in self._headers].count(b"host") > 1:
-            raise refusals.NO_HOST
+            raise Refused(refusals.NO_HOST)
         coding = fields.get(b"transfer-encoding")
         if coding is not None:
             if version == "1.0":
-                raise refusals.CHUNKED_OLD
+                raise Refused(refusals.CHUNKED_OLD)
             if coding.lower() != b"chunked":
-                raise refusals.UNKNOWN_CODING
+                raise Refused(refusals.UNKNOWN_CODING)
             self._chunked = True
             self._framing_bytes = 0
         return version
@@ -243,8 +243,8 @@ class Reading(Watched):
             self.regulate()
             return
         cause = error.__context__
-        if isinstance(cause, Refusal):
-            self._spoil(cause)
+        if isinstance(cause, Refused):
+            self._spoil(cause.refusal)
         elif isinstance(cause, ValueError) or not isinstance(error, httptools.HttpParserCallbackError):
             self._spoil(refusals.malformed(f"This is no HTTP request: {error}."))
         else:
@@ -252,7 +252,7 @@ class Reading(Watched):
             self._refuse(refusals.FAULT)
 
     def _spoil(self, refusal: Refusal) -> None:
-        self.edge.note_malformed(self._client, str(refusal))
+        self.edge.note_malformed(self._client, refusal.text)
         self._refuse(refusal)
 
 

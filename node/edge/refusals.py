@@ -15,14 +15,25 @@ def status_line(status: int) -> bytes:
     return f"HTTP/1.1 {status} {phrase}\r\n".encode("ascii")
 
 
-class Refusal(Exception):
-    """A request that is not served; the connection ends with its answer. `answer` is the whole of its bytes."""
+class Refusal:
+    """Why a request is not served; the connection ends with its answer. `answer` is the whole of its bytes.
+
+    It is no exception: one that is raised again and again would keep the frames, and so the connections, of every time.
+    """
 
     def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(f"{status} {message}")
+        self.text = f"{status} {message}"
         body = json.dumps({"message": message, "reason": reason}, separators=(",", ":")).encode("ascii")
         head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
         self.answer = status_line(status) + head + body
+
+
+class Refused(Exception):
+    """Raised where a request is refused while it is parsed."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.text)
+        self.refusal = refusal
 
 
 def malformed(message: str) -> Refusal:

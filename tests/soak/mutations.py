@@ -229,9 +229,9 @@ def _query(request: Request, rng: random.Random) -> str:
 
 
 def _header(request: Request, rng: random.Random) -> str:
-    act = rng.random()
-    at = rng.randrange(len(request.fields))
-    name, value = request.fields[at]
+    act = rng.random() if request.fields else 1.0
+    at = rng.randrange(len(request.fields) or 1)
+    name, value = request.fields[at] if request.fields else ("", "")
     if act < 0.15:
         del request.fields[at]
         return f"without {name}"

@@ -92,6 +92,8 @@ class Line:
 
     async def _write(self, data: bytes) -> None:
         assert self._writer is not None
+        if self._writer.is_closing():
+            return
         self._writer.write(data)
         try:
             await self._writer.drain()
@@ -121,7 +123,8 @@ class Line:
             size = 1 if framing == "singly" and len(whole) < 2000 else max(1, len(whole) // rng.randint(2, 9))
             for at in range(0, len(whole), size):
                 await self._write(whole[at : at + size])
-                await asyncio.sleep(0)
+                if at % 16 == 0:
+                    await asyncio.sleep(0)
         elif framing in ("chunked", "trailers", "extensions", "bad chunk"):
             await self._write(request.head(("Transfer-Encoding", "chunked")) + self._chunks(data, framing))
         elif framing in ("expect", "expect odd"):
