@@ -35,7 +35,7 @@ ENVIRONMENT = {
 GROWTH_MIB = 40.0
 TARGET_MS = 25.0
 HEALTH_MS = 250.0
-"""What is asserted of health's p99: the target counts on a quiet machine only."""
+"""What is asserted of health's p99, times the load of each core: the target counts on a quiet machine only."""
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
@@ -91,7 +91,8 @@ def _against(server: ServerProcess, given: argparse.Namespace) -> list[str]:
         print(f"  node CPU {ended.cpu - cpu.cpu:.0f} s ({(ended.cpu - cpu.cpu) / took:.0%})")
     p50, p99 = percentile(health, 0.5), percentile(health, 0.99)
     print(f"  health: {len(health)} asked, p50 {p50:.1f} ms, p99 {p99:.1f} ms (target {TARGET_MS}), max {health[-1]:.1f} ms")
-    print(f"  load average {os.getloadavg()[0]:.1f} of {os.cpu_count()} cores")
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    print(f"  load average {load:.1f} for each core")
     print(f"  memory: {before:.0f} MiB at the start, {warm:.0f} after a third, {end:.0f} at the end")
     deciles = [f"{memory.around(part / 10 - 0.05, part / 10 + 0.05):.0f}" for part in range(11)]
     print(f"  memory by tenths of the work: {' '.join(deciles)} MiB")
@@ -100,7 +101,7 @@ def _against(server: ServerProcess, given: argparse.Namespace) -> list[str]:
         told = server.log_file.parent / "faults.txt"
         told.write_text("\n\n".join(report.faults))
         wrong += [f"see {told}", *report.faults[:5]]
-    if p99 > HEALTH_MS:
+    if p99 > HEALTH_MS * max(1.0, load):
         wrong.append(f"health p99 is {p99:.0f} ms")
     if end - warm > GROWTH_MIB:
         wrong.append(f"memory grew by {end - warm:.0f} MiB after the first third")
@@ -126,6 +127,7 @@ def _show(report: Report, took: float) -> None:
     print(f"  answers to mutated: {dict(sorted(report.statuses.items()))}")
     print(f"  answers to valid:   {dict(sorted(report.valid_statuses.items()))}")
     print(f"  5xx: {dict(report.reasons_5xx)}, leases: {report.leased}, faults: {report.fault_count}")
+    print(f"  routes: {len(report.routes)} asked, never accepted: {sorted(report.routes.keys() - report.accepted.keys())}")
 
 
 def main() -> int:

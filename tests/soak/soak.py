@@ -33,7 +33,7 @@ class Report:
     statuses: Counter[int] = field(default_factory=Counter)
     valid_statuses: Counter[int] = field(default_factory=Counter)
     routes: Counter[str] = field(default_factory=Counter)
-    mutated_accepted: Counter[str] = field(default_factory=Counter)
+    accepted: Counter[str] = field(default_factory=Counter)
     reasons_5xx: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     fault_count: int = 0
@@ -119,8 +119,8 @@ class Soak:
         for answer in answers:
             kinds = report.statuses if request.mutations else report.valid_statuses
             kinds[answer.status] += 1
-            if request.mutations and answer.status < 300:
-                report.mutated_accepted[f"{request.route.method} {request.route.template}"] += 1
+            if answer.status < 300:
+                report.accepted[f"{request.route.method} {request.route.template}"] += 1
             try:
                 body = judge(request, answer)
                 if wanted is not None and answer.status not in wanted:
