@@ -95,10 +95,16 @@ class Polls:
         """The host of the queue cannot be asked: look into the ready rows from here for a while, then for the host again."""
         task = asyncio.get_running_loop().create_task(self._wait_as_guest(parked, deadline))
         self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+
+        def ended(done: asyncio.Task[None]) -> None:
+            self._under_way.discard(done)
+            if done.cancelled():  # the client left, or this node leaves, perhaps before the task began
+                parked.give(None)
 
         def leave() -> None:
             task.cancel()
+
+        task.add_done_callback(ended)
 
         parked.waits_at(leave)
 
@@ -107,9 +113,6 @@ class Polls:
         try:
             remaining = max(deadline - loop.time(), 0.0)
             grant = await self._poll_as_guest(parked.poll, min(remaining, _GUEST_SECONDS))
-        except asyncio.CancelledError:  # the client left, or this node leaves
-            parked.give(None)
-            raise
         except Exception:
             _log.exception("a poll without its queue's host failed")
             parked.give(None)
