@@ -72,7 +72,7 @@ def _activity(tx: Transition, task_id: str, activity: Activity) -> None:
         latest = now + backoff_after(activity.backoff_seconds, activity.attempts) * SECOND
         if activity.available_at > latest:
             if activity.attempts:
-                activity.retry_at = activity.available_at
+                activity.retry_at = activity.retry_at or activity.available_at
             activity.available_at = latest
             tx.withdraw(task_id)
             offer(tx, task_id, activity)
