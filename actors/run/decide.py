@@ -87,7 +87,10 @@ def decide(tx: Transition, command: RunCommand) -> RunReply:
     """Decide one command inside `tx`; the reply is for its sender once `tx` is committed."""
     if tx.state.recorded_at > tx.now + setback.TOLERANCE:
         setback.follow(tx)
-    return _HANDLERS[type(command)](tx, command)
+    reply = _HANDLERS[type(command)](tx, command)
+    if tx.state.recorded_at > tx.now + setback.TOLERANCE:
+        setback.follow(tx)  # perhaps only now: the command recorded what history had promised for later
+    return reply
 
 
 def _by_kind(on_activity: Handler, on_workflow: Handler) -> Handler:
