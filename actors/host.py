@@ -29,11 +29,11 @@ from actors.run_actor import Message, RunActor
 from actors.wakeups import WakeUps
 from actors.watching import Watchers
 from store import applied, history, mailbox, runs, tasks, update_requests
-from store.commit import GroupCommit
+from store.commit.group import GroupCommit
+from store.commit.writes import RunWrite
 from store.errors import StoreUnavailable
 from store.pool import Database
 from store.runs import StoredRun
-from store.writes import RunWrite
 
 
 class Surroundings(Protocol):

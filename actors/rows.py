@@ -12,7 +12,7 @@ from actors.run import ids, opaque
 from actors.run.replies import RunReply
 from actors.run.state import RunState, encode
 from actors.run.transition import Letter, TaskReady, Transition
-from store.writes import AppliedCommand, Mail, ReadyTask, RunIdentity, RunRow, RunWrite, UpdateRequest
+from store.commit.writes import AppliedCommand, Mail, ReadyTask, RunIdentity, RunRow, RunWrite, UpdateRequest
 
 QueueShard = Callable[[str, str], int]
 

@@ -24,9 +24,9 @@ from actors.run.rules import Rules
 from actors.run.state import RunState, decode
 from actors.run.transition import TaskReady, Transition
 from bus.errors import fail
+from store.commit.writes import RunWrite
 from store.errors import StoreUnavailable
 from store.runs import StoredRun
-from store.writes import RunWrite
 
 _log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from api.namespace_cache import NamespaceCache
     from api.registry import WorkerRegistry
     from api.settings import Settings
+    from store.commit.write_watch import WriteWatch
     from store.pool import Database
-    from store.write_watch import WriteWatch
 
 T = TypeVar("T")
 

@@ -15,8 +15,8 @@ from api.call import Services
 from api.fleet import pollers
 from api.times import ts, ts_or_none
 from store import runs, tasks
+from store.commit.writes import ReadyTask
 from store.workers import Worker
-from store.writes import ReadyTask
 
 _MOST_READY = 1000
 _MOST_LEASES = 50

@@ -34,10 +34,10 @@ from node.schema_watch import SchemaWatch
 from node.translate import api_settings, bus_options, engine_rules, query_rules
 from store import placement as leases
 from store import settings
-from store.commit import GroupCommit
+from store.commit.group import GroupCommit
+from store.commit.write_watch import WriteWatch
 from store.outage import Outage
 from store.pools import Pools
-from store.write_watch import WriteWatch
 
 RUN_CACHE_BYTES = 128 * 1024 * 1024
 SETTLE_SECONDS = 5.0

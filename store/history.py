@@ -1,4 +1,4 @@
-"""Recorded events of a run: rows of batches, one serialized event per line. Written by `store.commit` only."""
+"""Recorded events of a run: rows of batches, one serialized event per line. Written by `store.commit.group` only."""
 
 from __future__ import annotations
 

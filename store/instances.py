@@ -1,4 +1,4 @@
-"""Workflow ids: each owns a chain of runs, in exactly one namespace. Written by `store.commit` only."""
+"""Workflow ids: each owns a chain of runs, in exactly one namespace. Written by `store.commit.group` only."""
 
 from __future__ import annotations
 

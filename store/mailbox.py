@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from store.commit.writes import Mail
 from store.pool import Database
-from store.writes import Mail
 
 
 async def discard(db: Database, mail_ids: Sequence[str]) -> int:

@@ -1,4 +1,4 @@
-"""Runs as stored. Written by `store.commit`, but for the mark of what was published."""
+"""Runs as stored. Written by `store.commit.group`, but for the mark of what was published."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from store.commit.writes import RunIdentity, RunRow
 from store.pool import Database, Row
-from store.writes import RunIdentity, RunRow
 
 _COLUMNS = """
     run_id, version, run_key, shard, namespace, workflow_id, run_number, workflow_type, task_queue, business_key, compatibility,

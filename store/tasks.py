@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from store.commit.writes import ReadyTask
 from store.pool import Database
-from store.writes import ReadyTask
 
 _COLUMNS = (
     "task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at"

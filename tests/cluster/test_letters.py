@@ -45,7 +45,7 @@ from actors.run.transition import Letter, TaskReady
 from actors.run_actor import InstanceTaken
 from bus.subjects import Subjects
 from store import instances, runs, tasks
-from store.commit import GroupCommit
+from store.commit.group import GroupCommit
 from store.pool import Database
 from tests.support.services import TestServices
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 
-from store.writes import Mail, ReadyTask, RunIdentity, RunRow, RunWrite
+from store.commit.writes import Mail, ReadyTask, RunIdentity, RunRow, RunWrite
 
 NOW = 1_777_000_000_000_000
 

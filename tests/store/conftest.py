@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from store.commit import GroupCommit
+from store.commit.group import GroupCommit
 from store.migrate import migrate, seed
 from store.pool import Database
 from tests.support.services import TestServices

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from store import history, instances, mailbox, runs, tasks
-from store.commit import GroupCommit
+from store.commit.group import GroupCommit
 from store.errors import StoreRejected, StoreUnavailable
 from store.pool import Database
 from tests.store.build import NOW, Run, events, mail, ready_task, row

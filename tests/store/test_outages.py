@@ -10,7 +10,7 @@ import time
 import pytest
 
 from store import runs
-from store.commit import GroupCommit
+from store.commit.group import GroupCommit
 from store.errors import StoreUnavailable
 from store.migrate import migrate, seed
 from store.pool import Database

@@ -7,7 +7,8 @@ import re
 import asyncpg
 import pytest
 
-from store import commit, commit_sql, runs, tasks
+from store import runs, tasks
+from store.commit import group, statement
 from store.pool import PLANNER
 
 FILL = """
@@ -24,13 +25,13 @@ ANALYZE
 
 @pytest.mark.parametrize("size", ["new", "0", "3", "5000"])
 async def test_no_part_of_a_commit_reads_a_whole_table(dsn: str, size: str) -> None:
-    connection = await asyncpg.connect(dsn, server_settings=commit.SESSION)
+    connection = await asyncpg.connect(dsn, server_settings=group.SESSION)
     try:
         if size != "new":
             await connection.execute(FILL.replace("5000", size))
         for creates in (False, True):
             for mails in (False, True):
-                sql = commit_sql.statement(creates, mails, mails, mails)
+                sql = statement.statement(creates, mails, mails, mails)
                 arrays = max(int(number) for number in re.findall(r"\$(\d+)", sql))
                 name = f"commit_{creates}_{mails}"
                 await connection.execute(f"PREPARE {name} AS {sql}")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from store import history, mailbox, namespaces, runs, tasks
-from store.commit import GroupCommit
+from store.commit.group import GroupCommit
+from store.commit.writes import ReadyTask
 from store.errors import StoreRejected
 from store.pool import Database
-from store.writes import ReadyTask
 from tests.store.build import NOW, Run, events, mail, ready_task, row
 
 

@@ -6,7 +6,7 @@ import asyncio
 
 from actors.repetition import bound
 from store import republishing
-from store.commit import GroupCommit
+from store.commit.group import GroupCommit
 from store.pool import Database
 from store.republishing import Loss
 from tests.store.build import NOW, Run, row

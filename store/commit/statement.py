@@ -5,8 +5,8 @@ the batch. `changed` (compare-and-set on the version) and `created` tell which w
 of writes that won, so a conflict spoils one run and not the batch. All parts see the database as it was when the statement
 began.
 
-A plan is made once, perhaps for empty tables, and must serve ten million rows. So the connection of `store.commit` forbids
-what reads whole tables, and the text leaves the planner one way only: the gates `i = ANY (ARRAY(...))` need no join;
+A plan is made once, perhaps for empty tables, and must serve ten million rows. So the connection of `store.commit.group`
+forbids what reads whole tables, and the text leaves the planner one way only: the gates `i = ANY (ARRAY(...))` need no join;
 `key = ANY (ARRAY[u.key])` can be nothing but a look-up by `u`'s row, unlike `key = u.key`; and no second index holds the key.
 """
 

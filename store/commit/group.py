@@ -16,7 +16,9 @@ from typing import Any
 
 import asyncpg
 
-from store import batch, sockets
+from store import sockets
+from store.commit import arguments
+from store.commit.writes import RunWrite
 from store.errors import (
     DRIVER_ERRORS,
     StoreError,
@@ -30,7 +32,6 @@ from store.errors import (
 )
 from store.outage import Outage
 from store.pool import PLANNER
-from store.writes import RunWrite
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class GroupCommit:
         `StoreRejected` (the data itself is refused, nothing stored). Raises `ValueError` at once for a malformed write.
         Cancelling the future does not take the write back.
         """
-        batch.check(write)
+        arguments.check(write)
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if not self._available or self._stopping:
             future.set_exception(StoreUnavailable("the database is not reachable"))
@@ -193,7 +194,7 @@ class GroupCommit:
                 future.set_result(i in winners)
 
     async def _execute(self, writes: list[RunWrite]) -> list[int]:
-        sql, args = batch.encode(writes)
+        sql, args = arguments.encode(writes)
         prepared = self._statements.get(sql)
         if prepared is None:
             prepared = self._statements[sql] = await self._connection.prepare(sql, timeout=self._timeout)
@@ -211,7 +212,7 @@ class GroupCommit:
         if refused:
             self.refused = (time.monotonic(), str(failure))
         if breaks_connection(error):
-            if not refused:  # that is told by `store.write_watch`, once
+            if not refused:  # that is told by `store.commit.write_watch`, once
                 self._outage.began(_PART, failure)
             self._disconnect()
         if isinstance(failure, StoreUnavailable) and not is_transient_conflict(error):

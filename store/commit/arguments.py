@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 
-from store.commit_sql import (
+from store.commit.statement import (
     APPLIED,
     CHANGE,
     CREATE,
@@ -20,7 +20,7 @@ from store.commit_sql import (
     Columns,
     statement,
 )
-from store.writes import ReadyTask, RunWrite
+from store.commit.writes import ReadyTask, RunWrite
 
 Rows = list[tuple[object, ...]]
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 
-from store.commit import GroupCommit
+from store.commit.group import GroupCommit
 from store.errors import StoreError, StoreRejected, WritesRefused
 from store.pool import Database
 
