@@ -28,7 +28,7 @@ from actors.run.transition import Letter, TaskReady, Transition
 from actors.run_actor import Message, RunActor
 from actors.wakeups import WakeUps
 from actors.watching import Watchers
-from store import applied, history, mailbox, runs, tasks, update_requests
+from store import applied, history, ready_tasks, run_messages, runs, update_requests
 from store.commit.group import GroupCommit
 from store.commit.writes import RunWrite
 from store.errors import StoreUnavailable
@@ -234,7 +234,7 @@ class Host:
 
     async def letters_there(self, mail_ids: list[str]) -> set[str]:
         """Which of these letters nobody has applied yet."""
-        return await mailbox.existing(self._db, mail_ids)
+        return await run_messages.existing(self._db, mail_ids)
 
     async def answers_to(self, keys: list[str]) -> dict[str, RunReply]:
         """What those of these commands that were applied already were answered."""
@@ -289,7 +289,7 @@ class Host:
         types = None if worker.types is None else sorted(worker.types)
         markers = ["", worker.build_id] if worker.build_id else [""]
         try:
-            rows = await tasks.claimable(self._db, *name, types, markers, self.now(), limit)
+            rows = await ready_tasks.claimable(self._db, *name, types, markers, self.now(), limit)
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from error
         due, later = (

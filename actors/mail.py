@@ -18,7 +18,7 @@ from actors.run.commands import Mailed, ParentClosed, StartChildRun
 from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.transition import Letter
 from actors.run_actor import InstanceTaken
-from store import instances, mailbox
+from store import instances, run_messages
 from store.errors import StoreError
 from store.pool import Database
 
@@ -58,7 +58,7 @@ class Mailman:
 
     async def scan(self, shards: Collection[int]) -> None:
         """Deliver what lies in the mailbox for these shards."""
-        rows = await mailbox.pending(self._db, list(shards), _SCAN_LIMIT)
+        rows = await run_messages.pending(self._db, list(shards), _SCAN_LIMIT)
         self.deliver(
             Letter(row.mail_id, row.namespace, row.workflow_id, row.run_id or "", _decoder.decode(row.body)) for row in rows
         )
@@ -81,11 +81,11 @@ class Mailman:
         try:
             reply = await self._receivers.tell_run(letter.run_id[10:25], letter.command, None, letter.mail_id)
         except InstanceTaken:  # an earlier delivery began the child
-            await mailbox.discard(self._db, [letter.mail_id])
+            await run_messages.discard(self._db, [letter.mail_id])
             return
         # A receiver that is gone. A child that is not there has yet to begin: its letter stays, as one that came too early.
         if isinstance(reply, Refused) and not begins and reply.reason != TOO_EARLY:
-            await mailbox.discard(self._db, [letter.mail_id])
+            await run_messages.discard(self._db, [letter.mail_id])
 
     async def _close_child(self, letter: Letter, command: ParentClosed) -> None:
         """Tell the child's last run: it may have gone on, now or earlier, as another one of which its parent had not heard."""
@@ -95,7 +95,7 @@ class Mailman:
             if instance is None:
                 return  # the letter that begins it lies in the mailbox as well: the scan brings both again
             if instance.current_run_id == told:
-                await mailbox.discard(self._db, [letter.mail_id])  # closed for good
+                await run_messages.discard(self._db, [letter.mail_id])  # closed for good
                 return
             told = instance.current_run_id
             reply = await self._receivers.tell_run(told[10:25], command, None, letter.mail_id)

@@ -18,7 +18,7 @@ from typing import Any
 
 from actors.clock import Clock
 from bus.broadcast import Broadcast
-from store import placement as leases
+from store import nodes as leases
 from store.errors import StoreError
 from store.pool import Database
 

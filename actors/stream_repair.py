@@ -18,7 +18,7 @@ from actors.publisher import every
 from bus import remake
 from bus.connection import Bus
 from bus.events import EventStream
-from store import republishing, settings
+from store import deployment, republishing
 from store.pool import Database
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class StreamRepair:
                     await self._open()
         elif self._stream.ready and asyncio.get_running_loop().time() >= self._look_after:
             self._look_after = asyncio.get_running_loop().time() + _LOOK_SECONDS
-            if await settings.get(self._db, _CONSUMERS):
+            if await deployment.get(self._db, _CONSUMERS):
                 async with republishing.repair_lock(self._db) as held:
                     if held:
                         await self._restore_consumers()
@@ -101,13 +101,13 @@ class StreamRepair:
             return
         _log.warning("NATS has space again, but its event stream is closed for writing until a restart: it is made anew")
         if consumers != "[]":  # else those of a repair that was cut off stay noted
-            await settings.put(self._db, _CONSUMERS, consumers)
+            await deployment.put(self._db, _CONSUMERS, consumers)
         if await remake.delete_event_stream(self._bus):
             self._stream.doubt()
             if await self._stream.wait_ready(_REMADE_SECONDS):
                 await self._restore_consumers()
 
     async def _restore_consumers(self) -> None:
-        consumers = await settings.get(self._db, _CONSUMERS)
+        consumers = await deployment.get(self._db, _CONSUMERS)
         if consumers and await remake.restore_consumers(self._bus, consumers):
-            await settings.put(self._db, _CONSUMERS, "")
+            await deployment.put(self._db, _CONSUMERS, "")

@@ -15,7 +15,8 @@ from actors.publisher import Publisher, every
 from actors.repeats import forgotten_before
 from actors.republisher import Republisher
 from actors.run import setback
-from store import applied, runs, tasks
+from store import applied, runs
+from store import ready_tasks as tasks
 from store.errors import StoreUnavailable
 from store.pool import Database
 

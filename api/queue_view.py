@@ -14,7 +14,7 @@ from actors.run.state import RunState
 from api.call import Services
 from api.fleet import pollers
 from api.times import ts, ts_or_none
-from store import runs, tasks
+from store import ready_tasks, runs
 from store.commit.writes import ReadyTask
 from store.workers import Worker
 
@@ -26,7 +26,8 @@ async def task_queue(services: Services, state: RunState, listed: list[Worker], 
     """The queue of a run. `listed`: the workers registered for it."""
     name = state.task_queue
     ready = {
-        kind: await tasks.ready(services.db, state.namespace, name, kind, _MOST_READY) for kind in ("workflow", "activity")
+        kind: await ready_tasks.ready(services.db, state.namespace, name, kind, _MOST_READY)
+        for kind in ("workflow", "activity")
     }
     due = sorted((task for found in ready.values() for task in found if task.available_at <= now), key=_age)
     shown = pollers(listed, services.settings, now)

@@ -32,8 +32,8 @@ from node.config import Config
 from node.probe import NatsProbe
 from node.schema_watch import SchemaWatch
 from node.translate import api_settings, bus_options, engine_rules, query_rules
-from store import placement as leases
-from store import settings
+from store import deployment
+from store import nodes as leases
 from store.commit.group import GroupCommit
 from store.commit.write_watch import WriteWatch
 from store.outage import Outage
@@ -149,7 +149,7 @@ class Parts:
         # No run may be decided before the node knows what time it is.
         sent = self.clock.ticks()
         self.clock.observe(await leases.clock(self.db), sent)
-        shards = await settings.shard_count(self.db)
+        shards = await deployment.shard_count(self.db)
         self.placement = Placement(
             self.pools.leases,
             self.node_id,

@@ -44,7 +44,7 @@ from actors.run.rules import DEFAULT_RULES
 from actors.run.transition import Letter, TaskReady
 from actors.run_actor import InstanceTaken
 from bus.subjects import Subjects
-from store import instances, runs, tasks
+from store import instances, ready_tasks, runs
 from store.commit.group import GroupCommit
 from store.pool import Database
 from tests.support.services import TestServices
@@ -114,7 +114,7 @@ class World:
 
     async def claim(self, run_id: str) -> WorkflowTaskGrant:
         """Lease the ready workflow task of a run."""
-        ready = await tasks.ready(self.db, "default", "queue", "workflow", 100)
+        ready = await ready_tasks.ready(self.db, "default", "queue", "workflow", 100)
         (task_id,) = [row.task_id for row in ready if row.task_id[10:25] == run_id[10:25]]
         grant = await self.tell_run(task_id, ClaimTask(task_id, WorkerIdentity("worker")))
         assert isinstance(grant, WorkflowTaskGrant), grant

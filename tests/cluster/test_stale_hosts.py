@@ -32,7 +32,7 @@ from actors.run.commands import (
     WorkerIdentity,
 )
 from actors.run.replies import Done, HistoryPage, QueryView, Refused, RunReply, UpdateStatus, WorkflowTaskGrant
-from store import instances, tasks
+from store import instances, ready_tasks
 from tests.cluster.test_letters import World
 from tests.support.services import TestServices
 
@@ -74,7 +74,7 @@ async def pair(services: TestServices) -> AsyncIterator[Pair]:
         run_id = await world.start()
         update = await world.host.tell_run(run_id[10:25], UpdateRun(name="put", request_id="one"))
         assert isinstance(update, UpdateStatus) and update.status == "accepted"
-        (row,) = await tasks.ready(world.db, "default", "queue", "workflow", 10)
+        (row,) = await ready_tasks.ready(world.db, "default", "queue", "workflow", 10)
         yield Pair(world, run_id, update.update_id, row.task_id)
 
 
@@ -99,9 +99,9 @@ async def test_a_lease_that_ended_elsewhere_is_not_given_again(pair: Pair) -> No
 @pytest.mark.parametrize("attempt", [1, ANY_ATTEMPT])
 async def test_a_lease_made_elsewhere_can_be_released_here(pair: Pair, attempt: int) -> None:
     assert (await pair.claim(pair.other)).workflow_task_attempt == 1
-    assert not await tasks.ready(pair.db, "default", "queue", "workflow", 10)
+    assert not await ready_tasks.ready(pair.db, "default", "queue", "workflow", 10)
     assert await pair.stale.tell_run(pair.run_key, ReleaseClaim(pair.task_id, WORKER.worker_id, attempt)) == Done()
-    assert [row.task_id for row in await tasks.ready(pair.db, "default", "queue", "workflow", 10)] == [pair.task_id]
+    assert [row.task_id for row in await ready_tasks.ready(pair.db, "default", "queue", "workflow", 10)] == [pair.task_id]
 
 
 async def test_a_lease_made_elsewhere_is_known_here(pair: Pair) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from node import bootstrap as bootstrapping
 from node.config import Config
-from store import namespaces, schema, settings
+from store import deployment, namespaces, schema
 from store.pool import Database
 from tests.support.services import TestServices
 
@@ -59,16 +59,16 @@ async def test_bootstrap_is_repeatable_and_keeps_what_is_there(services: TestSer
     await database.start()
     try:
         assert (await schema.look(database)).fault is None
-        assert await settings.shard_count(database) == 8
-        key = await settings.server_key(database)
+        assert await deployment.shard_count(database) == 8
+        key = await deployment.server_key(database)
         assert {each.name for each in await namespaces.listing(database)} == {"default", "billing"}
         created = await namespaces.get(database, "billing")
         assert created is not None
         assert created.retention_days == 7
         changed = Config.read({"DW_SHARDS": "16", "DW_HISTORY_RETENTION_DAYS": "99"})
         await bootstrapping.bootstrap(changed, dsn)
-        assert await settings.shard_count(database) == 8
-        assert await settings.server_key(database) == key
+        assert await deployment.shard_count(database) == 8
+        assert await deployment.server_key(database) == key
         assert await namespaces.get(database, "billing") == created
     finally:
         await database.stop()

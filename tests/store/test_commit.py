@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from store import history, instances, mailbox, runs, tasks
+from store import history, instances, ready_tasks, run_messages, runs
 from store.commit.group import GroupCommit
 from store.errors import StoreRejected, StoreUnavailable
 from store.pool import Database
@@ -36,8 +36,8 @@ async def test_creation_stores_everything_of_the_run(db: Database, commits: Grou
     assert stored.row.state == b"state-2"
     assert await runs.load_by_key(db, run.key) == await runs.load(db, run.run_id)
     assert await history.load(db, run.run_id) == events(1, 2).split(b"\n")
-    assert await tasks.ready(db, "default", "q", "workflow", 10) == [task]
-    assert await mailbox.pending(db, [1], 10) == [mail("m1")]
+    assert await ready_tasks.ready(db, "default", "q", "workflow", 10) == [task]
+    assert await run_messages.pending(db, [1], 10) == [mail("m1")]
 
 
 async def test_change_replaces_the_row_and_adds_history(db: Database, commits: GroupCommit) -> None:
@@ -78,9 +78,9 @@ async def test_a_conflict_spoils_only_its_own_run(db: Database, commits: GroupCo
 
     assert await runs.version(db, made[7].run_id) == 2
     assert await history.total(db, made[7].run_id) == 3
-    rows = await tasks.ready(db, "default", "q", "workflow", 100)
+    rows = await ready_tasks.ready(db, "default", "q", "workflow", 100)
     assert {task.task_id for task in rows} == {r.task_id(9) for i, r in enumerate(made) if i != 7} | {made[7].task_id(0)}
-    assert {m.mail_id for m in await mailbox.pending(db, [1], 100)} == {f"mail-{i:02d}" for i in range(20) if i != 7}
+    assert {m.mail_id for m in await run_messages.pending(db, [1], 100)} == {f"mail-{i:02d}" for i in range(20) if i != 7}
     for i, run in enumerate(made):
         if i != 7:
             assert await runs.version(db, run.run_id) == 2
@@ -156,8 +156,8 @@ async def test_successor_goes_with_its_predecessor(db: Database, commits: GroupC
         (following.run_id, 2, "pending"),
     ]
     assert await history.total(db, following.run_id) == 2
-    assert [task.task_id for task in await tasks.ready(db, "default", "q", "workflow", 9)] == [following.task_id(1)]
-    assert [m.mail_id for m in await mailbox.pending(db, [1], 9)] == ["from-next"]
+    assert [task.task_id for task in await ready_tasks.ready(db, "default", "q", "workflow", 9)] == [following.task_id(1)]
+    assert [m.mail_id for m in await run_messages.pending(db, [1], 9)] == ["from-next"]
 
 
 async def test_successor_of_a_lost_write_is_not_stored(db: Database, commits: GroupCommit) -> None:
@@ -168,7 +168,7 @@ async def test_successor_of_a_lost_write_is_not_stored(db: Database, commits: Gr
     assert list(results) == [False, True]
     assert await runs.load(db, following.run_id) is None
     assert await history.total(db, following.run_id) == 0
-    assert await tasks.ready(db, "default", "q", "workflow", 9) == []
+    assert await ready_tasks.ready(db, "default", "q", "workflow", 9) == []
     instance = await instances.get(db, run.workflow_id)
     assert instance is not None
     assert (instance.current_run_id, instance.run_count) == (run.run_id, 1)
@@ -188,22 +188,22 @@ async def test_ready_rows_come_and_go(db: Database, commits: GroupCommit) -> Non
     [run] = await created(commits)
     later = ready_task(run.task_id(2), priority=1, available_at=NOW + 5)
     assert await commits.commit(run.change(ready=[ready_task(run.task_id(1)), later])) is True
-    assert [t.task_id for t in await tasks.ready(db, "default", "q", "workflow", 9)] == [run.task_id(2), run.task_id(1)]
+    assert [t.task_id for t in await ready_tasks.ready(db, "default", "q", "workflow", 9)] == [run.task_id(2), run.task_id(1)]
     run.stored(2, 3)
     assert await commits.commit(run.change(unready=[run.task_id(1), "unknown"])) is True
-    assert await tasks.ready(db, "default", "q", "workflow", 9) == [later]
+    assert await ready_tasks.ready(db, "default", "q", "workflow", 9) == [later]
     run.stored(3, 4)
     again = ready_task(run.task_id(2), available_at=NOW + 9)
     assert await commits.commit(run.change(ready=[again], unready=[run.task_id(2)])) is True
-    assert await tasks.ready(db, "default", "q", "workflow", 9) == [again]
-    assert await tasks.get(db, [run.task_id(1), run.task_id(2)]) == [again]
+    assert await ready_tasks.ready(db, "default", "q", "workflow", 9) == [again]
+    assert await ready_tasks.get(db, [run.task_id(1), run.task_id(2)]) == [again]
 
 
 async def test_mail_is_applied_once(db: Database, commits: GroupCommit) -> None:
     [sender, receiver] = await created(commits, 2)
     assert await commits.commit(sender.change(sent=[mail("a"), mail("b")])) is True
     assert await commits.commit(receiver.change(received=["a"])) is True
-    assert [m.mail_id for m in await mailbox.pending(db, [1], 9)] == ["b"]
+    assert [m.mail_id for m in await run_messages.pending(db, [1], 9)] == ["b"]
     # A second node that reloaded the run but still holds the message must not apply it again.
     receiver.stored(2, 3)
     results = await asyncio.gather(
@@ -211,7 +211,7 @@ async def test_mail_is_applied_once(db: Database, commits: GroupCommit) -> None:
     )
     assert list(results) == [False, True]
     assert await runs.version(db, receiver.run_id) == 2
-    assert await mailbox.pending(db, [1], 9) == []
+    assert await run_messages.pending(db, [1], 9) == []
 
 
 async def test_creation_by_mail_happens_once(db: Database, commits: GroupCommit) -> None:
@@ -221,7 +221,7 @@ async def test_creation_by_mail_happens_once(db: Database, commits: GroupCommit)
     assert await commits.commit(child.create(received=["start-child"])) is True
     assert await commits.commit(twin.create(received=["start-child"])) is False
     assert await instances.get(db, twin.workflow_id) is None
-    assert await mailbox.discard(db, ["start-child"]) == 0
+    assert await run_messages.discard(db, ["start-child"]) == 0
 
 
 async def test_refused_data_spoils_only_its_own_run(db: Database, commits: GroupCommit) -> None:

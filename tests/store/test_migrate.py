@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from store import migrate, namespaces, schema, settings
+from store import deployment, migrate, namespaces, schema
 from store.errors import StoreError, StoreRejected
 from store.pool import Database
 
@@ -64,9 +64,9 @@ async def test_seed_is_repeatable_and_keeps_what_is_there(dsn: str) -> None:
     await db.start()
     try:
         with pytest.raises(StoreError):
-            await settings.shard_count(db)
+            await deployment.shard_count(db)
         await asyncio.gather(*[migrate.seed(db, 16, ["default", "lab"], 7) for _ in range(4)])
-        key = await settings.server_key(db)
+        key = await deployment.server_key(db)
         assert len(key) == 64
         before = await namespaces.listing(db)
         assert [(n.name, n.description, n.retention_days, n.status) for n in before] == [
@@ -74,9 +74,9 @@ async def test_seed_is_repeatable_and_keeps_what_is_there(dsn: str) -> None:
             ("lab", "Default namespace", 7, "active"),
         ]
         await migrate.seed(db, 64, ["default", "new"], 90)
-        assert await settings.shard_count(db) == 16
+        assert await deployment.shard_count(db) == 16
         assert await db.fetchval("SELECT count(*) FROM shards") == 16
-        assert await settings.server_key(db) == key
+        assert await deployment.server_key(db) == key
         after = await namespaces.listing(db)
         assert after[:2] == before
         assert [n.name for n in after] == ["default", "lab", "new"]
@@ -87,7 +87,7 @@ async def test_seed_is_repeatable_and_keeps_what_is_there(dsn: str) -> None:
 
 
 async def test_settings(db: Database) -> None:
-    assert await settings.get(db, "colour") is None
-    await settings.put(db, "colour", "red")
-    await settings.put(db, "colour", "blue")
-    assert await settings.get(db, "colour") == "blue"
+    assert await deployment.get(db, "colour") is None
+    await deployment.put(db, "colour", "red")
+    await deployment.put(db, "colour", "blue")
+    assert await deployment.get(db, "colour") == "blue"

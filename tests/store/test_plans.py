@@ -7,7 +7,7 @@ import re
 import asyncpg
 import pytest
 
-from store import runs, tasks
+from store import ready_tasks, runs
 from store.commit import group, statement
 from store.pool import PLANNER
 
@@ -84,7 +84,7 @@ async def test_ready_tasks_are_read_by_index_alone(dsn: str, column: str, size: 
     try:
         if size != "new":
             await connection.execute(ROWS.replace("20000", size))
-        sql = tasks.claimable_sql(column) if column else tasks.READY_SQL
+        sql = ready_tasks.claimable_sql(column) if column else ready_tasks.READY_SQL
         values = "'d', 'q1', 'k', 10" if not column else "'d', 'q1', 'k', ARRAY['', 'blue'], 10, 10"
         kinds = "text, text, text, int8" if not column else "text, text, text, text[], int8, int8"
         if column == "lane":

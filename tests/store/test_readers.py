@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from store import history, mailbox, namespaces, runs, tasks
+from store import history, namespaces, ready_tasks, run_messages, runs
 from store.commit.group import GroupCommit
 from store.commit.writes import ReadyTask
 from store.errors import StoreRejected
@@ -28,7 +28,7 @@ async def test_absent_things(db: Database) -> None:
     assert await runs.version(db, "none") is None
     assert await history.load(db, "none") == []
     assert await history.total(db, "none") == 0
-    assert await mailbox.pending(db, [0, 1], 5) == []
+    assert await run_messages.pending(db, [0, 1], 5) == []
 
 
 async def test_history_ranges(db: Database, commits: GroupCommit) -> None:
@@ -164,12 +164,12 @@ async def test_ready_tasks_in_order(db: Database, commits: GroupCommit) -> None:
         ready_task("t0", queue="other"),
     ]
     await store(commits, run, ready=rows)
-    assert [t.task_id for t in await tasks.ready(db, "default", "q", "workflow", 9)] == ["t1", "t2", "t3", "t4"]
-    assert [t.task_id for t in await tasks.ready(db, "default", "q", "workflow", 2)] == ["t1", "t2"]
-    assert await tasks.ready(db, "default", "q", "activity", 9) == []
-    assert await tasks.ready(db, "lab", "q", "workflow", 9) == []
-    assert await tasks.last_available(db, [2], NOW, 9) == ["t3"]
-    assert await tasks.last_available(db, [1], NOW, 9) == []
+    assert [t.task_id for t in await ready_tasks.ready(db, "default", "q", "workflow", 9)] == ["t1", "t2", "t3", "t4"]
+    assert [t.task_id for t in await ready_tasks.ready(db, "default", "q", "workflow", 2)] == ["t1", "t2"]
+    assert await ready_tasks.ready(db, "default", "q", "activity", 9) == []
+    assert await ready_tasks.ready(db, "lab", "q", "workflow", 9) == []
+    assert await ready_tasks.last_available(db, [2], NOW, 9) == ["t3"]
+    assert await ready_tasks.last_available(db, [1], NOW, 9) == []
 
 
 async def test_claimable_tasks_are_whole_up_to_where_they_were_cut(db: Database, commits: GroupCommit) -> None:
@@ -188,7 +188,7 @@ async def test_claimable_tasks_are_whole_up_to_where_they_were_cut(db: Database,
             due = sorted((row for row in mine if row.available_at <= NOW), key=_order)
             later = sorted((row for row in mine if row.available_at > NOW), key=lambda row: (row.available_at, row.task_id))
             for limit in (1, 2, 17, 40, 1000):
-                found = await tasks.claimable(db, "default", "q", "workflow", types, markers, NOW, limit)
+                found = await ready_tasks.claimable(db, "default", "q", "workflow", types, markers, NOW, limit)
                 assert found.due == due[: len(found.due)] and found.later == later[: len(found.later)]
                 if found.upto is None:
                     assert found.due == due
@@ -207,10 +207,10 @@ def _order(task: ReadyTask) -> tuple[int, int, str]:
 
 async def test_mail_by_shard(db: Database, commits: GroupCommit) -> None:
     await store(commits, Run(), sent=[mail("b", shard=3), mail("a", shard=4), mail("c", shard=5)])
-    assert [m.mail_id for m in await mailbox.pending(db, [3, 4], 9)] == ["a", "b"]
-    assert [m.mail_id for m in await mailbox.pending(db, [3, 4], 1)] == ["a"]
-    assert await mailbox.discard(db, ["a", "none"]) == 1
-    assert [m.mail_id for m in await mailbox.pending(db, [3, 4], 9)] == ["b"]
+    assert [m.mail_id for m in await run_messages.pending(db, [3, 4], 9)] == ["a", "b"]
+    assert [m.mail_id for m in await run_messages.pending(db, [3, 4], 1)] == ["a"]
+    assert await run_messages.discard(db, ["a", "none"]) == 1
+    assert [m.mail_id for m in await run_messages.pending(db, [3, 4], 9)] == ["b"]
 
 
 async def test_namespaces(db: Database) -> None:
