@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from node.edge.edge import App
+from node.http.edge import App
 
 
 class Service(Protocol):

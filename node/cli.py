@@ -25,7 +25,7 @@ from node.config.entry import decode
 from node.embedded import EmbeddedError, EmbeddedNats, EmbeddedPostgres
 from node.embedded.files import data_directory, secret
 from node.embedded.keeper import Keeper, Kept
-from node.http import bind, is_loopback
+from node.http.server import bind, is_loopback
 from node.server import serve as serve_node
 from node.supervisor import Supervisor, node_command
 from node.version import VERSION

@@ -18,8 +18,8 @@ import uvloop
 
 from node.assembly import Assembly, Service
 from node.config import Config
-from node.edge.limits import DEFAULT, EdgeLimits
-from node.http import HttpServer, base_url
+from node.http.limits import DEFAULT, EdgeLimits
+from node.http.server import HttpServer, base_url
 from store.errors import StoreError
 
 log = logging.getLogger("node")

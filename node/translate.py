@@ -10,7 +10,7 @@ from api.settings import AttributionSettings, AuthSettings, LimitSettings, Repai
 from bus.connection import BusOptions
 from node.config import Config
 from node.config.urls import without_login
-from node.edge.limits import EdgeLimits
+from node.http.limits import EdgeLimits
 
 
 def edge_limits(config: Config) -> EdgeLimits:

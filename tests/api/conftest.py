@@ -16,7 +16,7 @@ from api.call import Services
 from api.namespace_cache import NamespaceCache
 from api.registry import WorkerRegistry
 from api.settings import Settings
-from node.http import HttpServer, base_url, bind
+from node.http.server import HttpServer, base_url, bind
 from store.pool import Database
 from tests.api.driver import Http
 from tests.support.server import ServerProcess

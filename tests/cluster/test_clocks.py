@@ -18,7 +18,7 @@ import pytest
 
 from actors.clock import Clock
 from node.config import Config
-from node.http import base_url, bind
+from node.http.server import base_url, bind
 from node.server import Node
 from node.wiring import assemble
 from tests.api.conftest import CONTROL, WORKER

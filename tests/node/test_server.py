@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 from node.assembly import Assembly
-from node.edge.flood import Flood
-from node.http import HttpServer, base_url, bind
+from node.http.flood import Flood
+from node.http.server import HttpServer, base_url, bind
 from node.server import Node
 from store.errors import StoreUnavailable
 

@@ -11,13 +11,13 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any, cast
 
-from node.edge import refusals
-from node.edge.exchange import Exchange
-from node.edge.reading import ANSWER, BODY, CLOSE, HEAD, HIGH_WATER_BYTES, IDLE, LINGER, Reading
-from node.edge.refusals import Refusal
+from node.http import refusals
+from node.http.exchange import Exchange
+from node.http.reading import ANSWER, BODY, CLOSE, HEAD, HIGH_WATER_BYTES, IDLE, LINGER, Reading
+from node.http.refusals import Refusal
 
 if TYPE_CHECKING:
-    from node.edge.edge import Edge
+    from node.http.edge import Edge
 
 
 class Connection(Reading):

@@ -8,13 +8,13 @@ from urllib.parse import unquote
 
 import httptools
 
-from node.edge import refusals
-from node.edge.exchange import Exchange
-from node.edge.refusals import Refusal, Refused
-from node.edge.watched import EXTENSION, Watched
+from node.http import refusals
+from node.http.exchange import Exchange
+from node.http.refusals import Refusal, Refused
+from node.http.watched import EXTENSION, Watched
 
 if TYPE_CHECKING:
-    from node.edge.edge import Edge
+    from node.http.edge import Edge
 
 HIGH_WATER_BYTES = 64 * 1024
 """A body of which the application has not taken so much is not read on."""
@@ -33,7 +33,7 @@ class _Behind(Exception):
 
 
 class Reading(Watched):
-    """The part of a connection that parses what comes. What is done with it is up to `node.edge.connection`."""
+    """The part of a connection that parses what comes. What is done with it is up to `node.http.connection`."""
 
     def __init__(self, edge: Edge) -> None:
         super().__init__()

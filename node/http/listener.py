@@ -11,8 +11,8 @@ import errno
 import socket
 from typing import Any
 
-from node.edge.connection import Connection
-from node.edge.edge import Edge
+from node.http.connection import Connection
+from node.http.edge import Edge
 
 BACKLOG = 2048
 ACCEPTED_AT_ONCE = 64

@@ -6,10 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from node.edge import refusals
+from node.http import refusals
 
 if TYPE_CHECKING:
-    from node.edge.connection import Connection
+    from node.http.connection import Connection
 
 log = logging.getLogger("http")
 

@@ -7,9 +7,9 @@ import ipaddress
 import logging
 import socket
 
-from node.edge.edge import App, Edge
-from node.edge.limits import DEFAULT, EdgeLimits
-from node.edge.listener import Listener
+from node.http.edge import App, Edge
+from node.http.limits import DEFAULT, EdgeLimits
+from node.http.listener import Listener
 
 log = logging.getLogger("http")
 

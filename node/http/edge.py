@@ -9,10 +9,10 @@ import resource
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from node.edge.connection import Connection
-from node.edge.flood import Flood
-from node.edge.limits import EdgeLimits
-from node.edge.reading import HEAD, IDLE
+from node.http.connection import Connection
+from node.http.flood import Flood
+from node.http.limits import EdgeLimits
+from node.http.reading import HEAD, IDLE
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
