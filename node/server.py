@@ -157,7 +157,7 @@ def serve(
     restart_nats: Callable[[], object] | None = None,
 ) -> None:
     """Run one node of `config` on `bound` in this process until it is told to leave. `restart_nats`: see `node.wiring`."""
-    from node.translate import edge_limits  # noqa: PLC0415 - the console starts faster without the whole server
+    from node.settings import edge_limits  # noqa: PLC0415 - the console starts faster without the whole server
     from node.wiring import assemble  # noqa: PLC0415
 
     async def build() -> Assembly:

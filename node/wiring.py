@@ -29,9 +29,9 @@ from bus.dispatch import Dispatch
 from bus.events import EventStream
 from node.assembly import Assembly
 from node.config import Config
-from node.probe import NatsProbe
+from node.nats_probe import NatsProbe
 from node.schema_watch import SchemaWatch
-from node.translate import api_settings, bus_options, engine_rules, query_rules
+from node.settings import api_settings, bus_options, engine_rules, query_rules
 from store import deployment
 from store import nodes as leases
 from store.commit.group import GroupCommit

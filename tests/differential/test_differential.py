@@ -19,7 +19,7 @@ import pytest
 
 from node.config import Config
 from node.embedded.process import spawn
-from node.translate import engine_rules
+from node.settings import engine_rules
 from tests.cluster.client import ClusterClient
 from tests.differential.driver import Driver
 from tests.differential.model import World

@@ -11,7 +11,7 @@ import pytest
 
 from node.config import Config, ConfigError, table
 from node.config.entry import SECRET
-from node.translate import api_settings, bus_options
+from node.settings import api_settings, bus_options
 
 
 def read(**environment: str) -> Config:
