@@ -41,8 +41,8 @@ from actors.queue.queries import QueryBroker, QueryRules
 from actors.router import Owners, Router
 from actors.run import ids
 from actors.run.commands import ClaimTask, Commanded, NoteDuplicateStart, RunCommand, StartRun, UpdateRun, WakeUp
+from actors.run.lifecycle.starting import started
 from actors.run.replies import Refused, RunReply
-from actors.run.starting import started
 from actors.run.state import decode
 from actors.run.transition import Letter, TaskReady
 from actors.run_actor import InstanceTaken

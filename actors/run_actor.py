@@ -15,9 +15,9 @@ from actors.errors import Unavailable
 from actors.queue.parked import Reservation, TaskGrant
 from actors.repeats import too_old
 from actors.rows import run_write
-from actors.run import starting
 from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun, UpdateRun
 from actors.run.decide import decide, needs_history, reads_what_stays
+from actors.run.lifecycle import starting
 from actors.run.presentation import Chronological
 from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, WorkflowTaskGrant
 from actors.run.rules import Rules

@@ -9,23 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from actors.run import (
-    activities,
-    children,
-    closing,
-    completion,
-    control,
-    ids,
-    outcomes,
-    queries,
-    setback,
-    signals,
-    starting,
-    tasks,
-    timers,
-    updates,
-    waits,
-)
+from actors.run import ids, setback, stopping
+from actors.run.activity import outcomes, scheduling
 from actors.run.commands import (
     ArchiveRun,
     CancelRun,
@@ -56,8 +41,12 @@ from actors.run.commands import (
     UpdateRun,
     WakeUp,
 )
+from actors.run.inbox import signals, updates
+from actors.run.lifecycle import closing, starting
 from actors.run.replies import Done, Refused, RunReply
+from actors.run.steps import children, condition_waits, timers
 from actors.run.transition import Transition
+from actors.run.workflow_task import completion, lease, query_view
 
 Handler = Callable[[Transition, Any], RunReply]
 
@@ -105,15 +94,15 @@ def wake_up(tx: Transition, _: WakeUp) -> RunReply:
     state = tx.state
     if not state.is_open:
         return Refused("nothing_due")
-    if tasks.overdue(state, tx.now):
+    if lease.overdue(state, tx.now):
         closing.time_out(tx)
         return Done()
     timers.fire(tx)
-    waits.time_out(tx)
+    condition_waits.time_out(tx)
     outcomes.enforce(tx)
     task = state.open_task
     if task is not None and task.status == "leased" and task.lease_expires_at <= tx.now:
-        tasks.recover(tx, task)
+        lease.recover(tx, task)
     # Refused, so that a state which is behind its row is noticed instead of being woken again and again.
     return Done() if tx.changed else Refused("nothing_due")
 
@@ -121,27 +110,27 @@ def wake_up(tx: Transition, _: WakeUp) -> RunReply:
 _HANDLERS: dict[type, Handler] = {
     StartRun: starting.begin,
     NoteDuplicateStart: starting.duplicate,
-    ClaimTask: _by_kind(activities.claim, tasks.claim),
-    RereadClaim: _by_kind(activities.reread, tasks.reread),
-    ReleaseClaim: _by_kind(activities.release, tasks.release),
+    ClaimTask: _by_kind(scheduling.claim, lease.claim),
+    RereadClaim: _by_kind(scheduling.reread, lease.reread),
+    ReleaseClaim: _by_kind(scheduling.release, lease.release),
     CompleteWorkflowTask: completion.complete,
-    FailWorkflowTask: tasks.fail,
-    HeartbeatWorkflowTask: tasks.heartbeat,
-    ReadHistoryPage: tasks.history_page,
+    FailWorkflowTask: lease.fail,
+    HeartbeatWorkflowTask: lease.heartbeat,
+    ReadHistoryPage: lease.history_page,
     CompleteActivity: outcomes.complete,
     FailActivity: outcomes.fail,
-    HeartbeatActivity: activities.heartbeat,
+    HeartbeatActivity: scheduling.heartbeat,
     WakeUp: wake_up,
     SignalRun: signals.receive,
     UpdateRun: updates.accept,
     ReadUpdate: updates.read,
-    ReadForQuery: queries.view,
-    CancelRun: control.stop,
-    TerminateRun: control.stop,
-    RepairRun: control.repair,
-    ArchiveRun: control.archive,
+    ReadForQuery: query_view.view,
+    CancelRun: stopping.stop,
+    TerminateRun: stopping.stop,
+    RepairRun: stopping.repair,
+    ArchiveRun: stopping.archive,
     StartChildRun: starting.begin_child,
     ChildRestarted: children.restarted,
     ChildClosed: children.closed,
-    ParentClosed: control.parent_closed,
+    ParentClosed: stopping.parent_closed,
 }

@@ -17,10 +17,10 @@ from actors.run.commands import (
     Steps,
     UpsertSearchAttributes,
 )
-from actors.run.markers import merge
 from actors.run.payloads import payload_of, size_of
 from actors.run.rules import Rules
 from actors.run.state import RunState
+from actors.run.steps.markers import merge
 from actors.run.transition import Transition
 
 

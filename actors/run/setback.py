@@ -7,7 +7,7 @@ the whole run are facts of its start and stay, too.
 
 from __future__ import annotations
 
-from actors.run.activity_parts import offer, set_deadline
+from actors.run.activity.common import offer, set_deadline
 from actors.run.rules import Rules, backoff_after
 from actors.run.state import Activity, RunState, WorkflowTask
 from actors.run.times import SECOND

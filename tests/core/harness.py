@@ -13,7 +13,7 @@ import orjson
 from hypothesis import HealthCheck, settings
 
 from actors.dialects.sdk04 import DIALECT, Sdk04
-from actors.run import ids, starting
+from actors.run import ids
 from actors.run.commands import (
     ClaimTask,
     CompleteActivity,
@@ -39,6 +39,7 @@ from actors.run.commands import (
     WorkerIdentity,
 )
 from actors.run.decide import decide, needs_history
+from actors.run.lifecycle import starting
 from actors.run.presentation import Chronological
 from actors.run.replies import (
     ActivityTaskGrant,

@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 import pytest
 
-from actors.run import starting
 from actors.run.commands import (
     FailWorkflow,
     Payload,
@@ -19,6 +18,7 @@ from actors.run.commands import (
     UpsertSearchAttributes,
 )
 from actors.run.decide import decide
+from actors.run.lifecycle import starting
 from actors.run.state import decode
 from actors.run.transition import Transition
 from tests.core.family import keys, of_type, refused, types

@@ -8,9 +8,9 @@ from actors import messages
 from actors.messages import AskFinishQuery, AskRun, AskStart
 from actors.queries import QueryOutcome
 from actors.rows import run_write
-from actors.run import starting
 from actors.run import state as run_state
 from actors.run.commands import CompleteWorkflowTask, FailActivity, Failure, FailWorkflow, HeartbeatActivity, Payload, StartRun
+from actors.run.lifecycle import starting
 from tests.core.harness import RUN_ID
 
 DEEP = b"[" * 510 + b'{"n":1e400,"i":100000000000000000000}' + b"]" * 510

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 import msgspec
 
 from actors.dialects.sdk04 import Sdk04
-from actors.run import ids, starting
+from actors.run import ids
 from actors.run.commands import NoteDuplicateStart, ParentClosed, RunCommand, StartChildRun, StartRun
 from actors.run.decide import decide
+from actors.run.lifecycle import starting
 from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.rules import Rules
 from actors.run.state import RunState, decode, encode

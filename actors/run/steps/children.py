@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
-from actors.run.activity_parts import result_keys
-from actors.run.causes import cause
+from actors.run.activity.common import result_keys
 from actors.run.commands import (
     ChildClosed,
     ChildOrigin,
@@ -18,6 +17,7 @@ from actors.run.commands import (
     StartRun,
 )
 from actors.run.failures import neutral_exception
+from actors.run.next_task import cause
 from actors.run.replies import TOO_EARLY, Done, Refused, RunReply
 from actors.run.state import Child
 from actors.run.times import SECOND, iso, iso_seconds

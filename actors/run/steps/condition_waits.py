@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.run import ids
-from actors.run.causes import cause
 from actors.run.commands import FailWorkflow, OpenConditionWait, Steps
+from actors.run.next_task import cause
 from actors.run.state import Wait, WorkflowTask
 from actors.run.times import SECOND, iso
 from actors.run.transition import Transition

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from actors.run import ids, waits
-from actors.run.causes import cause
+from actors.run import ids
 from actors.run.commands import StartTimer
+from actors.run.next_task import cause
 from actors.run.state import Timer
+from actors.run.steps import condition_waits
 from actors.run.times import SECOND, iso
 from actors.run.transition import Transition
 
@@ -51,7 +52,7 @@ def cancel_all(tx: Transition, command_id: str | None) -> None:
     pending = [(timer.step, _keys(timer_id, timer)) for timer_id, timer in tx.state.timers.items()]
     wait = tx.state.wait
     if wait is not None and wait.timer_id is not None:
-        pending.append((wait.step, waits.timer_keys(wait)))
+        pending.append((wait.step, condition_waits.timer_keys(wait)))
     for step, keys in sorted(pending, key=lambda each: each[0]):
         tx.record("TimerCancelled", {**keys, "cancelled_at": iso(tx.stamp)}, step=step, command_id=command_id)
     tx.state.timers = {}

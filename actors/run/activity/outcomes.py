@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from actors.run import ids
-from actors.run.activity_parts import (
+from actors.run.activity.common import (
     activity_copy,
     attempted,
     expired_kind,
@@ -15,8 +15,8 @@ from actors.run.activity_parts import (
     result_keys,
     set_deadline,
 )
-from actors.run.causes import cause, ours
 from actors.run.commands import ActivityGuard, CompleteActivity, FailActivity, Failure
+from actors.run.next_task import cause, ours
 from actors.run.payloads import in_codec, size_of
 from actors.run.replies import ActivityRecorded, Refused, RunReply
 from actors.run.rules import backoff_after

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run import external, ids
-from actors.run.causes import signal_task
+from actors.run import ids, requests
 from actors.run.commands import Payload, SignalRun
 from actors.run.events import arguments_of, envelope_or_none
+from actors.run.next_task import signal_task
 from actors.run.replies import RunReply
 from actors.run.state import Signal, WorkflowTask
 from actors.run.transition import Transition
@@ -17,12 +17,12 @@ def receive(tx: Transition, command: SignalRun) -> RunReply:
     """Accept a signal. It creates a task only where the run is parked on a condition wait."""
     state = tx.state
     if not state.is_open:
-        return external.not_active(tx)
+        return requests.not_active(tx)
     limit = tx.rules.max_pending_signals
     if limit and len(state.signals) >= limit:
-        return external.rejected(tx, "structural_limit_exceeded", None)
+        return requests.rejected(tx, "structural_limit_exceeded", None)
     tx.measure("pending_signal_count", len(state.signals) + 1, limit, len(state.signals))
-    numbered = external.number(tx)
+    numbered = requests.number(tx)
     signal = Signal(
         signal_id=tx.mint(ids.SIGNAL),
         name=command.name,
@@ -32,10 +32,10 @@ def receive(tx: Transition, command: SignalRun) -> RunReply:
         command_sequence=numbered[1],
         to_run=command.to_run,
     )
-    record(tx, signal, command.arguments, external.snapshot(tx, numbered, command, "signal_received"))
+    record(tx, signal, command.arguments, requests.snapshot(tx, numbered, command, "signal_received"))
     if state.wait is not None and state.open_task is None:
         signal_task(tx, signal)
-    return external.accepted(tx, numbered, "signal_received")
+    return requests.accepted(tx, numbered, "signal_received")
 
 
 def record(tx: Transition, signal: Signal, arguments: Payload | None, snapshot: dict[str, Any] | None) -> None:
@@ -44,7 +44,7 @@ def record(tx: Transition, signal: Signal, arguments: Payload | None, snapshot: 
     signal.event = tx.record(
         "SignalReceived",
         {
-            **external.command_keys(tx, signal.command_id),
+            **requests.command_keys(tx, signal.command_id),
             "signal_id": signal.signal_id,
             "signal_name": signal.name,
             "signal_wait_id": signal.wait_id,
@@ -89,4 +89,4 @@ def hand_over(tx: Transition, old: Transition) -> None:
             command_sequence=state.command_sequence,
         )
         before = old.history[signal.event - 1]
-        record(tx, moved, arguments_of(before), external.moved_snapshot(tx, before, moved.command_sequence))
+        record(tx, moved, arguments_of(before), requests.moved_snapshot(tx, before, moved.command_sequence))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run import closing, external, ids, tasks
-from actors.run.causes import follow_up
+from actors.run import ids, requests
 from actors.run.commands import ArchiveRun, CancelRun, ParentClosed, RepairRun, TerminateRun
+from actors.run.lifecycle import closing
+from actors.run.next_task import follow_up
 from actors.run.replies import Done, Refused, RunReply
 from actors.run.transition import Transition
 from actors.run.waiting import waiting
+from actors.run.workflow_task import lease
 
 _WORDS = {
     "cancel": ("CancelRequested", "WorkflowCancelled", "cancelled", "WorkflowCancelledException"),
@@ -20,26 +22,26 @@ _WORDS = {
 def stop(tx: Transition, command: CancelRun | TerminateRun) -> RunReply:
     """Close the run at once; workers learn of it from their next call."""
     if not tx.state.is_open:
-        return external.not_active(tx)
+        return requests.not_active(tx)
     kind = "cancel" if isinstance(command, CancelRun) else "terminate"
-    numbered = external.number(tx)
+    numbered = requests.number(tx)
     outcome = _WORDS[kind][2]
-    _stop(tx, kind, numbered[0], command.reason, external.snapshot(tx, numbered, command, outcome, applied=True))
-    return external.accepted(tx, numbered, outcome, command.reason)
+    _stop(tx, kind, numbered[0], command.reason, requests.snapshot(tx, numbered, command, outcome, applied=True))
+    return requests.accepted(tx, numbered, outcome, command.reason)
 
 
 def parent_closed(tx: Transition, command: ParentClosed) -> RunReply:
     """The parent's close policy: as the command would, without a caller. Refused by a closed run: another may go on for it."""
     if not tx.state.is_open:
         return Refused("run_not_active")
-    command_id, _ = external.number(tx)
+    command_id, _ = requests.number(tx)
     _stop(tx, "cancel" if command.policy == "request_cancel" else "terminate", command_id, command.reason, None)
     return Done()
 
 
 def _stop(tx: Transition, kind: str, command_id: str, reason: str | None, snapshot: dict[str, Any] | None) -> None:
     requested, ended, status, class_ = _WORDS[kind]
-    keys = external.command_keys(tx, command_id)
+    keys = requests.command_keys(tx, command_id)
     tx.record(requested, {**keys, "command_type": kind, "reason": reason, "command": snapshot}, command_id=command_id)
     closing.cancel_steps(tx, command_id)
     message = f"Workflow {status}: {reason}" if reason else f"Workflow {status}."
@@ -57,8 +59,8 @@ def repair(tx: Transition, command: RepairRun) -> RunReply:
     """Get a stuck run going again; never touches a valid lease or a result."""
     state = tx.state
     if not state.is_open:
-        return external.not_active(tx)
-    numbered = external.number(tx)
+        return requests.not_active(tx)
+    numbered = requests.number(tx)
     found = waiting(state, tx.now)
     task = state.open_task
     dispatched = tx.set_right
@@ -66,7 +68,7 @@ def repair(tx: Transition, command: RepairRun) -> RunReply:
         dispatched = follow_up(tx) is not None or dispatched
     elif task.status == "leased":
         if task.lease_expires_at <= tx.now:
-            tasks.make_ready(tx, task)
+            lease.make_ready(tx, task)
             task.repairs += 1
             dispatched = True
     elif task.available_at > tx.now:
@@ -79,29 +81,29 @@ def repair(tx: Transition, command: RepairRun) -> RunReply:
     tx.record(
         "RepairRequested",
         {
-            **external.command_keys(tx, numbered[0]),
+            **requests.command_keys(tx, numbered[0]),
             "command_type": "repair",
             "outcome": outcome,
             "liveness_state": found.liveness,
             "wait_kind": found.kind,
             "task_id": None if open_task is None else open_task.task_id,
             "task_type": None if open_task is None else "workflow",
-            "command": external.snapshot(tx, numbered, command, outcome, applied=True),
+            "command": requests.snapshot(tx, numbered, command, outcome, applied=True),
         },
         command_id=numbered[0],
     )
-    return external.accepted(tx, numbered, outcome)
+    return requests.accepted(tx, numbered, outcome)
 
 
 def archive(tx: Transition, command: ArchiveRun) -> RunReply:
     """Mark a closed run as archived; deletes nothing."""
     state = tx.state
     if state.is_open:
-        return external.rejected(tx, "run_not_closed", "rejected_run_not_closed")
+        return requests.rejected(tx, "run_not_closed", "rejected_run_not_closed")
     if state.superseded:
         return Refused("run_continued")  # not the current run any more (engine-semantics 9.5)
-    numbered = external.number(tx)
-    keys = external.command_keys(tx, numbered[0])
+    numbered = requests.number(tx)
+    keys = requests.command_keys(tx, numbered[0])
     outcome = "archive_not_needed" if state.archived else "archived"
     tx.record(
         "ArchiveRequested",
@@ -110,7 +112,7 @@ def archive(tx: Transition, command: ArchiveRun) -> RunReply:
             "command_type": "archive",
             "outcome": outcome,
             "reason": command.reason,
-            "command": external.snapshot(tx, numbered, command, outcome, applied=True),
+            "command": requests.snapshot(tx, numbered, command, outcome, applied=True),
         },
         command_id=numbered[0],
     )
@@ -121,4 +123,4 @@ def archive(tx: Transition, command: ArchiveRun) -> RunReply:
             {**keys, "archive_command_id": numbered[0], "reason": command.reason},
             command_id=numbered[0],
         )
-    return external.accepted(tx, numbered, outcome, command.reason)
+    return requests.accepted(tx, numbered, outcome, command.reason)

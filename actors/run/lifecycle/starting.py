@@ -6,9 +6,9 @@ from typing import Any
 
 import orjson
 
-from actors.run import external, ids, opaque
+from actors.run import ids, opaque, requests
 from actors.run.commands import NoteDuplicateStart, StartChildRun, StartRun
-from actors.run.continuing import record_started
+from actors.run.lifecycle.continuing import record_started
 from actors.run.presentation import Chronological
 from actors.run.replies import Refused, RunReply, Started
 from actors.run.rules import DEFAULT_RULES, Rules
@@ -60,10 +60,10 @@ def begin(tx: Transition, command: StartRun) -> RunReply:
     if state.last_sequence:
         return started(state, "started_new")
     command_id, outcome = tx.mint(ids.COMMAND), "started_new"
-    snapshot = external.snapshot(tx, (command_id, state.command_sequence), command, outcome, applied=True)
+    snapshot = requests.snapshot(tx, (command_id, state.command_sequence), command, outcome, applied=True)
     tx.record(
         "StartAccepted",
-        {**external.command_keys(tx, command_id), **_start_keys(command), "outcome": outcome, "command": snapshot},
+        {**requests.command_keys(tx, command_id), **_start_keys(command), "outcome": outcome, "command": snapshot},
         command_id=command_id,
     )
     record_started(tx, command.arguments, {}, command_id)
@@ -125,15 +125,15 @@ def duplicate(tx: Transition, command: NoteDuplicateStart) -> RunReply:
 
 
 def _note_duplicate(tx: Transition, start: StartRun, outcome: str) -> None:
-    numbered = external.number(tx)
+    numbered = requests.number(tx)
     command_id = numbered[0]
-    keys = {**external.command_keys(tx, command_id), **_start_keys(start), "outcome": outcome}
+    keys = {**requests.command_keys(tx, command_id), **_start_keys(start), "outcome": outcome}
     if outcome == "returned_existing_active":
-        snapshot = external.snapshot(tx, numbered, start, outcome, applied=True)
+        snapshot = requests.snapshot(tx, numbered, start, outcome, applied=True)
         tx.record("StartAccepted", {**keys, "command": snapshot}, command_id=command_id)
     else:
         rejection = "instance_already_started"
-        snapshot = external.snapshot(tx, numbered, start, outcome, rejection=rejection)
+        snapshot = requests.snapshot(tx, numbered, start, outcome, rejection=rejection)
         tx.record("StartRejected", {**keys, "rejection_reason": rejection, "command": snapshot}, command_id=command_id)
 
 

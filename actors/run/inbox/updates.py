@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
-from actors.run import external, ids
-from actors.run.activity_parts import result_keys
-from actors.run.causes import ours, update_task
+from actors.run import ids, requests
+from actors.run.activity.common import result_keys
 from actors.run.commands import CompleteUpdate, FailUpdate, Payload, ReadUpdate, Steps, UpdateRun
 from actors.run.events import arguments_of, envelope_or_none
 from actors.run.failures import failure_category, workflow_exception
+from actors.run.next_task import ours, update_task
 from actors.run.replies import Refused, RunReply, UpdateStatus
 from actors.run.state import Update, WorkflowTask
 from actors.run.transition import Transition
@@ -29,12 +29,12 @@ def accept(tx: Transition, command: UpdateRun) -> RunReply:
             if update.request_id == command.request_id:
                 return _status(tx, update_id, update)
     if not state.is_open:
-        return external.not_active(tx)
+        return requests.not_active(tx)
     limit = tx.rules.max_pending_updates
     if limit and len(state.updates) >= limit:
         return _reject(tx, command, "structural_limit_exceeded")
     tx.measure("pending_update_count", len(state.updates) + 1, limit, len(state.updates))
-    command_id, sequence = external.number(tx)
+    command_id, sequence = requests.number(tx)
     update_id = tx.mint(ids.UPDATE)
     update = Update(
         name=command.name,
@@ -47,7 +47,7 @@ def accept(tx: Transition, command: UpdateRun) -> RunReply:
     )
     if command.request_id is not None:
         tx.requests.append((command.request_id, update_id))
-    record(tx, update_id, update, command.arguments, external.snapshot(tx, (command_id, sequence), command))
+    record(tx, update_id, update, command.arguments, requests.snapshot(tx, (command_id, sequence), command))
     if state.open_task is None and state.begun:
         update_task(tx)
     return _status(tx, update_id, update)
@@ -55,24 +55,24 @@ def accept(tx: Transition, command: UpdateRun) -> RunReply:
 
 def _reject(tx: Transition, command: UpdateRun, rejection: str) -> RunReply:
     """Turn an update of an open run away; other than those of a closed one (engine-semantics 2.5) this is recorded."""
-    numbered = external.number(tx)
+    numbered = requests.number(tx)
     update_id = tx.mint(ids.UPDATE)
     arguments = command.arguments
     tx.record(
         "UpdateRejected",
         {
-            **external.command_keys(tx, numbered[0]),
+            **requests.command_keys(tx, numbered[0]),
             "update_id": update_id,
             "update_name": command.name,
             "arguments": envelope_or_none(arguments),
             "payload_codec": tx.state.payload_codec if arguments is None else arguments.codec,
             "rejection_reason": rejection,
             "validation_errors": {},
-            "command": external.snapshot(tx, numbered, command, rejection=rejection),
+            "command": requests.snapshot(tx, numbered, command, rejection=rejection),
         },
         command_id=numbered[0],
     )
-    return external.rejected(tx, rejection, None, numbered, update_id)
+    return requests.rejected(tx, rejection, None, numbered, update_id)
 
 
 def record(tx: Transition, update_id: str, update: Update, arguments: Payload | None, snapshot: dict[str, Any] | None) -> None:
@@ -82,7 +82,7 @@ def record(tx: Transition, update_id: str, update: Update, arguments: Payload | 
     update.event = tx.record(
         "UpdateAccepted",
         {
-            **external.command_keys(tx, update.command_id),
+            **requests.command_keys(tx, update.command_id),
             "update_id": update_id,
             "update_name": update.name,
             "command_sequence": update.command_sequence,
@@ -136,7 +136,7 @@ def complete(tx: Transition, step: CompleteUpdate) -> None:
     update = state.updates.pop(step.update_id)
     number = tx.next_step()
     arguments = arguments_of(tx.history[update.event - 1])
-    keys = {**external.command_keys(tx, update.command_id), "update_id": step.update_id, "update_name": update.name}
+    keys = {**requests.command_keys(tx, update.command_id), "update_id": step.update_id, "update_name": update.name}
     applied = tx.record(
         "UpdateApplied",
         {
@@ -162,7 +162,7 @@ def fail(tx: Transition, step: FailUpdate) -> None:
     tx.record(
         "UpdateCompleted",
         {
-            **external.command_keys(tx, update.command_id),
+            **requests.command_keys(tx, update.command_id),
             "update_id": step.update_id,
             "update_name": update.name,
             "failure_id": tx.mint(ids.FAILURE),
@@ -187,7 +187,7 @@ def close_all(tx: Transition, reason: str) -> None:
         tx.record(
             "UpdateCompleted",
             {
-                **external.command_keys(tx, update.command_id),
+                **requests.command_keys(tx, update.command_id),
                 "update_id": update_id,
                 "update_name": update.name,
                 "failure_id": tx.mint(ids.FAILURE),
@@ -221,7 +221,7 @@ def hand_over(tx: Transition, old: Transition) -> None:
             request_id=update.request_id,
         )
         before = old.history[update.event - 1]
-        record(tx, update_id, moved, arguments_of(before), external.moved_snapshot(tx, before, moved.command_sequence))
+        record(tx, update_id, moved, arguments_of(before), requests.moved_snapshot(tx, before, moved.command_sequence))
         del old.state.updates[update_id]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from actors.run import activities, children, closing, limits, markers, signals, tasks, timers, updates, waits
-from actors.run.causes import follow_up
+from actors.run import limits
+from actors.run.activity import scheduling
 from actors.run.commands import (
     GROUPED_STEPS,
     TERMINAL_STEPS,
@@ -22,14 +22,19 @@ from actors.run.commands import (
     Steps,
     UpsertSearchAttributes,
 )
+from actors.run.inbox import signals, updates
+from actors.run.lifecycle import closing
+from actors.run.next_task import follow_up
 from actors.run.payloads import all_in_codec
 from actors.run.replies import Refused, RunReply, WorkflowTaskCompleted
+from actors.run.steps import children, condition_waits, markers, timers
 from actors.run.transition import Transition
+from actors.run.workflow_task import lease
 
 
 def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
     """Apply one batch of commands, all or nothing (engine-semantics 3)."""
-    task, refused = tasks.guard(tx, command)
+    task, refused = lease.guard(tx, command)
     if task is None:
         assert refused is not None
         return refused
@@ -41,7 +46,7 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
     fault = updates.fault(tx, task, steps)
     if fault is not None:
         return _invalid(tx, fault)
-    if tasks.overdue(state, tx.now):
+    if lease.overdue(state, tx.now):
         closing.time_out(tx)
         return Refused("run_timed_out", {"run_id": state.run_id, "run_status": state.status})
     normal = task.update_id is None
@@ -59,7 +64,7 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
     if repeated:
         steps = []
     elif normal:
-        steps = list(waits.settle(tx, task, steps))
+        steps = list(condition_waits.settle(tx, task, steps))
     apply(tx, steps)
     task.status = "completed"
     task.lease_expires_at = 0
@@ -111,13 +116,13 @@ def apply_step(tx: Transition, step: Steps, number: int) -> None:
     """One step under its number; the task ids it creates go to the answer."""
     match step:
         case ScheduleActivity():
-            tx.created.append(activities.schedule(tx, step, number))
+            tx.created.append(scheduling.schedule(tx, step, number))
         case StartTimer():
             tx.created.append(timers.start(tx, step, number))
         case StartChild():
             tx.created.append(children.start(tx, step, number))
         case OpenConditionWait():
-            timer_task = waits.open_wait(tx, step, number)
+            timer_task = condition_waits.open_wait(tx, step, number)
             if timer_task is not None:
                 tx.created.append(timer_task)
         case RecordSideEffect():

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run import activities, children, continuing, ids, timers, updates
-from actors.run.activity_parts import result_keys
+from actors.run import ids
+from actors.run.activity import scheduling
+from actors.run.activity.common import result_keys
 from actors.run.commands import CompleteWorkflow, ContinueAsNew, FailWorkflow, Payload
 from actors.run.failures import failure_category, workflow_exception
+from actors.run.inbox import updates
+from actors.run.lifecycle import continuing
+from actors.run.steps import children, timers
 from actors.run.times import iso_seconds
 from actors.run.transition import Transition
 
@@ -89,7 +93,7 @@ def cancel_steps(tx: Transition, command_id: str | None = None) -> None:
 
     `command_id`: the command that caused it, None for a deadline.
     """
-    activities.cancel_all(tx, command_id)
+    scheduling.cancel_all(tx, command_id)
     timers.cancel_all(tx, command_id)
 
 
@@ -109,7 +113,7 @@ def close(
             tx.withdraw(task.task_id)
         task.status = "cancelled"
         task.lease_expires_at = 0
-    activities.withdraw_all(tx)
+    scheduling.withdraw_all(tx)
     state.timers = {}
     state.wait = None
     state.next_context = None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from actors.run import tasks
 from actors.run.commands import ReadForQuery
 from actors.run.replies import QueryView, RunReply
 from actors.run.transition import Transition
+from actors.run.workflow_task import lease
 
 
 def view(tx: Transition, command: ReadForQuery) -> RunReply:
@@ -17,7 +17,7 @@ def view(tx: Transition, command: ReadForQuery) -> RunReply:
         run_id=state.run_id,
         workflow_type=state.workflow_type,
         payload_codec=state.payload_codec,
-        arguments=tasks.run_arguments(tx),
+        arguments=lease.run_arguments(tx),
         run_status=state.status,
         task_queue=state.task_queue,
         compatibility=state.compatibility,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run import ids, signals, updates
+from actors.run import ids
 from actors.run.commands import ChildClosed, ChildRestarted, ContinueAsNew, Payload
 from actors.run.events import arguments_of
+from actors.run.inbox import signals, updates
 from actors.run.rules import backoff_after
 from actors.run.state import Origin, RunState
 from actors.run.times import SECOND, iso, iso_seconds

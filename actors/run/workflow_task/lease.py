@@ -6,8 +6,7 @@ from typing import Any
 
 import msgspec
 
-from actors.run import closing, ids, limits
-from actors.run.causes import ours
+from actors.run import ids, limits
 from actors.run.commands import (
     ANY_ATTEMPT,
     ClaimTask,
@@ -18,6 +17,8 @@ from actors.run.commands import (
     RereadClaim,
     WorkflowTaskGuard,
 )
+from actors.run.lifecycle import closing
+from actors.run.next_task import ours
 from actors.run.replies import (
     Done,
     HistoryPage,
