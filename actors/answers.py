@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from actors import messages
 from actors.messages import Answer, Failed
-from actors.queue.parked import TaskGrant
+from actors.queue.parked_poll import TaskGrant
 from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
 
 

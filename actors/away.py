@@ -16,10 +16,10 @@ from collections.abc import Callable
 
 from actors import messages
 from actors.messages import Answer, AskPoll, AskTake, Granted, Moved, Taken
-from actors.queue.actor import QueueName
 from actors.queue.matching import WaitLine
-from actors.queue.parked import Parked, Reservation, TaskGrant, attempt_of
+from actors.queue.parked_poll import Parked, Reservation, TaskGrant, attempt_of
 from actors.queue.poll import WorkerProfile
+from actors.queue.queue_actor import QueueName
 from actors.router import Router
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant

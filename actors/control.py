@@ -10,8 +10,8 @@ from actors import messages
 from actors.errors import Unavailable
 from actors.host import Host
 from actors.messages import AskCommand, AskFinishQuery, AskQuery, AskUpdate, AwaitUpdate
-from actors.queries import Query, QueryAnswer, QueryOutcome
-from actors.queue.queries import QueryBroker
+from actors.queue.query_broker import QueryBroker
+from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.repeats import new_key
 from actors.router import Router
 from actors.run.commands import Commanded, UpdateRun

@@ -32,12 +32,12 @@ from actors.messages import (
     TaskOffer,
 )
 from actors.polls import Polls
-from actors.queries import Query, QueryAnswer, QueryOutcome
-from actors.queue.actor import QueueName
 from actors.queue.matching import QueuedTask
-from actors.queue.parked import Grant, Parked, Reservation
+from actors.queue.parked_poll import Grant, Parked, Reservation
 from actors.queue.poll import Poll
-from actors.queue.queries import QueryBroker, QueryRules
+from actors.queue.query_broker import QueryBroker, QueryRules
+from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
+from actors.queue.queue_actor import QueueName
 from actors.router import Owners, Router
 from actors.run import ids
 from actors.run.commands import ClaimTask, Commanded, NoteDuplicateStart, RunCommand, StartRun, UpdateRun, WakeUp

@@ -13,11 +13,11 @@ from typing import Protocol
 from actors.clock import Clock
 from actors.errors import Unavailable
 from actors.publisher import Publisher
-from actors.queue.actor import QueueActor, QueueName
 from actors.queue.candidates import Found
 from actors.queue.matching import QueuedTask
-from actors.queue.parked import Grant, Reservation
+from actors.queue.parked_poll import Grant, Reservation
 from actors.queue.poll import WorkerProfile
+from actors.queue.queue_actor import QueueActor, QueueName
 from actors.repeats import decode_answer
 from actors.run import ids, setback
 from actors.run.commands import RunCommand, StartRun, WakeUp

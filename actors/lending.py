@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from actors import messages
 from actors.messages import Answer, AskPoll, AskTake, Failed, Granted, Lent, Moved, Served, Taken
-from actors.queue.parked import Claimed, Grant, LentEnd, Parked
+from actors.queue.parked_poll import Claimed, Grant, LentEnd, Parked
 from actors.queue.poll import Poll
 from actors.router import Router
 from actors.run import ids

@@ -7,8 +7,8 @@ import asyncio
 import msgspec
 from msgspec import Struct
 
-from actors.queries import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.queue.poll import Poll
+from actors.queue.query_types import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.run.commands import Commanded, RunCommand, StartRun, UpdateRun
 from actors.run.replies import ActivityTaskGrant, RunReply, UpdateStatus, WorkflowTaskGrant
 from actors.run.transition import Letter

@@ -16,11 +16,11 @@ from actors.away import Away, AwayPolls
 from actors.host import Host
 from actors.lending import Lending
 from actors.messages import Answer, AskPoll, AskTake, Granted, Moved, Served
-from actors.queries import QueryTaskGrant
-from actors.queue.actor import QueueActor, QueueName
-from actors.queue.parked import Grant, Parked, Reservation, attempt_of
+from actors.queue.parked_poll import Grant, Parked, Reservation, attempt_of
 from actors.queue.poll import QUERY, Poll
-from actors.queue.queries import QueryBroker
+from actors.queue.query_broker import QueryBroker
+from actors.queue.query_types import QueryTaskGrant
+from actors.queue.queue_actor import QueueActor, QueueName
 from actors.router import Router
 from actors.run.commands import ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, WorkflowTaskGrant

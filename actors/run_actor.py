@@ -12,7 +12,7 @@ import logging
 from typing import Protocol
 
 from actors.errors import Unavailable
-from actors.queue.parked import Reservation, TaskGrant
+from actors.queue.parked_poll import Reservation, TaskGrant
 from actors.repeats import too_old
 from actors.rows import run_write
 from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun, UpdateRun

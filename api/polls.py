@@ -15,7 +15,7 @@ from api.registry import Registration
 from api.validation import Fields
 
 if TYPE_CHECKING:
-    from actors.queue.parked import Parked
+    from actors.queue.parked_poll import Parked
 
 EMPTY = b'{"task":null}'
 EMPTY_DRAINING = b'{"task":null,"poll_status":"draining"}'

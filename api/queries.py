@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.queries import Query
+from actors.queue.query_types import Query
 from actors.run.commands import Payload
 from actors.run.replies import Refused
 from api.call import Answer, Call

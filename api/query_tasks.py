@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from actors.errors import Unavailable
-from actors.queries import QueryOutcome, QueryTaskGrant
 from actors.queue.poll import QUERY
+from actors.queue.query_types import QueryOutcome, QueryTaskGrant
 from actors.run.replies import Refused
 from api.call import Answer, Call
 from api.envelope import encode

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from actors.queue.queries import QueryRules
+from actors.queue.query_broker import QueryRules
 from actors.run.rules import Rules
 from api.settings import AttributionSettings, AuthSettings, LimitSettings, RepairPolicy, Settings, StructuralLimits
 from bus.connection import BusOptions

@@ -11,7 +11,7 @@ from actors import messages
 from actors.away import AwayPolls
 from actors.errors import Unavailable
 from actors.messages import Answer, AskPoll, AskTake, Granted, Moved, Response, Taken
-from actors.queue.parked import Grant, Parked
+from actors.queue.parked_poll import Grant, Parked
 from actors.queue.poll import Poll, WorkerProfile
 from actors.router import Router
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RunCommand

@@ -16,7 +16,7 @@ from actors.clock import Clock
 from actors.host import Host
 from actors.mail import Mailman
 from actors.publisher import Publisher
-from actors.queue.parked import Grant
+from actors.queue.parked_poll import Grant
 from actors.run import ids
 from actors.run.commands import (
     ChildClosed,

@@ -12,7 +12,7 @@ from actors.answers import respond
 from actors.errors import Unavailable
 from actors.messages import Answer, Failed
 from actors.polls import Polls
-from actors.queue.parked import Grant
+from actors.queue.parked_poll import Grant
 from actors.run.commands import ReleaseClaim
 from actors.run.replies import Refused, RunReply
 from bus.errors import OutcomeUnknown

@@ -6,11 +6,11 @@ import asyncio
 import time
 
 from actors.errors import Unavailable
-from actors.queue.actor import QueueActor
 from actors.queue.candidates import Found
 from actors.queue.matching import QueuedTask
-from actors.queue.parked import Parked
+from actors.queue.parked_poll import Parked
 from actors.queue.poll import Poll, WorkerProfile
+from actors.queue.queue_actor import QueueActor
 from actors.run.commands import ClaimTask, RunCommand
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply
 from tests.core.test_candidates import read

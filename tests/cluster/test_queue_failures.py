@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from actors.clock import Clock
 from actors.errors import Unavailable
-from actors.queue.actor import QueueActor
 from actors.queue.candidates import Found
 from actors.queue.matching import QueuedTask
-from actors.queue.parked import Grant, Parked
+from actors.queue.parked_poll import Grant, Parked
 from actors.queue.poll import Poll, WorkerProfile
+from actors.queue.queue_actor import QueueActor
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RunCommand
 from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply
 

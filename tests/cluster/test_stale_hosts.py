@@ -12,7 +12,7 @@ import pytest
 
 from actors.control import Control
 from actors.host import Host
-from actors.queries import Query
+from actors.queue.query_types import Query
 from actors.run.commands import (
     ANY_ATTEMPT,
     ClaimTask,

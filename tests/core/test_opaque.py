@@ -6,7 +6,7 @@ import orjson
 
 from actors import messages
 from actors.messages import AskFinishQuery, AskRun, AskStart
-from actors.queries import QueryOutcome
+from actors.queue.query_types import QueryOutcome
 from actors.rows import run_write
 from actors.run import state as run_state
 from actors.run.commands import CompleteWorkflowTask, FailActivity, Failure, FailWorkflow, HeartbeatActivity, Payload, StartRun

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
-from actors.queries import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.queue.matching import WaitLine
-from actors.queue.parked import Parked, ends_at
+from actors.queue.parked_poll import Parked, ends_at
 from actors.queue.poll import WorkerProfile
+from actors.queue.query_types import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.run import ids
 from actors.run.commands import ReadForQuery, RunCommand
 from actors.run.replies import Done, QueryView, Refused, RunReply

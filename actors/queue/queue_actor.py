@@ -16,7 +16,7 @@ from actors.errors import Unavailable
 from actors.queue.candidates import Candidates, Found, Window
 from actors.queue.loading import Loading
 from actors.queue.matching import QueuedTask, WaitLine
-from actors.queue.parked import Claimed, Grant, LentEnd, Parked, TaskGrant, attempt_of, ends_at
+from actors.queue.parked_poll import Claimed, Grant, LentEnd, Parked, TaskGrant, attempt_of, ends_at
 from actors.queue.poll import Poll, WorkerProfile
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand, WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant

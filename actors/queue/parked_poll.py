@@ -8,8 +8,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
-from actors.queries import QueryTaskGrant
 from actors.queue.poll import Poll, WorkerProfile
+from actors.queue.query_types import QueryTaskGrant
 from actors.run.commands import WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
 
