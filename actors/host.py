@@ -12,7 +12,7 @@ from typing import Protocol
 
 from actors.clock import Clock
 from actors.errors import Unavailable
-from actors.publisher import Publisher
+from actors.publishing.publisher import Publisher
 from actors.queue.candidates import Found
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant, Reservation

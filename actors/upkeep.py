@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Sequence
 
 from actors.engine import Engine
 from actors.host import Host
-from actors.publisher import Publisher, every
+from actors.publishing.publisher import Publisher, every
+from actors.publishing.republisher import Republisher
 from actors.repeats import forgotten_before
-from actors.republisher import Republisher
 from actors.run import setback
 from store import applied, runs
 from store import ready_tasks as tasks

@@ -41,7 +41,7 @@ async def republish(dsn: str, since: datetime, namespace: str | None, *, wait: b
 
 
 async def _republish(dsn: str, since: datetime, namespace: str | None, *, wait: bool, say: Callable[[str], None]) -> None:
-    from actors.repetition import bound  # noqa: PLC0415
+    from actors.publishing.repetition import bound  # noqa: PLC0415
     from store import namespaces, republishing, schema  # noqa: PLC0415
     from store.pool import Database  # noqa: PLC0415
 

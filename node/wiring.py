@@ -12,10 +12,10 @@ from actors.engine import Engine
 from actors.errors import Unavailable
 from actors.host import Host
 from actors.placement import Placement, claim_node_id
-from actors.publisher import Publisher
-from actors.republisher import Republisher
+from actors.publishing.publisher import Publisher
+from actors.publishing.republisher import Republisher
+from actors.publishing.stream_repair import StreamRepair
 from actors.run import ids
-from actors.stream_repair import StreamRepair
 from actors.upkeep import Upkeep
 from api.app import create_app
 from api.auth import authenticator
@@ -248,7 +248,7 @@ def assemble(
     """A node on the database and the NATS of `config`, known to the other nodes as serving at `address`.
 
     `clock`: what it goes by, made from this machine's clocks by default. `restart_nats`: for a NATS of its own, see
-    `actors.stream_repair`.
+    `actors.publishing.stream_repair`.
     """
     dsn = config.database.dsn
     if dsn is None:

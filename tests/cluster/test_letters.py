@@ -15,7 +15,7 @@ import pytest
 from actors.clock import Clock
 from actors.host import Host
 from actors.mail import Mailman
-from actors.publisher import Publisher
+from actors.publishing.publisher import Publisher
 from actors.queue.parked_poll import Grant
 from actors.run import ids
 from actors.run.commands import (

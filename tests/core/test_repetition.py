@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.repetition import Repetition, bound, first_since
+from actors.publishing.repetition import Repetition, bound, first_since
 from actors.run import ids
 from store.republishing import Job
 

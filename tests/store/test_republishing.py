@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.repetition import bound
+from actors.publishing.repetition import bound
 from store import republishing
 from store.commit.group import GroupCommit
 from store.pool import Database

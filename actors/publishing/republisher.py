@@ -20,8 +20,8 @@ import logging
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
-from actors.publisher import Publisher, every
-from actors.repetition import bound
+from actors.publishing.publisher import Publisher, every
+from actors.publishing.repetition import bound
 from bus.events import EventStream
 from store import republishing
 from store.errors import StoreError

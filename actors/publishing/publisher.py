@@ -2,7 +2,8 @@
 
 Only the owner of a run's shard publishes. How far a run is published stands in its row: written along with the run's next
 commit, and for runs that stay quiet by a statement for many of them once in a while. After a loss of the stream's data runs are
-published again from an earlier event on (`actors.republisher`); their marks stay, how far that is is known in memory only.
+published again from an earlier event on (`actors.publishing.republisher`); their marks stay, how far that is is known in memory
+only.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 import orjson
 
-from actors.repetition import Repetition, first_since
+from actors.publishing.repetition import Repetition, first_since
 from actors.run import ids
 from actors.run.state import RunState, decode
 from bus.events import EventStream

@@ -3,7 +3,7 @@
 As soon as NATS writes to its disk again, one node of the deployment
 - restarts NATS, where NATS is its own (`dw-server dev`): the stream goes on with all it holds; or
 - makes the stream anew with the durable consumers it had. Events in it are lost with that, and are published again as after any
-  loss of the stream (`actors.republisher`).
+  loss of the stream (`actors.publishing.republisher`).
 In a NATS cluster, or with replicas, the stream is left alone: another server leads on there, or the operator restarts the one
 that stands.
 """
@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from actors.publisher import every
+from actors.publishing.publisher import every
 from bus import remake
 from bus.connection import Bus
 from bus.events import EventStream
