@@ -8,15 +8,15 @@ import msgspec
 
 from actors import messages
 from actors.errors import Unavailable
-from actors.host import Host
+from actors.hosting.host import Host
+from actors.hosting.repeats import new_key
+from actors.hosting.run_actor import REQUEST_TAKEN
 from actors.messages import AskCommand, AskFinishQuery, AskQuery, AskUpdate, AwaitUpdate
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
-from actors.repeats import new_key
 from actors.router import Router
 from actors.run.commands import Commanded, UpdateRun
 from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
-from actors.run_actor import REQUEST_TAKEN
 from actors.update_waits import UpdateWaits
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable

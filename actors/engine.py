@@ -15,7 +15,8 @@ from actors import messages
 from actors.answers import resolved, respond
 from actors.control import Control, Eligible
 from actors.errors import Unavailable
-from actors.host import Host
+from actors.hosting.host import Host
+from actors.hosting.run_actor import InstanceTaken
 from actors.mail import Mailman
 from actors.messages import (
     Answer,
@@ -45,7 +46,6 @@ from actors.run.lifecycle.starting import started
 from actors.run.replies import Refused, RunReply
 from actors.run.state import decode
 from actors.run.transition import Letter, TaskReady
-from actors.run_actor import InstanceTaken
 from bus.ask import Ask
 from bus.dispatch import Dispatch
 from store import instances, runs

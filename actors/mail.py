@@ -14,10 +14,10 @@ from typing import Protocol
 import msgspec
 
 from actors.errors import Unavailable
+from actors.hosting.run_actor import InstanceTaken
 from actors.run.commands import Mailed, ParentClosed, StartChildRun
 from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.transition import Letter
-from actors.run_actor import InstanceTaken
 from store import instances, run_messages
 from store.errors import StoreError
 from store.pool import Database

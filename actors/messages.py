@@ -15,7 +15,7 @@ from actors.run.transition import Letter
 
 
 class AskRun(Struct, tag="run", frozen=True):
-    """Have a run decide a command. `namespace` None: asked by the system. `key`: see `actors.repeats`."""
+    """Have a run decide a command. `namespace` None: asked by the system. `key`: see `actors.hosting.repeats`."""
 
     run_key: str
     command: RunCommand
@@ -46,7 +46,7 @@ class AskTake(Struct, tag="take", frozen=True):
 
 
 class AskCommand(Struct, tag="command", frozen=True):
-    """Have the current run of a workflow id decide a command of the control plane. `key`: see `actors.repeats`."""
+    """Have the current run of a workflow id decide a command of the control plane. `key`: see `actors.hosting.repeats`."""
 
     namespace: str
     workflow_id: str

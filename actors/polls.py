@@ -13,7 +13,7 @@ import msgspec
 
 from actors import messages
 from actors.away import Away, AwayPolls
-from actors.host import Host
+from actors.hosting.host import Host
 from actors.lending import Lending
 from actors.messages import Answer, AskPoll, AskTake, Granted, Moved, Served
 from actors.queue.parked_poll import Grant, Parked, Reservation, attempt_of

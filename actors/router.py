@@ -43,7 +43,7 @@ class Owners(Protocol):
 
 
 class Runs(Protocol):
-    """The runs hosted here (`actors.host`)."""
+    """The runs hosted here (`actors.hosting.host`)."""
 
     def tell_run(
         self,
@@ -139,7 +139,7 @@ class Router:
     ) -> asyncio.Future[RunReply]:
         """Have the run that minted `any_id` decide a command, here or on the node that hosts it.
 
-        `key`: of a command that must be applied once (`actors.repeats`).
+        `key`: of a command that must be applied once (`actors.hosting.repeats`).
         """
         assert self._runs is not None
         runs = self._runs

@@ -8,7 +8,7 @@ import contextlib
 import msgspec
 
 from actors.errors import Unavailable
-from actors.host import Host
+from actors.hosting.host import Host
 from actors.messages import AwaitUpdate
 from actors.router import Router
 from actors.run.commands import ReadUpdate

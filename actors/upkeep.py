@@ -10,10 +10,10 @@ import contextlib
 from collections.abc import Callable, Collection, Sequence
 
 from actors.engine import Engine
-from actors.host import Host
+from actors.hosting.host import Host
+from actors.hosting.repeats import forgotten_before
 from actors.publishing.publisher import Publisher, every
 from actors.publishing.republisher import Republisher
-from actors.repeats import forgotten_before
 from actors.run import setback
 from store import applied, runs
 from store import ready_tasks as tasks

@@ -10,7 +10,7 @@ from actors.clock import Clock
 from actors.dialects.sdk04 import Sdk04
 from actors.engine import Engine
 from actors.errors import Unavailable
-from actors.host import Host
+from actors.hosting.host import Host
 from actors.placement import Placement, claim_node_id
 from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher

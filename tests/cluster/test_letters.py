@@ -13,7 +13,8 @@ import orjson
 import pytest
 
 from actors.clock import Clock
-from actors.host import Host
+from actors.hosting.host import Host
+from actors.hosting.run_actor import InstanceTaken
 from actors.mail import Mailman
 from actors.publishing.publisher import Publisher
 from actors.queue.parked_poll import Grant
@@ -42,7 +43,6 @@ from actors.run.presentation import Chronological
 from actors.run.replies import CommandAnswered, QueryView, RunReply, Started, WorkflowTaskGrant
 from actors.run.rules import DEFAULT_RULES
 from actors.run.transition import Letter, TaskReady
-from actors.run_actor import InstanceTaken
 from bus.subjects import Subjects
 from store import instances, ready_tasks, runs
 from store.commit.group import GroupCommit

@@ -1,4 +1,4 @@
-"""A command told again, or heard by two, changes its run once and gets the answer it got (`actors.repeats`)."""
+"""A command told again, or heard by two, changes its run once and gets the answer it got (`actors.hosting.repeats`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from nats.aio.msg import Msg
 
 from actors.errors import Unavailable
-from actors.repeats import DECIDED_WITHIN_SECONDS, KEPT_SECONDS, forgotten_before, new_key
+from actors.hosting.repeats import DECIDED_WITHIN_SECONDS, KEPT_SECONDS, forgotten_before, new_key
+from actors.hosting.run_actor import REQUEST_TAKEN
 from actors.run import ids
 from actors.run.commands import (
     ArchiveRun,
@@ -29,7 +30,6 @@ from actors.run.commands import (
     UpdateRun,
 )
 from actors.run.replies import CommandAnswered, Refused, RunReply, Started, UpdateStatus
-from actors.run_actor import REQUEST_TAKEN
 from store import applied, history, instances, runs
 from tests.cluster.client import ClusterClient
 from tests.cluster.test_letters import ARGUMENTS, World

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from actors.control import Control
-from actors.host import Host
+from actors.hosting.host import Host
 from actors.queue.query_types import Query
 from actors.run.commands import (
     ANY_ATTEMPT,

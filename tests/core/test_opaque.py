@@ -5,9 +5,9 @@ from __future__ import annotations
 import orjson
 
 from actors import messages
+from actors.hosting.run_rows import run_write
 from actors.messages import AskFinishQuery, AskRun, AskStart
 from actors.queue.query_types import QueryOutcome
-from actors.rows import run_write
 from actors.run import state as run_state
 from actors.run.commands import CompleteWorkflowTask, FailActivity, Failure, FailWorkflow, HeartbeatActivity, Payload, StartRun
 from actors.run.lifecycle import starting

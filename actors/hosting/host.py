@@ -12,22 +12,22 @@ from typing import Protocol
 
 from actors.clock import Clock
 from actors.errors import Unavailable
+from actors.hosting.deadlines import WakeUps
+from actors.hosting.repeats import decode_answer
+from actors.hosting.run_actor import Message, RunActor
+from actors.hosting.watchers import Watchers
 from actors.publishing.publisher import Publisher
 from actors.queue.candidates import Found
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant, Reservation
 from actors.queue.poll import WorkerProfile
 from actors.queue.queue_actor import QueueActor, QueueName
-from actors.repeats import decode_answer
 from actors.run import ids, setback
 from actors.run.commands import RunCommand, StartRun, WakeUp
 from actors.run.presentation import Chronological
 from actors.run.replies import RunReply
 from actors.run.rules import Rules
 from actors.run.transition import Letter, TaskReady, Transition
-from actors.run_actor import Message, RunActor
-from actors.wakeups import WakeUps
-from actors.watching import Watchers
 from store import applied, history, ready_tasks, run_messages, runs, update_requests
 from store.commit.group import GroupCommit
 from store.commit.writes import RunWrite

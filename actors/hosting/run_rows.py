@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import orjson
 
-from actors.repeats import encode_answer
+from actors.hosting.repeats import encode_answer
 from actors.run import ids, opaque
 from actors.run.replies import RunReply
 from actors.run.state import RunState, encode

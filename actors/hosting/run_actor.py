@@ -12,9 +12,9 @@ import logging
 from typing import Protocol
 
 from actors.errors import Unavailable
+from actors.hosting.repeats import too_old
+from actors.hosting.run_rows import run_write
 from actors.queue.parked_poll import Reservation, TaskGrant
-from actors.repeats import too_old
-from actors.rows import run_write
 from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun, UpdateRun
 from actors.run.decide import decide, needs_history, reads_what_stays
 from actors.run.lifecycle import starting
@@ -45,7 +45,7 @@ class Message:
     """A command in a mailbox, and who waits for the answer.
 
     `namespace` None: asked by the system itself. `mail_id`: the letter it came in, deleted by the commit that applies it.
-    `key`: of a command that must be applied once (`actors.repeats`).
+    `key`: of a command that must be applied once (`actors.hosting.repeats`).
     """
 
     __slots__ = ("command", "future", "key", "mail_id", "namespace")
