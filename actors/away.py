@@ -14,13 +14,13 @@ import secrets
 from collections import defaultdict
 from collections.abc import Callable
 
-from actors import messages
-from actors.messages import Answer, AskPoll, AskTake, Granted, Moved, Taken
+from actors.cluster import protocol
+from actors.cluster.protocol import Answer, AskPoll, AskTake, Granted, Moved, Taken
+from actors.cluster.router import Router
 from actors.queue.matching import WaitLine
 from actors.queue.parked_poll import Parked, Reservation, TaskGrant, attempt_of
 from actors.queue.poll import WorkerProfile
 from actors.queue.queue_actor import QueueName
-from actors.router import Router
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 from bus.ask import Ask
@@ -55,7 +55,7 @@ class AwayPolls:
         poll = parked.poll
         seconds = max(deadline - asyncio.get_running_loop().time(), 0.0)
         number = next(self._numbers)
-        question = messages.encode(AskPoll(poll, seconds, self._router.node_id, number))
+        question = protocol.encode(AskPoll(poll, seconds, self._router.node_id, number))
         try:
             token, answer = self._ask.begin(owner, question, seconds + _MARGIN_SECONDS)
         except Unreachable:
@@ -86,7 +86,7 @@ class AwayPolls:
         if away.reserved:  # its reservation decides; nothing is granted to a lent poll by its host
             return
         parked = away.parked
-        response = messages.response_or_none(done)
+        response = protocol.response_or_none(done)
         if isinstance(done.exception(), Unreachable):
             self._unreachable(parked, away.deadline)
         elif isinstance(response, Granted):
@@ -147,7 +147,7 @@ class AwayPolls:
         response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         away = self._away.get(question.number)
         if away is None or away.reserved:
-            response.set_result(messages.encode(Moved()))
+            response.set_result(protocol.encode(Moved()))
             return response
         self._out_of_line(away)
         claim = ClaimTask(question.task_id, away.identity, away.page_size)
@@ -184,7 +184,7 @@ class AwayPolls:
 
 def _answer(response: asyncio.Future[bytes], answer: Taken | Answer) -> None:
     if not response.done():
-        response.set_result(messages.encode(answer))
+        response.set_result(protocol.encode(answer))
 
 
 class Away:

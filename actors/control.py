@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from actors import messages
+from actors.cluster import protocol
+from actors.cluster.protocol import AskCommand, AskFinishQuery, AskQuery, AskUpdate, AwaitUpdate
+from actors.cluster.router import Router
 from actors.errors import Unavailable
 from actors.hosting.host import Host
 from actors.hosting.repeats import new_key
 from actors.hosting.run_actor import REQUEST_TAKEN
-from actors.messages import AskCommand, AskFinishQuery, AskQuery, AskUpdate, AwaitUpdate
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
-from actors.router import Router
 from actors.run.commands import Commanded, UpdateRun
 from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
 from actors.update_waits import UpdateWaits
@@ -191,11 +191,11 @@ class Control:
         else:
             try:
                 patience = self._queries.rules.timeout + _MARGIN_SECONDS
-                data = await self._ask.ask(owner, messages.encode(question), patience)
+                data = await self._ask.ask(owner, protocol.encode(question), patience)
             except (Unreachable, OutcomeUnknown):
                 return Refused("query_task_queue_unavailable", {"run_id": current})
-            response = messages.decode_response(data)
-            if not isinstance(response, messages.QueryAnswered):
+            response = protocol.decode_response(data)
+            if not isinstance(response, protocol.QueryAnswered):
                 return Refused("query_task_queue_unavailable", {"run_id": current})
             answer = (
                 response.answer if response.answer is not None else Refused(response.reason or "query_task_queue_unavailable")

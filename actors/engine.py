@@ -11,14 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from actors import messages
-from actors.answers import resolved, respond
-from actors.control import Control, Eligible
-from actors.errors import Unavailable
-from actors.hosting.host import Host
-from actors.hosting.run_actor import InstanceTaken
-from actors.mail import Mailman
-from actors.messages import (
+from actors.cluster import protocol
+from actors.cluster.answers import resolved, respond
+from actors.cluster.protocol import (
     Answer,
     AskFinishQuery,
     AskPoll,
@@ -32,6 +27,12 @@ from actors.messages import (
     QueryAnswered,
     TaskOffer,
 )
+from actors.cluster.router import Owners, Router
+from actors.cluster.run_messages import Mailman
+from actors.control import Control, Eligible
+from actors.errors import Unavailable
+from actors.hosting.host import Host
+from actors.hosting.run_actor import InstanceTaken
 from actors.polls import Polls
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant, Parked, Reservation
@@ -39,7 +40,6 @@ from actors.queue.poll import Poll
 from actors.queue.query_broker import QueryBroker, QueryRules
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.queue.queue_actor import QueueName
-from actors.router import Owners, Router
 from actors.run import ids
 from actors.run.commands import ClaimTask, Commanded, NoteDuplicateStart, RunCommand, StartRun, UpdateRun, WakeUp
 from actors.run.lifecycle.starting import started
@@ -200,7 +200,7 @@ class Engine:
         here: list[Letter] = []
         for letter in letters:
             owner = self._router.elsewhere(ids.shard_in(letter.run_id[10:25]))
-            if owner is None or not self._ask.tell(owner, messages.encode(Posted([letter]))):
+            if owner is None or not self._ask.tell(owner, protocol.encode(Posted([letter]))):
                 here.append(letter)
         self.mail.deliver(here)
 
@@ -222,7 +222,7 @@ class Engine:
             task.priority,
             task.available_at,
         )
-        self._dispatch.send(owner, messages.encode(offer))
+        self._dispatch.send(owner, protocol.encode(offer))
 
     def take_back(self, grant: Grant) -> None:
         """A grant reached nobody: its lease ends now (`Polls.take_back`)."""
@@ -235,7 +235,7 @@ class Engine:
     # -- other nodes ---------------------------------------------------------------------------------------------------
 
     def _told(self, payload: bytes) -> None:
-        told = messages.decode_told(payload)
+        told = protocol.decode_told(payload)
         if isinstance(told, Posted):
             self.mail.deliver(told.letters)
         elif isinstance(told, Lent):
@@ -244,12 +244,12 @@ class Engine:
             self._polls.served(told)
 
     def _offered(self, payload: bytes) -> None:
-        offer = messages.decode_offer(payload)
+        offer = protocol.decode_offer(payload)
         task = QueuedTask(offer.task_id, offer.type_name, offer.compatibility, offer.priority, offer.available_at)
         self._host.offer(offer.namespace, offer.queue, offer.kind, task)
 
     def _serve(self, payload: bytes) -> Awaitable[bytes]:
-        question = messages.decode_question(payload)
+        question = protocol.decode_question(payload)
         if isinstance(question, AskRun):
             if question.key is not None:
                 return self._serve_reply(lambda: self._told_with_key(question))
@@ -275,15 +275,15 @@ class Engine:
     async def _serve_reply(self, reply: Callable[[], Awaitable[RunReply]]) -> bytes:
         try:
             await self._router.confirm_lease()
-            return messages.encode(Answer(await reply()))
+            return protocol.encode(Answer(await reply()))
         except (Unavailable, StoreError) as error:
-            return messages.encode(Failed(str(error)))
+            return protocol.encode(Failed(str(error)))
 
     async def _serve_query(self, question: AskQuery) -> bytes:
         answer = await self._control.query_here(question)
         if isinstance(answer, Refused):
-            return messages.encode(QueryAnswered(None, answer.reason))
-        return messages.encode(QueryAnswered(answer))
+            return protocol.encode(QueryAnswered(None, answer.reason))
+        return protocol.encode(QueryAnswered(answer))
 
     # -- shards come and go --------------------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from actors import messages
-from actors.messages import Answer, AskPoll, AskTake, Failed, Granted, Lent, Moved, Served, Taken
+from actors.cluster import protocol
+from actors.cluster.protocol import Answer, AskPoll, AskTake, Failed, Granted, Lent, Moved, Served, Taken
+from actors.cluster.router import Router
 from actors.queue.parked_poll import Claimed, Grant, LentEnd, Parked
 from actors.queue.poll import Poll
-from actors.router import Router
 from actors.run import ids
 from actors.run.replies import Refused
 from bus.ask import Ask
@@ -73,11 +73,11 @@ class Lending:
             if response.done():
                 return
             if done.cancelled():
-                response.set_result(messages.encode(Moved()))
+                response.set_result(protocol.encode(Moved()))
             elif done.exception() is not None:
-                response.set_result(messages.encode(Failed(str(done.exception()))))
+                response.set_result(protocol.encode(Failed(str(done.exception()))))
             else:
-                response.set_result(messages.encode(Granted(question.poll, done.result())))
+                response.set_result(protocol.encode(Granted(question.poll, done.result())))
 
         parked.future.add_done_callback(answered)
         response.add_done_callback(lambda done: parked.abandon() if done.cancelled() else None)
@@ -94,7 +94,7 @@ class Lending:
     def _tell_lent(self) -> None:
         lent, self._to_lend = self._to_lend, {}
         for node_id, numbers in lent.items():
-            self._ask.tell(node_id, messages.encode(Lent(numbers)))
+            self._ask.tell(node_id, protocol.encode(Lent(numbers)))
 
     def _claim_at_home(self, serving: _Serving, task_id: str) -> Claimed | None:
         """Have a poll's own node claim a task of this queue for it, if it is lent or the task's run is there."""
@@ -104,7 +104,7 @@ class Lending:
         outcome: Claimed = asyncio.get_running_loop().create_future()
 
         def answered(done: asyncio.Future[bytes]) -> None:
-            response = messages.response_or_none(done)
+            response = protocol.response_or_none(done)
             if isinstance(response, Answer):
                 outcome.set_result(response.reply)
             elif isinstance(response, Taken):
@@ -117,7 +117,7 @@ class Lending:
             else:  # nobody knows: whether the poll has a task will be seen when it is asked again
                 outcome.set_result(_later(self._router.now()))
 
-        question = messages.encode(AskTake(serving.number, task_id))
+        question = protocol.encode(AskTake(serving.number, task_id))
         try:
             self._ask.start_ask(serving.node_id, question, _TAKE_SECONDS).add_done_callback(answered)
         except Unreachable:

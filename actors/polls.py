@@ -11,17 +11,17 @@ from collections.abc import Collection
 
 import msgspec
 
-from actors import messages
 from actors.away import Away, AwayPolls
+from actors.cluster import protocol
+from actors.cluster.protocol import Answer, AskPoll, AskTake, Granted, Moved, Served
+from actors.cluster.router import Router
 from actors.hosting.host import Host
 from actors.lending import Lending
-from actors.messages import Answer, AskPoll, AskTake, Granted, Moved, Served
 from actors.queue.parked_poll import Grant, Parked, Reservation, attempt_of
 from actors.queue.poll import QUERY, Poll
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import QueryTaskGrant
 from actors.queue.queue_actor import QueueActor, QueueName
-from actors.router import Router
 from actors.run.commands import ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, WorkflowTaskGrant
 from bus.ask import Ask
@@ -85,7 +85,7 @@ class Polls:
         """A poll of ours that waited at another node was served here: the queue's host should know, whoever that is now."""
         poll = away.parked.poll
         owner = self._router.elsewhere(self._host.queue_shard(poll.namespace, poll.queue))
-        told = messages.encode(Served(self._router.node_id, away.number, poll, task_id, attempt))
+        told = protocol.encode(Served(self._router.node_id, away.number, poll, task_id, attempt))
         for node_id in {owner, away.owner} - {None}:
             self._ask.tell(str(node_id), told)
         if owner is None:
@@ -158,14 +158,14 @@ class Polls:
         poll = question.poll
         if self._draining or not self._router.owns(self._host.queue_shard(poll.namespace, poll.queue)):
             response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-            response.set_result(messages.encode(Moved()))
+            response.set_result(protocol.encode(Moved()))
             return response
         return self._lending.hold(question, Parked(poll, self._hand_back))
 
     def undelivered(self, answer: bytes) -> None:
         """An answer that reached nobody: what it granted goes back."""
         try:
-            response = messages.decode_response(answer)
+            response = protocol.decode_response(answer)
         except msgspec.DecodeError:
             return
         if isinstance(response, Granted) and response.grant is not None:

@@ -7,10 +7,10 @@ import contextlib
 
 import msgspec
 
+from actors.cluster.protocol import AwaitUpdate
+from actors.cluster.router import Router
 from actors.errors import Unavailable
 from actors.hosting.host import Host
-from actors.messages import AwaitUpdate
-from actors.router import Router
 from actors.run.commands import ReadUpdate
 from actors.run.replies import UpdateStatus
 from store import runs

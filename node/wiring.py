@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn, cast
 
 from actors.clock import Clock
+from actors.cluster.placement import Placement, claim_node_id
 from actors.dialects.sdk04 import Sdk04
 from actors.engine import Engine
 from actors.errors import Unavailable
 from actors.hosting.host import Host
-from actors.placement import Placement, claim_node_id
 from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
 from actors.publishing.stream_repair import StreamRepair

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors import messages
 from actors.away import AwayPolls
+from actors.cluster import protocol
+from actors.cluster.protocol import Answer, AskPoll, AskTake, Granted, Moved, Response, Taken
+from actors.cluster.router import Router
 from actors.errors import Unavailable
-from actors.messages import Answer, AskPoll, AskTake, Granted, Moved, Response, Taken
 from actors.queue.parked_poll import Grant, Parked
 from actors.queue.poll import Poll, WorkerProfile
-from actors.router import Router
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RunCommand
 from actors.run.replies import Done, Refused, RunReply
 from bus.ask import Ask
@@ -82,7 +82,7 @@ class Scene:
         host.serve(self._serve)
 
     def _serve(self, payload: bytes) -> asyncio.Future[bytes]:
-        question = messages.decode_question(payload)
+        question = protocol.decode_question(payload)
         assert isinstance(question, AskPoll)
         response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self.waiting.append((question, response))
@@ -129,14 +129,14 @@ async def scene(services: TestServices) -> AsyncIterator[Scene]:
 
 
 def response(done: asyncio.Future[bytes]) -> Response:
-    return messages.decode_response(done.result())
+    return protocol.decode_response(done.result())
 
 
 async def test_the_host_answers_a_poll_that_is_not_lent(scene: Scene) -> None:
     parked = await scene.park()
     assert scene.away.reserve(NAME, "echo", None) is None
     question, answer = scene.waiting[0]
-    answer.set_result(messages.encode(Granted(question.poll, grant())))
+    answer.set_result(protocol.encode(Granted(question.poll, grant())))
     assert await asyncio.wait_for(parked.future, 20) == grant()
     assert not scene.handed_back
 
@@ -153,7 +153,7 @@ async def test_a_reserved_poll_is_told_to_the_host_and_served(scene: Scene) -> N
     assert scene.served == [(scene.number, "mine", 3)]
     # What the host answers all the same reaches nobody: its lease goes back.
     question, answer = scene.waiting[0]
-    theirs = messages.encode(Granted(question.poll, grant("theirs")))
+    theirs = protocol.encode(Granted(question.poll, grant("theirs")))
     answer.set_result(theirs)
     await soon(lambda: bool(scene.undelivered))
     assert scene.undelivered == [theirs] and parked.future.result() == grant("mine", 3)
@@ -178,7 +178,7 @@ async def test_a_poll_that_its_host_let_go_during_the_commit(scene: Scene) -> No
         reserved = scene.away.reserve(NAME, "echo", None)
         assert reserved is not None
         question, answer = scene.waiting[-1]
-        answer.set_result(messages.encode(Granted(question.poll, None)))
+        answer.set_result(protocol.encode(Granted(question.poll, None)))
         await soon(lambda: not scene.away._away)
         assert not parked.future.done()
         reserved.settle(granted)
@@ -252,7 +252,7 @@ async def test_a_queue_that_moves_during_the_claim(scene: Scene) -> None:
     """The poll is on its way to its new host when the lease comes: it gets it, and waits nowhere any more."""
     parked = await scene.lent()
     taking = scene.take()
-    scene.waiting[0][1].set_result(messages.encode(Moved()))
+    scene.waiting[0][1].set_result(protocol.encode(Moved()))
     await soon(lambda: bool(scene.placed))
     scene.away.send(parked, asyncio.get_running_loop().time() + 30, "host")
     await soon(lambda: len(scene.waiting) == 2)

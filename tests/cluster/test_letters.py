@@ -13,9 +13,9 @@ import orjson
 import pytest
 
 from actors.clock import Clock
+from actors.cluster.run_messages import Mailman
 from actors.hosting.host import Host
 from actors.hosting.run_actor import InstanceTaken
-from actors.mail import Mailman
 from actors.publishing.publisher import Publisher
 from actors.queue.parked_poll import Grant
 from actors.run import ids

@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from actors import messages
-from actors.answers import respond
+from actors.cluster import protocol
+from actors.cluster.answers import respond
+from actors.cluster.protocol import Answer, Failed
 from actors.errors import Unavailable
-from actors.messages import Answer, Failed
 from actors.polls import Polls
 from actors.queue.parked_poll import Grant
 from actors.run.commands import ReleaseClaim
@@ -57,7 +57,7 @@ async def test_answers_say_whether_they_lease() -> None:
     refused.set_result(Refused("not_ready"))
     reread.set_result(grant())
     failed.set_exception(Unavailable("away"))
-    decoded = [messages.decode_response(await answer) for answer in answers]
+    decoded = [protocol.decode_response(await answer) for answer in answers]
     assert decoded == [Answer(grant(), leases=True), Answer(Refused("not_ready")), Answer(grant()), Failed("away")]
 
 
@@ -85,7 +85,7 @@ async def test_a_lease_that_comes_after_its_node_was_taken_for_dead_is_released(
     for ask in asked:
         with pytest.raises(OutcomeUnknown):
             await ask
-    handler.parked[0].set_result(messages.encode(Answer(grant("read again"))))
-    handler.parked[1].set_result(messages.encode(Answer(Refused("not_ready"))))
-    handler.parked[2].set_result(messages.encode(Answer(grant("claimed", 3), leases=True)))
+    handler.parked[0].set_result(protocol.encode(Answer(grant("read again"))))
+    handler.parked[1].set_result(protocol.encode(Answer(Refused("not_ready"))))
+    handler.parked[2].set_result(protocol.encode(Answer(grant("claimed", 3), leases=True)))
     await soon(lambda: releases.released == [ReleaseClaim("claimed", "worker", 3)])

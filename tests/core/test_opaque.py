@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import orjson
 
-from actors import messages
+from actors.cluster import protocol
+from actors.cluster.protocol import AskFinishQuery, AskRun, AskStart
 from actors.hosting.run_rows import run_write
-from actors.messages import AskFinishQuery, AskRun, AskStart
 from actors.queue.query_types import QueryOutcome
 from actors.run import state as run_state
 from actors.run.commands import CompleteWorkflowTask, FailActivity, Failure, FailWorkflow, HeartbeatActivity, Payload, StartRun
@@ -26,7 +26,7 @@ def test_text_travels_between_nodes() -> None:
         AskRun("k", HeartbeatActivity("t", "a", "w", {"current": b"1e400", "details": DEEP})),
         AskRun("k", CompleteWorkflowTask("t", "w", 1, [FailWorkflow("m", exception={"e": DEEP, "class": "X"})])),
     ):
-        assert messages.decode_question(messages.encode(question)) == question
+        assert protocol.decode_question(protocol.encode(question)) == question
 
 
 def test_text_rests_in_states_and_stands_in_events() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.placement import NodeIdTaken, Placement, claim_node_id, wanted_owners
+from actors.cluster.placement import NodeIdTaken, Placement, claim_node_id, wanted_owners
 from bus.broadcast import Broadcast
 from bus.connection import Bus, BusOptions
 from store.migrate import migrate, seed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from actors import messages
-from actors.messages import Answer, Failed
+from actors.cluster import protocol
+from actors.cluster.protocol import Answer, Failed
 from actors.queue.parked_poll import TaskGrant
 from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
 
@@ -30,9 +30,9 @@ def respond(reply: asyncio.Future[RunReply], take_back: Callable[[TaskGrant], No
             if take_back is not None and lease is not None:
                 take_back(lease)
         elif result is None:
-            response.set_result(messages.encode(Failed(str(error))))
+            response.set_result(protocol.encode(Failed(str(error))))
         else:
-            response.set_result(messages.encode(Answer(result, leases=lease is not None)))
+            response.set_result(protocol.encode(Answer(result, leases=lease is not None)))
 
     reply.add_done_callback(answered)
     return response

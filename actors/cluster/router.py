@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from actors import messages
+from actors.cluster import protocol
+from actors.cluster.protocol import Answer, AskRun, Failed
 from actors.errors import Unavailable
-from actors.messages import Answer, AskRun, Failed
 from actors.run import ids
 from actors.run.commands import ReleaseClaim, RunCommand
 from actors.run.replies import Refused, RunReply
@@ -30,7 +30,7 @@ _RELEASE_TRIES = 300  # after that the lease has run out by itself
 
 
 class Owners(Protocol):
-    """Which node hosts which shard (`actors.placement`)."""
+    """Which node hosts which shard (`actors.cluster.placement`)."""
 
     def owner(self, shard: int) -> str | None: ...
 
@@ -147,7 +147,7 @@ class Router:
         owner = self.elsewhere(ids.shard_in(run_key))
         if owner is None:
             return runs.tell_run(run_key, command, namespace, key=key)
-        payload = messages.encode(AskRun(run_key, command, namespace, key))
+        payload = protocol.encode(AskRun(run_key, command, namespace, key))
         try:
             asked = self._ask.start_ask(owner, payload, ASK_SECONDS)
         except Unreachable:
@@ -202,14 +202,14 @@ class Router:
         return await once()
 
     async def ask_node(
-        self, node_id: str, question: messages.Question, timeout_seconds: float = ASK_SECONDS
+        self, node_id: str, question: protocol.Question, timeout_seconds: float = ASK_SECONDS
     ) -> RunReply | None:
         """Put a question to another node, for at most `timeout_seconds`.
 
         None when it certainly did not get it; raises `Unavailable` when that is unknown.
         """
         try:
-            return _reply(await self._ask.ask(node_id, messages.encode(question), timeout_seconds))
+            return _reply(await self._ask.ask(node_id, protocol.encode(question), timeout_seconds))
         except Unreachable:
             return None
         except OutcomeUnknown as error:
@@ -217,7 +217,7 @@ class Router:
 
 
 def _reply(answer: bytes) -> RunReply:
-    response = messages.decode_response(answer)
+    response = protocol.decode_response(answer)
     if isinstance(response, Answer):
         return response.reply
     raise Unavailable(response.message if isinstance(response, Failed) else "not hosted there any more")
