@@ -33,7 +33,7 @@ from actors.control import Control, Eligible
 from actors.errors import Unavailable
 from actors.hosting.host import Host
 from actors.hosting.run_actor import InstanceTaken
-from actors.polls import Polls
+from actors.polling.polls import Polls
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant, Parked, Reservation
 from actors.queue.poll import Poll

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.away import AwayPolls
 from actors.cluster import protocol
 from actors.cluster.protocol import Answer, AskPoll, AskTake, Granted, Moved, Response, Taken
 from actors.cluster.router import Router
 from actors.errors import Unavailable
+from actors.polling.forwarded_polls import AwayPolls
 from actors.queue.parked_poll import Grant, Parked
 from actors.queue.poll import Poll, WorkerProfile
 from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RunCommand

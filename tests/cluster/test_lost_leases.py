@@ -11,7 +11,7 @@ from actors.cluster import protocol
 from actors.cluster.answers import respond
 from actors.cluster.protocol import Answer, Failed
 from actors.errors import Unavailable
-from actors.polls import Polls
+from actors.polling.polls import Polls
 from actors.queue.parked_poll import Grant
 from actors.run.commands import ReleaseClaim
 from actors.run.replies import Refused, RunReply

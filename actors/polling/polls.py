@@ -11,12 +11,12 @@ from collections.abc import Collection
 
 import msgspec
 
-from actors.away import Away, AwayPolls
 from actors.cluster import protocol
 from actors.cluster.protocol import Answer, AskPoll, AskTake, Granted, Moved, Served
 from actors.cluster.router import Router
 from actors.hosting.host import Host
-from actors.lending import Lending
+from actors.polling.forwarded_polls import Away, AwayPolls
+from actors.polling.peer_polls import Lending
 from actors.queue.parked_poll import Grant, Parked, Reservation, attempt_of
 from actors.queue.poll import QUERY, Poll
 from actors.queue.query_broker import QueryBroker
