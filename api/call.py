@@ -16,8 +16,8 @@ from api.validation import Fields
 
 if TYPE_CHECKING:
     from actors.engine import Engine
+    from actors.workers.registry import WorkerRegistry
     from api.namespace_cache import NamespaceCache
-    from api.registry import WorkerRegistry
     from api.settings import Settings
     from store.commit.write_watch import WriteWatch
     from store.pool import Database

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actors.queue.poll import ACTIVITY, Poll
+from actors.workers.registry import Registration
 from api.body import Disconnected
 from api.call import Call, Receive
 from api.errors import worker_error
-from api.registry import Registration
 from api.validation import Fields
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Any
 from actors.queue.query_types import Query
 from actors.run.commands import Payload
 from actors.run.replies import Refused
+from actors.workers.registry import Registration
 from api.call import Answer, Call
 from api.payloads import normalise_input, shown
-from api.registry import Registration
 from api.targets import HISTORICAL, check_body, operation_name, run_id_of, target_refused
 from api.validation import Fields
 from api.workers import is_stale

@@ -17,11 +17,11 @@ from actors.publishing.republisher import Republisher
 from actors.publishing.stream_repair import StreamRepair
 from actors.run import ids
 from actors.upkeep import Upkeep
+from actors.workers.registry import WorkerRegistry
 from api.app import create_app
 from api.auth import authenticator
 from api.call import Services
 from api.namespace_cache import NamespaceCache
-from api.registry import WorkerRegistry
 from bus.ask import Ask
 from bus.broadcast import Broadcast
 from bus.connection import Bus

@@ -10,11 +10,11 @@ from typing import Any, cast
 import httpx
 import pytest
 
+from actors.workers.registry import WorkerRegistry
 from api.app import create_app
 from api.auth import authenticator
 from api.call import Services
 from api.namespace_cache import NamespaceCache
-from api.registry import WorkerRegistry
 from api.settings import Settings
 from node.http.server import HttpServer, base_url, bind
 from store.pool import Database

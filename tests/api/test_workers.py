@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.registry import WorkerRegistry
+from actors.workers.registry import WorkerRegistry
 from api.settings import AuthSettings, Settings
 from api.times import now_micros
 from store import workers
