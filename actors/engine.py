@@ -29,7 +29,6 @@ from actors.cluster.protocol import (
 )
 from actors.cluster.router import Owners, Router
 from actors.cluster.run_messages import Mailman
-from actors.control import Control, Eligible
 from actors.errors import Unavailable
 from actors.hosting.host import Host
 from actors.hosting.run_actor import InstanceTaken
@@ -46,6 +45,7 @@ from actors.run.lifecycle.starting import started
 from actors.run.replies import Refused, RunReply
 from actors.run.state import decode
 from actors.run.transition import Letter, TaskReady
+from actors.workflow_commands import Control, Eligible
 from bus.ask import Ask
 from bus.dispatch import Dispatch
 from store import instances, runs

@@ -12,11 +12,11 @@ from actors.dialects.sdk04 import Sdk04
 from actors.engine import Engine
 from actors.errors import Unavailable
 from actors.hosting.host import Host
+from actors.maintenance import Upkeep
 from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
 from actors.publishing.stream_repair import StreamRepair
 from actors.run import ids
-from actors.upkeep import Upkeep
 from actors.workers.registry import WorkerRegistry
 from api.app import create_app
 from api.auth import authenticator

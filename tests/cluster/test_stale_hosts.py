@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import pytest
 
-from actors.control import Control
 from actors.hosting.host import Host
 from actors.queue.query_types import Query
 from actors.run.commands import (
@@ -32,6 +31,7 @@ from actors.run.commands import (
     WorkerIdentity,
 )
 from actors.run.replies import Done, HistoryPage, QueryView, Refused, RunReply, UpdateStatus, WorkflowTaskGrant
+from actors.workflow_commands import Control
 from store import instances, ready_tasks
 from tests.cluster.test_letters import World
 from tests.support.services import TestServices
