@@ -9,14 +9,14 @@ import msgspec
 from actors.queue.poll import ACTIVITY
 from actors.run.commands import CompleteActivity, FailActivity, Failure, HeartbeatActivity
 from actors.run.replies import ActivityProgress, ActivityRecorded, ActivityTaskGrant, Refused
-from api.call import Answer, Call
-from api.envelope import encode
+from api.http.call import Answer, Call
+from api.http.envelope import encode
+from api.http.fields import Fields, label
+from api.http.times import ts, ts0, ts_or_none
 from api.leased import read_failure
 from api.payloads import AVRO, JSON, check_envelope, envelope_in, normalise_value
 from api.polls import poll, read_poll
 from api.refusals import activity_refused
-from api.times import ts, ts0, ts_or_none
-from api.validation import Fields, label
 
 _KINDS = (
     "application",

@@ -11,13 +11,13 @@ from actors.run import state as run_state
 from actors.run.state import RunState
 from actors.run.waiting import waiting
 from api import debug_events, debug_tasks
-from api.call import Answer, Call
 from api.debug_tasks import Compatibility, Health, pruned
 from api.fleet import live_workers, worker_fleet
+from api.http.call import Answer, Call
+from api.http.fields import Fields
+from api.http.times import ts, ts_or_none
 from api.queue_view import active_count, task_queue
 from api.run_view import is_terminal, status_bucket
-from api.times import ts, ts_or_none
-from api.validation import Fields
 from api.workflows import current_run, named_run
 from store.runs import StoredRun
 from store.workers import Worker

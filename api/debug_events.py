@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from api import json_text
 from api.events import StoredEvent, stored_event
+from api.http import json_text
 from store import history as stored_history
 from store.pool import Database
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.run.state import Activity, RunState, WorkflowTask
 from actors.run.waiting import Waiting
-from api.times import ts, ts_or_none
+from api.http.times import ts, ts_or_none
 
 _MOST = 25
 

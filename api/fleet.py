@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from api.http.times import ts
 from api.settings import Settings
-from api.times import ts
 from api.workers import is_stale
 from store.workers import Worker
 

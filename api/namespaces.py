@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from api.call import Answer, Call
-from api.errors import ApiError
-from api.searching import searched
-from api.times import ts0
-from api.validation import Fields
+from api.http.call import Answer, Call
+from api.http.errors import ApiError
+from api.http.fields import Fields
+from api.http.searching import searched
+from api.http.times import ts0
 from store import namespaces
 from store.namespaces import Namespace
 

@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Raw
 
 from actors.run.commands import Payload
-from api import json_text
 from api.avro_frames import VALUE_FRAME, Undecodable, is_collection, unwrap, value_end, wrapped
-from api.validation import Fields, label
+from api.http import json_text
+from api.http.fields import Fields, label
 
 AVRO = "avro"
 JSON = "json"
@@ -31,7 +31,7 @@ def encode(value: Any) -> str:
 
 
 def decoded(blob: str, codec: str) -> bytes:
-    """The JSON text inside a blob, checked (`api.json_text.check`).
+    """The JSON text inside a blob, checked (`api.http.json_text.check`).
 
     Raises Undecodable, also for blobs framed in a way this server does not read.
     """

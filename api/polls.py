@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from actors.queue.poll import ACTIVITY, Poll
 from actors.workers.registry import Registration
-from api.body import Disconnected
-from api.call import Call, Receive
-from api.errors import worker_error
-from api.validation import Fields
+from api.http.body import Disconnected
+from api.http.call import Call, Receive
+from api.http.errors import worker_error
+from api.http.fields import Fields
 
 if TYPE_CHECKING:
     from actors.queue.parked_poll import Parked

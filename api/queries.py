@@ -11,10 +11,10 @@ from actors.queue.query_types import Query
 from actors.run.commands import Payload
 from actors.run.replies import Refused
 from actors.workers.registry import Registration
-from api.call import Answer, Call
+from api.http.call import Answer, Call
+from api.http.fields import Fields
 from api.payloads import normalise_input, shown
 from api.targets import HISTORICAL, check_body, operation_name, run_id_of, target_refused
-from api.validation import Fields
 from api.workers import is_stale
 
 UNAVAILABLE = "query_worker_unavailable"

@@ -10,13 +10,13 @@ from actors.errors import Unavailable
 from actors.queue.poll import QUERY
 from actors.queue.query_types import QueryOutcome, QueryTaskGrant
 from actors.run.replies import Refused
-from api.call import Answer, Call
-from api.envelope import encode
+from api.http.call import Answer, Call
+from api.http.envelope import encode
+from api.http.fields import Fields
+from api.http.times import ts
 from api.leased import guard, read_failure
 from api.payloads import EMPTY_LIST, decoded_or_none, envelope_in, refuse_reference
 from api.polls import poll, read_query_poll
-from api.times import ts
-from api.validation import Fields
 
 _ATTEMPT = "query_task_attempt"
 _LONGEST_CODEC = 64

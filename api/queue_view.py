@@ -11,9 +11,9 @@ from typing import Any
 
 from actors.run import ids
 from actors.run.state import RunState
-from api.call import Services
 from api.fleet import pollers
-from api.times import ts, ts_or_none
+from api.http.call import Services
+from api.http.times import ts, ts_or_none
 from store import ready_tasks, runs
 from store.commit.writes import ReadyTask
 from store.workers import Worker

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.replies import Refused
-from api.call import Answer
+from api.http.call import Answer
 
 _NOT_FOUND = frozenset({"task_not_found", "attempt_not_found", "history_not_available"})
 

@@ -16,7 +16,7 @@ from api import (
     workflow_tasks,
     workflows,
 )
-from api.routing import ALL, WORKER, A, O, Route, W
+from api.http.route import ALL, WORKER, A, O, Route, W
 
 _SYSTEM = [
     Route("GET", "/health", cluster.health, None, versioned=False, namespaced=False),

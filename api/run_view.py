@@ -10,8 +10,8 @@ from actors.run.limits import history_budget
 from actors.run.rules import Rules
 from actors.run.state import RunState
 from actors.run.waiting import waiting
+from api.http.times import ts, ts0, ts0_or_none, ts_or_none
 from api.payloads import decoded_or_none, shown
-from api.times import ts, ts0, ts0_or_none, ts_or_none
 from store.runs import RunItem, StoredRun
 
 _BUCKETS = {"completed": "completed", "failed": "failed", "cancelled": "failed", "terminated": "failed"}

@@ -6,8 +6,8 @@ import math
 import re
 from typing import Any
 
-from api import json_text
-from api.validation import Fields
+from api.http import json_text
+from api.http.fields import Fields
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
 _LONGEST = 255

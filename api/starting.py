@@ -7,15 +7,15 @@ from typing import Any
 
 from actors.run.commands import StartRun
 from actors.run.replies import Refused, Started
-from api import json_text
-from api.attribution import attribution
-from api.call import Answer, Call
-from api.errors import ApiError, ValidationFailed
-from api.ids import new_ulid
+from api.http import json_text
+from api.http.attribution import attribution
+from api.http.call import Answer, Call
+from api.http.errors import ApiError, ValidationFailed
+from api.http.fields import LONGEST_SECONDS, Fields
+from api.http.ids import new_ulid
 from api.payloads import normalise_input
 from api.search_attributes import Unfit, attribute_value
 from api.settings import Settings
-from api.validation import LONGEST_SECONDS, Fields
 
 _WORKFLOW_ID = re.compile(r"[a-zA-Z0-9._:-]+\Z")
 _MEMO_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")

@@ -13,9 +13,9 @@ from functools import partial
 from msgspec import Raw
 
 from actors.run.commands import Steps
-from api import json_text
+from api.http import json_text
+from api.http.fields import MOST_FAULTS, Fields, as_integer
 from api.step_readers import ACTIVITY_TIMEOUTS, READERS
-from api.validation import MOST_FAULTS, Fields, as_integer
 
 Errors = dict[str, list[str]]
 

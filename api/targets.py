@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.replies import Refused
-from api.call import Call
-from api.errors import ApiError, ValidationFailed
-from api.validation import Fields, label
+from api.http.call import Call
+from api.http.errors import ApiError, ValidationFailed
+from api.http.fields import Fields, label
 from store import instances
 
 HISTORICAL = "historical_run_command_rejected"

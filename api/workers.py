@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.call import Answer, Call, Services
-from api.errors import ApiError, worker_error
-from api.ids import new_ulid
+from api.http.call import Answer, Call, Services
+from api.http.errors import ApiError, worker_error
+from api.http.fields import MOST_FAULTS, Fields, label
+from api.http.ids import new_ulid
+from api.http.searching import searched
+from api.http.times import ts
 from api.payloads import shown
-from api.searching import searched
-from api.times import ts
-from api.validation import MOST_FAULTS, Fields, label
 from store import workers
 from store.workers import Contact, Worker
 

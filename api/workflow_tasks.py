@@ -17,17 +17,17 @@ from actors.run.replies import (
     WorkflowTaskGrant,
     WorkflowTaskRenewed,
 )
-from api import page_tokens
-from api.call import Answer, Call
-from api.compression import compress
-from api.envelope import encode
-from api.errors import ValidationFailed
+from api.http import page_tokens
+from api.http.call import Answer, Call
+from api.http.compression import compress
+from api.http.envelope import encode
+from api.http.errors import ValidationFailed
+from api.http.offload import for_size
+from api.http.times import ts
 from api.leased import guard, read_failure
-from api.offload import for_size
 from api.polls import page_size, poll, read_poll
 from api.refusals import workflow_task_refused
 from api.steps import Batches
-from api.times import ts
 
 COMPRESSION_THRESHOLD_EVENTS = 50
 

@@ -19,9 +19,9 @@ from actors.publishing.stream_repair import StreamRepair
 from actors.run import ids
 from actors.workers.registry import WorkerRegistry
 from api.app import create_app
-from api.auth import authenticator
-from api.call import Services
-from api.namespace_cache import NamespaceCache
+from api.http.auth import authenticator
+from api.http.call import Services
+from api.http.namespace_cache import NamespaceCache
 from bus.ask import Ask
 from bus.broadcast import Broadcast
 from bus.connection import Bus

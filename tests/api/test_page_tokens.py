@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.errors import ValidationFailed
-from api.page_tokens import ListTokens, _mark
+from api.http.errors import ValidationFailed
+from api.http.page_tokens import ListTokens, _mark
 from store.runs import Position
 
 PLACE = Position(1_777_000_000_000_000, "01kp2r0000abcdefghjkmnpqrs")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from actors.run.commands import Payload, RecordSideEffect
 from actors.run.payloads import in_codec
 from api.avro_frames import Undecodable
+from api.http.fields import Fields
 from api.payloads import (
     decoded,
     encode,
@@ -24,7 +25,6 @@ from api.payloads import (
     normalise_side_effect,
     normalise_value,
 )
-from api.validation import Fields
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

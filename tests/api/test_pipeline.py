@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from api.call import Answer, Call
-from api.envelope import CONTRACT, PROJECTED_FIELDS
+from api.http.call import Answer, Call
+from api.http.envelope import CONTRACT, PROJECTED_FIELDS
+from api.http.route import ALL, WORKER, A, O, Route, W
 from api.routes import ROUTES
-from api.routing import ALL, WORKER, A, O, Route, W
 from api.settings import AuthSettings, LimitSettings, Settings
 from store.pool import Database
 from tests.api.conftest import CONTROL, Api

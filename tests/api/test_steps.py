@@ -22,10 +22,10 @@ from actors.run.commands import (
     StartTimer,
     UpsertSearchAttributes,
 )
-from api.json_text import text_of
+from api.http.fields import Fields
+from api.http.json_text import text_of
 from api.payloads import encode
 from api.steps import read_steps, scope_errors
-from api.validation import Fields
 
 ENVELOPE = {"codec": "avro", "blob": "AARbXQI="}
 CHILD = {"type": "start_child_workflow", "workflow_type": "x"}

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from actors.workers.registry import WorkerRegistry
+from api.http.times import now_micros
 from api.settings import AuthSettings, Settings
-from api.times import now_micros
 from store import workers
 from store.pool import Database
 from tests.api.conftest import CONTROL, WORKER, Api

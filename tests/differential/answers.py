@@ -24,7 +24,8 @@ from actors.run.replies import (
     WorkflowTaskRenewed,
 )
 from actors.run.times import iso, iso_or_none
-from api import activity_tasks, page_tokens, workflow_tasks
+from api import activity_tasks, workflow_tasks
+from api.http import page_tokens
 from api.refusals import activity_refused, workflow_task_refused
 from tests.cluster.client import Reply
 

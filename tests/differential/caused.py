@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any, cast
 
-from api.attribution import attribution
-from api.call import Call, Principal, Services
+from api.http.attribution import attribution
+from api.http.call import Call, Principal, Services
 from api.settings import Settings
 
 WHO = Principal("legacy-token", ("admin",), "token", legacy_full_access=True, claims={"legacy_credential": True})

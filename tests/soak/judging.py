@@ -10,9 +10,9 @@ import json
 import zlib
 from typing import Any
 
-from api.envelope import RESPONSE_SCHEMA
+from api.http.envelope import RESPONSE_SCHEMA
+from api.http.route import Route, plane_of
 from api.routes import ROUTES
-from api.routing import Route, plane_of
 from tests.soak.message import CONTROL_FIELD, WORKER_FIELD, Request
 from tests.soak.wire import Answer
 

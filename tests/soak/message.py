@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from api.routing import Route
+from api.http.route import Route
 
 CONTROL_FIELD = "X-Durable-Workflow-Control-Plane-Version"
 WORKER_FIELD = "X-Durable-Workflow-Protocol-Version"

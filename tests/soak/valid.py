@@ -6,8 +6,8 @@ import json
 import random
 from typing import Any
 
+from api.http.route import WORKER, Route
 from api.routes import ROUTES
-from api.routing import WORKER, Route
 from bench.payloads import encode
 from tests.soak.message import CONTROL_FIELD, WORKER_FIELD, Request
 from tests.soak.world import NAMESPACES, QUEUES, WORKERS, Lease, World, kind_of

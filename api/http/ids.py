@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from actors.run import ids
-from api.times import now_micros
+from api.http.times import now_micros
 
 
 def new_ulid() -> str:

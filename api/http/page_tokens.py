@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from api.errors import ValidationFailed
+from api.http.errors import ValidationFailed
 
 _MARK_BYTES = 8
 

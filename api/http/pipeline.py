@@ -13,15 +13,15 @@ from typing import Any
 from urllib.parse import unquote
 
 from actors.errors import Unavailable
-from api import envelope
-from api.body import BODY_METHODS, Disconnected, check_media_type, parse_body, read_body
-from api.call import Answer, Call, Connection, Principal, Receive, Services
-from api.compression import THRESHOLD_BYTES, compress, negotiate
-from api.errors import ApiError, method_not_allowed, unavailable
-from api.json_text import Members, Sparse
-from api.offload import LONG, for_size, off_loop
-from api.routing import WORKER, PathEntry, Route, plane_of
-from api.singletons import check_singletons, fields_of
+from api.http import envelope
+from api.http.body import BODY_METHODS, Disconnected, check_media_type, parse_body, read_body
+from api.http.call import Answer, Call, Connection, Principal, Receive, Services
+from api.http.compression import THRESHOLD_BYTES, compress, negotiate
+from api.http.errors import ApiError, method_not_allowed, unavailable
+from api.http.json_text import Members, Sparse
+from api.http.offload import LONG, for_size, off_loop
+from api.http.route import WORKER, PathEntry, Route, plane_of
+from api.http.singletons import check_singletons, fields_of
 from store.errors import StoreUnavailable
 
 Send = Callable[[Any], Awaitable[None]]

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from actors.clock import Clock
-from api.errors import ValidationFailed
-from api.json_text import Members, Sparse
-from api.offload import for_size
-from api.validation import Fields
+from api.http.errors import ValidationFailed
+from api.http.fields import Fields
+from api.http.json_text import Members, Sparse
+from api.http.offload import for_size
 
 if TYPE_CHECKING:
     from actors.engine import Engine
     from actors.workers.registry import WorkerRegistry
-    from api.namespace_cache import NamespaceCache
+    from api.http.namespace_cache import NamespaceCache
     from api.settings import Settings
     from store.commit.write_watch import WriteWatch
     from store.pool import Database

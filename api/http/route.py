@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from api.call import Endpoint
+from api.http.call import Endpoint
 
 CONTROL = "control"
 WORKER = "worker"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from api.errors import ApiError
+from api.http.errors import ApiError
 from store.errors import StoreBusy, StoreTooSlow
 
 _RETRY_AFTER = ((b"retry-after", b"1"),)

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from api.call import Call, Principal
-from api.offload import LONG
+from api.http.call import Call, Principal
+from api.http.offload import LONG
 from api.settings import AttributionSettings
 
 _canonical = msgspec.json.Encoder(order="sorted").encode

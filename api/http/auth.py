@@ -9,8 +9,8 @@ import hashlib
 import hmac
 from typing import Any
 
-from api.call import Authenticator, Principal
-from api.errors import ApiError
+from api.http.call import Authenticator, Principal
+from api.http.errors import ApiError
 from api.settings import ROLES, AuthSettings
 
 ANONYMOUS = Principal("anonymous", ("admin",), "none", legacy_full_access=True)
