@@ -14,7 +14,7 @@ from api.http.envelope import encode
 from api.http.fields import Fields, label
 from api.http.times import ts, ts0, ts_or_none
 from api.leased import read_failure
-from api.payloads import AVRO, JSON, check_envelope, envelope_in, normalise_value
+from api.payloads.codec import AVRO, JSON, check_envelope, envelope_in, normalise_value
 from api.polls import poll, read_poll
 from api.refusals import activity_refused
 

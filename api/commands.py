@@ -9,7 +9,7 @@ from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from api.http.attribution import attribution
 from api.http.call import Answer, Call
 from api.http.fields import Fields
-from api.payloads import normalise_message
+from api.payloads.codec import normalise_message
 from api.targets import check_body, operation_name, run_id_of, target_refused
 
 _LONGEST_REASON = 1000

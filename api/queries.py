@@ -13,7 +13,7 @@ from actors.run.replies import Refused
 from actors.workers.registry import Registration
 from api.http.call import Answer, Call
 from api.http.fields import Fields
-from api.payloads import normalise_input, shown
+from api.payloads.codec import normalise_input, shown
 from api.targets import HISTORICAL, check_body, operation_name, run_id_of, target_refused
 from api.workers import is_stale
 

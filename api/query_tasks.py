@@ -15,7 +15,7 @@ from api.http.envelope import encode
 from api.http.fields import Fields
 from api.http.times import ts
 from api.leased import guard, read_failure
-from api.payloads import EMPTY_LIST, decoded_or_none, envelope_in, refuse_reference
+from api.payloads.codec import EMPTY_LIST, decoded_or_none, envelope_in, refuse_reference
 from api.polls import poll, read_query_poll
 
 _ATTEMPT = "query_task_attempt"

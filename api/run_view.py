@@ -11,7 +11,7 @@ from actors.run.rules import Rules
 from actors.run.state import RunState
 from actors.run.waiting import waiting
 from api.http.times import ts, ts0, ts0_or_none, ts_or_none
-from api.payloads import decoded_or_none, shown
+from api.payloads.codec import decoded_or_none, shown
 from store.runs import RunItem, StoredRun
 
 _BUCKETS = {"completed": "completed", "failed": "failed", "cancelled": "failed", "terminated": "failed"}

@@ -13,7 +13,7 @@ from api.http.call import Answer, Call
 from api.http.errors import ApiError, ValidationFailed
 from api.http.fields import LONGEST_SECONDS, Fields
 from api.http.ids import new_ulid
-from api.payloads import normalise_input
+from api.payloads.codec import normalise_input
 from api.search_attributes import Unfit, attribute_value
 from api.settings import Settings
 

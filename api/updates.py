@@ -12,7 +12,7 @@ from api.http.call import Answer, Call
 from api.http.fields import LONGEST_SECONDS, Fields
 from api.http.offload import for_size
 from api.http.times import ts, ts_or_none
-from api.payloads import decoded_or_none, normalise_message, shown
+from api.payloads.codec import decoded_or_none, normalise_message, shown
 from api.targets import check_body, operation_name, run_id_of, target_refused
 
 # How the SDK words a validator's refusal; nothing else marks one (worker-protocol 5.10).

@@ -13,7 +13,7 @@ from api.http.fields import MOST_FAULTS, Fields, label
 from api.http.ids import new_ulid
 from api.http.searching import searched
 from api.http.times import ts
-from api.payloads import shown
+from api.payloads.codec import shown
 from store import workers
 from store.workers import Contact, Worker
 

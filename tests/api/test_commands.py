@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from api.http.envelope import PROJECTED_FIELDS
-from api.payloads import encode
+from api.payloads.codec import encode
 from tests.api.driver import Http
 from tests.support.server import ServerProcess
 

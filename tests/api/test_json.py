@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from api.payloads import encode
+from api.payloads.codec import encode
 from tests.api.driver import Http
 
 # Numbers that no 64-bit integer and no double holds, or that parsers like to change.

@@ -13,7 +13,7 @@ import pytest
 
 from actors.run.rules import Rules
 from api.app import create_app
-from api.payloads import encode
+from api.payloads.codec import encode
 from api.settings import AuthSettings, Settings
 from store.pool import Database
 from tests.api.conftest import CONTROL, WORKER, services_for, serving

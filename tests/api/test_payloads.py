@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from actors.run.commands import Payload, RecordSideEffect
 from actors.run.payloads import in_codec
-from api.avro_frames import Undecodable
 from api.http.fields import Fields
-from api.payloads import (
+from api.payloads.avro_frames import Undecodable
+from api.payloads.codec import (
     decoded,
     encode,
     is_avro_blob,

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api.payloads import encode
+from api.payloads.codec import encode
 from tests.api.conftest import CONTROL, WORKER
 from tests.api.driver import Http
 from tests.support.server import ServerProcess

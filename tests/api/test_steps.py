@@ -24,7 +24,7 @@ from actors.run.commands import (
 )
 from api.http.fields import Fields
 from api.http.json_text import text_of
-from api.payloads import encode
+from api.payloads.codec import encode
 from api.steps import read_steps, scope_errors
 
 ENVELOPE = {"codec": "avro", "blob": "AARbXQI="}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from api.payloads import encode
+from api.payloads.codec import encode
 from tests.api.driver import Http
 
 

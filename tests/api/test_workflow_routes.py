@@ -14,7 +14,7 @@ from typing import Any
 import asyncpg
 
 from api.http.envelope import PROJECTED_FIELDS
-from api.payloads import encode
+from api.payloads.codec import encode
 from tests.api.driver import Http
 from tests.support.server import ServerProcess
 

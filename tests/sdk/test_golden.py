@@ -15,7 +15,7 @@ import pytest
 from durable_workflow import NonRetryableError, Replayer, WorkflowHandle, activity, workflow
 from durable_workflow.errors import ActivityFailed, ChildWorkflowFailed
 
-from api.payloads import is_avro_blob
+from api.payloads.codec import is_avro_blob
 from tests.sdk.features import decoded
 from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of
 

@@ -14,9 +14,9 @@ import msgspec
 from msgspec import Raw
 
 from actors.run.commands import Payload
-from api.avro_frames import VALUE_FRAME, Undecodable, is_collection, unwrap, value_end, wrapped
 from api.http import json_text
 from api.http.fields import Fields, label
+from api.payloads.avro_frames import VALUE_FRAME, Undecodable, is_collection, unwrap, value_end, wrapped
 
 AVRO = "avro"
 JSON = "json"
