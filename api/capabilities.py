@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from api.settings import Settings
-from api.step_readers import READERS
+from api.worker.commands.readers import READERS
 
 SUPPORTED_COMMANDS = tuple(READERS)
 

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from api import (
-    activity_tasks,
-    cluster,
-    commands,
-    debug,
-    namespaces,
-    queries,
-    query_tasks,
-    starting,
-    updates,
-    workers,
-    workflow_tasks,
-    workflows,
-)
+from api import cluster, commands, debug, namespaces, queries, starting, updates, workers, workflows
 from api.http.route import ALL, WORKER, A, O, Route, W
+from api.worker import activity_tasks, query_tasks, workflow_tasks
 
 _SYSTEM = [
     Route("GET", "/health", cluster.health, None, versioned=False, namespaced=False),

@@ -14,8 +14,8 @@ from api.http.errors import ApiError, ValidationFailed
 from api.http.fields import LONGEST_SECONDS, Fields
 from api.http.ids import new_ulid
 from api.payloads.codec import normalise_input
-from api.search_attributes import Unfit, attribute_value
 from api.settings import Settings
+from api.worker.commands.attributes import Unfit, attribute_value
 
 _WORKFLOW_ID = re.compile(r"[a-zA-Z0-9._:-]+\Z")
 _MEMO_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")

@@ -245,7 +245,9 @@ def _resolve(view: View, sequence: int, step: int) -> None:
 
 
 class _Digests:
-    """Digests of the batches digested last: a worker's repeated batch is often the same object (`api.steps.Batches`)."""
+    """Digests of the batches digested last: a worker's repeated batch is often the same object
+    (`api.worker.commands.batch.Batches`).
+    """
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[int, str], tuple[Sequence[Steps], bytes]] = OrderedDict()

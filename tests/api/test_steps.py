@@ -25,7 +25,7 @@ from actors.run.commands import (
 from api.http.fields import Fields
 from api.http.json_text import text_of
 from api.payloads.codec import encode
-from api.steps import read_steps, scope_errors
+from api.worker.commands.batch import read_steps, scope_errors
 
 ENVELOPE = {"codec": "avro", "blob": "AARbXQI="}
 CHILD = {"type": "start_child_workflow", "workflow_type": "x"}

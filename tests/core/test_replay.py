@@ -31,7 +31,7 @@ from actors.run.replies import (
 )
 from actors.run.state import RunState, View
 from api.http.fields import Fields
-from api.steps import read_steps, scope_errors
+from api.worker.commands.batch import read_steps, scope_errors
 from tests.core.harness import OTHER, PLAIN, PYTHON, SCALE, Event, Run, completion, failure_of, page_of, result_of, shown_events
 
 SEEDS = 800 * SCALE

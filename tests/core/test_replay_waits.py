@@ -33,7 +33,7 @@ from actors.run.commands import (
 from actors.run.presentation import Chronological
 from actors.run.replies import QueryView, WorkflowTaskGrant
 from api.http.fields import Fields
-from api.steps import read_steps, scope_errors
+from api.worker.commands.batch import read_steps, scope_errors
 from tests.core.harness import OTHER, PYTHON, SCALE, Event, Run
 from tests.core.test_replay import Stages, WithoutStepOrder, Wrong, at_once, make_script
 from tests.core.test_replay import World as Replayed

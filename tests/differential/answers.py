@@ -24,9 +24,9 @@ from actors.run.replies import (
     WorkflowTaskRenewed,
 )
 from actors.run.times import iso, iso_or_none
-from api import activity_tasks, workflow_tasks
 from api.http import page_tokens
-from api.refusals import activity_refused, workflow_task_refused
+from api.worker import activity_tasks, workflow_tasks
+from api.worker.refusals import activity_refused, workflow_task_refused
 from tests.cluster.client import Reply
 
 Shown = tuple[int, dict[str, Any]]

@@ -26,7 +26,7 @@ from actors.run.commands import (
 from api.http import json_text
 from api.http.fields import LONGEST_SECONDS, Fields, as_integer
 from api.payloads.codec import AVRO, normalise_arguments, normalise_side_effect, normalise_value
-from api.search_attributes import read_attribute_types, read_attributes
+from api.worker.commands.attributes import read_attribute_types, read_attributes
 
 ACTIVITY_TIMEOUTS = ("start_to_close_timeout", "schedule_to_start_timeout", "schedule_to_close_timeout", "heartbeat_timeout")
 

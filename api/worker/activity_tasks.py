@@ -13,10 +13,10 @@ from api.http.call import Answer, Call
 from api.http.envelope import encode
 from api.http.fields import Fields, label
 from api.http.times import ts, ts0, ts_or_none
-from api.leased import read_failure
 from api.payloads.codec import AVRO, JSON, check_envelope, envelope_in, normalise_value
-from api.polls import poll, read_poll
-from api.refusals import activity_refused
+from api.worker.lease_fence import read_failure
+from api.worker.polling import poll, read_poll
+from api.worker.refusals import activity_refused
 
 _KINDS = (
     "application",

@@ -24,10 +24,10 @@ from api.http.envelope import encode
 from api.http.errors import ValidationFailed
 from api.http.offload import for_size
 from api.http.times import ts
-from api.leased import guard, read_failure
-from api.polls import page_size, poll, read_poll
-from api.refusals import workflow_task_refused
-from api.steps import Batches
+from api.worker.commands.batch import Batches
+from api.worker.lease_fence import guard, read_failure
+from api.worker.polling import page_size, poll, read_poll
+from api.worker.refusals import workflow_task_refused
 
 COMPRESSION_THRESHOLD_EVENTS = 50
 

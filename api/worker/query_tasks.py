@@ -14,9 +14,9 @@ from api.http.call import Answer, Call
 from api.http.envelope import encode
 from api.http.fields import Fields
 from api.http.times import ts
-from api.leased import guard, read_failure
 from api.payloads.codec import EMPTY_LIST, decoded_or_none, envelope_in, refuse_reference
-from api.polls import poll, read_query_poll
+from api.worker.lease_fence import guard, read_failure
+from api.worker.polling import poll, read_query_poll
 
 _ATTEMPT = "query_task_attempt"
 _LONGEST_CODEC = 64

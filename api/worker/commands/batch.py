@@ -1,7 +1,8 @@
 """Commands of a workflow-task completion, as sent, made into the typed steps of the core (worker-protocol 5).
 
 Two kinds of faults: those of `scope_errors` are answered before anything is looked up, those of `read_steps` only to the worker
-that holds the task's lease (worker-protocol 2.3). All keys start with `commands.N.`. Each type is read in `api.step_readers`.
+that holds the task's lease (worker-protocol 2.3). All keys start with `commands.N.`. Each type is read in
+`api.worker.commands.readers`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from msgspec import Raw
 from actors.run.commands import Steps
 from api.http import json_text
 from api.http.fields import MOST_FAULTS, Fields, as_integer
-from api.step_readers import ACTIVITY_TIMEOUTS, READERS
+from api.worker.commands.readers import ACTIVITY_TIMEOUTS, READERS
 
 Errors = dict[str, list[str]]
 
