@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from api.capabilities import capabilities, server_capabilities
-from api.fleet import worker_fleet
+from api.control.worker_fleet import worker_fleet
 from api.http import envelope
 from api.http.call import Answer, Call, Services
 from api.http.times import now_seconds_z

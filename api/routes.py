@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from api import cluster, commands, debug, namespaces, queries, starting, updates, workers, workflows
+from api import cluster
+from api.control import namespaces, workers
+from api.control.debug import snapshot
+from api.control.workflows import commands, queries, read, start, updates
 from api.http.route import ALL, WORKER, A, O, Route, W
 from api.worker import activity_tasks, query_tasks, workflow_tasks
 
@@ -23,14 +26,14 @@ _WORKFLOW = "/workflows/{workflow_id}"
 _RUN = f"{_WORKFLOW}/runs/{{run_id}}"
 
 _WORKFLOWS = [
-    Route("GET", "/workflows", workflows.index, O, operation="list"),
-    Route("POST", "/workflows", starting.start, O, operation="start"),
-    Route("GET", "/workflows/{workflow_id}", workflows.describe, O, operation="describe"),
-    Route("GET", "/workflows/{workflow_id}/runs", workflows.list_runs, O, operation="list_runs"),
-    Route("GET", _RUN, workflows.describe_run, O, operation="describe_run"),
-    Route("GET", f"{_RUN}/history", workflows.history, O, operation="history"),
-    Route("GET", f"{_WORKFLOW}/debug", debug.debug, O, operation="debug_workflow"),
-    Route("GET", f"{_RUN}/debug", debug.debug_run, O, operation="debug_workflow"),
+    Route("GET", "/workflows", read.index, O, operation="list"),
+    Route("POST", "/workflows", start.start, O, operation="start"),
+    Route("GET", "/workflows/{workflow_id}", read.describe, O, operation="describe"),
+    Route("GET", "/workflows/{workflow_id}/runs", read.list_runs, O, operation="list_runs"),
+    Route("GET", _RUN, read.describe_run, O, operation="describe_run"),
+    Route("GET", f"{_RUN}/history", read.history, O, operation="history"),
+    Route("GET", f"{_WORKFLOW}/debug", snapshot.debug, O, operation="debug_workflow"),
+    Route("GET", f"{_RUN}/debug", snapshot.debug_run, O, operation="debug_workflow"),
     Route("POST", f"{_WORKFLOW}/repair", commands.repair, O, operation="repair"),
     Route("POST", f"{_WORKFLOW}/archive", commands.archive, O, operation="archive"),
 ]

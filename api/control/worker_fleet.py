@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from api.control.workers import is_stale
 from api.http.times import ts
 from api.settings import Settings
-from api.workers import is_stale
 from store.workers import Worker
 
 

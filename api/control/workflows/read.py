@@ -6,14 +6,14 @@ import asyncio
 from functools import partial
 
 from actors.run import state as run_state
-from api.events import shown, stored_event
+from api.control.workflows.events import shown, stored_event
+from api.control.workflows.views import description, is_terminal, list_item, run_item
 from api.http import page_tokens
 from api.http.call import Answer, Call
 from api.http.errors import ApiError
 from api.http.fields import Fields
 from api.http.offload import for_size
 from api.http.searching import searched
-from api.run_view import description, is_terminal, list_item, run_item
 from store import history as stored_history
 from store import instances, runs
 from store.instances import Instance

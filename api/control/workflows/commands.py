@@ -6,11 +6,11 @@ from typing import Any
 
 from actors.run.commands import ArchiveRun, CancelRun, Commanded, Payload, RepairRun, SignalRun, TerminateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
+from api.control.workflows.targets import check_body, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution
 from api.http.call import Answer, Call
 from api.http.fields import Fields
 from api.payloads.codec import normalise_message
-from api.targets import check_body, operation_name, run_id_of, target_refused
 
 _LONGEST_REASON = 1000
 

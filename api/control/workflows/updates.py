@@ -6,14 +6,14 @@ from typing import Any
 
 from actors.run.commands import Payload, UpdateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
-from api.commands import command_fields, result_fields
+from api.control.workflows.commands import command_fields, result_fields
+from api.control.workflows.targets import check_body, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution
 from api.http.call import Answer, Call
 from api.http.fields import LONGEST_SECONDS, Fields
 from api.http.offload import for_size
 from api.http.times import ts, ts_or_none
 from api.payloads.codec import decoded_or_none, normalise_message, shown
-from api.targets import check_body, operation_name, run_id_of, target_refused
 
 # How the SDK words a validator's refusal; nothing else marks one (worker-protocol 5.10).
 _REFUSED_BY_VALIDATOR = "update validator failed: "

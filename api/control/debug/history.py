@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from api.events import StoredEvent, stored_event
+from api.control.workflows.events import StoredEvent, stored_event
 from api.http import json_text
 from store import history as stored_history
 from store.pool import Database

@@ -10,15 +10,16 @@ from typing import Any
 from actors.run import state as run_state
 from actors.run.state import RunState
 from actors.run.waiting import waiting
-from api import debug_events, debug_tasks
-from api.debug_tasks import Compatibility, Health, pruned
-from api.fleet import live_workers, worker_fleet
+from api.control.debug import history
+from api.control.debug import tasks as debug_tasks
+from api.control.debug.queue import active_count, task_queue
+from api.control.debug.tasks import Compatibility, Health, pruned
+from api.control.worker_fleet import live_workers, worker_fleet
+from api.control.workflows.read import current_run, named_run
+from api.control.workflows.views import is_terminal, status_bucket
 from api.http.call import Answer, Call
 from api.http.fields import Fields
 from api.http.times import ts, ts_or_none
-from api.queue_view import active_count, task_queue
-from api.run_view import is_terminal, status_bucket
-from api.workflows import current_run, named_run
 from store.runs import StoredRun
 from store.workers import Worker
 
@@ -49,7 +50,7 @@ async def _snapshot(call: Call, run: StoredRun, with_payload: bool) -> Answer:
     settings = services.settings
     now = services.clock.now()
     state = run_state.decode(run.row.state)
-    lines = await debug_events.tail(services.db, run.run_id, run.row.last_sequence)
+    lines = await history.tail(services.db, run.run_id, run.row.last_sequence)
     fleet = await services.workers.listing(call.namespace)
     on_queue = [worker for worker in fleet if worker.task_queue == state.task_queue]
     compatibility = Compatibility(
@@ -65,7 +66,7 @@ async def _snapshot(call: Call, run: StoredRun, with_payload: bool) -> Answer:
     execution = {
         **_facts(run, state, health),
         "wait_kind": wait.kind,
-        "last_event": debug_events.last_event(lines, run.row.last_sequence, with_payload),
+        "last_event": history.last_event(lines, run.row.last_sequence, with_payload),
         "next_scheduled_event": debug_tasks.next_scheduled(state, wait),
     }
     body: dict[str, Any] = {
@@ -78,7 +79,7 @@ async def _snapshot(call: Call, run: StoredRun, with_payload: bool) -> Answer:
         "pending_workflow_tasks": tasks,
         "pending_activities": activities,
         "task_queue": queue,
-        "recent_failures": [pruned(failure) for failure in debug_events.recent_failures(lines, run.run_id)],
+        "recent_failures": [pruned(failure) for failure in history.recent_failures(lines, run.run_id)],
         "compatibility": pruned(
             {
                 "run": {

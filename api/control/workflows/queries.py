@@ -11,11 +11,11 @@ from actors.queue.query_types import Query
 from actors.run.commands import Payload
 from actors.run.replies import Refused
 from actors.workers.registry import Registration
+from api.control.workers import is_stale
+from api.control.workflows.targets import HISTORICAL, check_body, operation_name, run_id_of, target_refused
 from api.http.call import Answer, Call
 from api.http.fields import Fields
 from api.payloads.codec import normalise_input, shown
-from api.targets import HISTORICAL, check_body, operation_name, run_id_of, target_refused
-from api.workers import is_stale
 
 UNAVAILABLE = "query_worker_unavailable"
 INCOMPATIBLE = "query_worker_incompatible"
