@@ -15,13 +15,13 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
-from api.capabilities import server_capabilities
 from api.http.call import Services
 from api.http.envelope import WorkerEnvelope
 from api.http.errors import ApiError, method_not_allowed
 from api.http.pipeline import Pipeline
 from api.http.route import PathEntry, Route, paths_of
 from api.routes import ROUTES
+from api.system.capabilities import server_capabilities
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 

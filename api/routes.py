@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from api import cluster
 from api.control import namespaces, workers
 from api.control.debug import snapshot
 from api.control.workflows import commands, queries, read, start, updates
 from api.http.route import ALL, WORKER, A, O, Route, W
+from api.system import cluster
 from api.worker import activity_tasks, query_tasks, workflow_tasks
 
 _SYSTEM = [

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from durable_workflow import Client, Worker, workflow
 
-from api.manifests import fixture_digest, manifest
 from api.settings import AuthSettings, Settings
+from api.system.manifests import fixture_digest, manifest
 from store.pool import Database
 from tests.api.conftest import CONTROL, WORKER, Api
 

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
-from api.capabilities import capabilities, server_capabilities
 from api.control.worker_fleet import worker_fleet
 from api.http import envelope
 from api.http.call import Answer, Call, Services
 from api.http.times import now_seconds_z
-from api.manifests import manifest
 from api.settings import Settings
+from api.system.capabilities import capabilities, server_capabilities
+from api.system.manifests import manifest
 from store import namespaces, schema
 from store.errors import StoreError
 
