@@ -40,7 +40,9 @@ from actors.queue.query_broker import QueryBroker, QueryRules
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.queue.queue_actor import QueueName
 from actors.run import ids
-from actors.run.commands import ClaimTask, Commanded, NoteDuplicateStart, RunCommand, StartRun, UpdateRun, WakeUp
+from actors.run.commands import RunCommand, WakeUp
+from actors.run.commands.control import Commanded, NoteDuplicateStart, StartRun, UpdateRun
+from actors.run.commands.worker import ClaimTask
 from actors.run.lifecycle.starting import started
 from actors.run.replies import Refused, RunReply
 from actors.run.state import decode

@@ -11,7 +11,7 @@ from actors.cluster.protocol import AwaitUpdate
 from actors.cluster.router import Router
 from actors.errors import Unavailable
 from actors.hosting.host import Host
-from actors.run.commands import ReadUpdate
+from actors.run.commands.control import ReadUpdate
 from actors.run.replies import UpdateStatus
 from store import runs
 from store.errors import StoreError

@@ -15,7 +15,7 @@ from actors.hosting.repeats import new_key
 from actors.hosting.run_actor import REQUEST_TAKEN
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
-from actors.run.commands import Commanded, UpdateRun
+from actors.run.commands.control import Commanded, UpdateRun
 from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
 from actors.update_waiters import UpdateWaits
 from bus.ask import Ask

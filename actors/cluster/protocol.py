@@ -9,7 +9,8 @@ from msgspec import Struct
 
 from actors.queue.poll import Poll
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
-from actors.run.commands import Commanded, RunCommand, StartRun, UpdateRun
+from actors.run.commands import RunCommand
+from actors.run.commands.control import Commanded, StartRun, UpdateRun
 from actors.run.replies import ActivityTaskGrant, RunReply, UpdateStatus, WorkflowTaskGrant
 from actors.run.transition import Letter
 

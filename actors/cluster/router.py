@@ -14,7 +14,8 @@ from actors.cluster import protocol
 from actors.cluster.protocol import Answer, AskRun, Failed
 from actors.errors import Unavailable
 from actors.run import ids
-from actors.run.commands import ReleaseClaim, RunCommand
+from actors.run.commands import RunCommand
+from actors.run.commands.worker import ReleaseClaim
 from actors.run.replies import Refused, RunReply
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable, fail

@@ -15,7 +15,7 @@ import msgspec
 
 from actors.errors import Unavailable
 from actors.hosting.run_actor import InstanceTaken
-from actors.run.commands import Mailed, ParentClosed, StartChildRun
+from actors.run.commands.messages import Mailed, ParentClosed, StartChildRun
 from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.transition import Letter
 from store import instances, run_messages

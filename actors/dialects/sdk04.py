@@ -23,7 +23,8 @@ from collections.abc import Collection, Iterator, Sequence
 import msgspec
 
 from actors.dialects.page_cache import PageCache
-from actors.run.commands import Payload, ScheduleActivity, StartChild, StartTimer, Steps
+from actors.run.commands.base import Payload
+from actors.run.commands.steps import ScheduleActivity, StartChild, StartTimer, Steps
 from actors.run.presentation import Chronological, Recorded, number
 from actors.run.state import RunState, View, WorkflowTask
 

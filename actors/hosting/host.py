@@ -23,7 +23,8 @@ from actors.queue.parked_poll import Grant, Reservation
 from actors.queue.poll import WorkerProfile
 from actors.queue.queue_actor import QueueActor, QueueName
 from actors.run import ids, setback
-from actors.run.commands import RunCommand, StartRun, WakeUp
+from actors.run.commands import RunCommand, WakeUp
+from actors.run.commands.control import StartRun
 from actors.run.presentation import Chronological
 from actors.run.replies import RunReply
 from actors.run.rules import Rules

@@ -15,7 +15,10 @@ from actors.errors import Unavailable
 from actors.hosting.repeats import too_old
 from actors.hosting.run_rows import run_write
 from actors.queue.parked_poll import Reservation, TaskGrant
-from actors.run.commands import ClaimTask, RunCommand, StartChildRun, StartRun, UpdateRun
+from actors.run.commands import RunCommand
+from actors.run.commands.control import StartRun, UpdateRun
+from actors.run.commands.messages import StartChildRun
+from actors.run.commands.worker import ClaimTask
 from actors.run.decide import decide, needs_history, reads_what_stays
 from actors.run.lifecycle import starting
 from actors.run.presentation import Chronological

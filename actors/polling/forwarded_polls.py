@@ -21,7 +21,8 @@ from actors.queue.matching import WaitLine
 from actors.queue.parked_poll import Parked, Reservation, TaskGrant, attempt_of
 from actors.queue.poll import WorkerProfile
 from actors.queue.queue_actor import QueueName
-from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, WorkerIdentity
+from actors.run.commands.base import WorkerIdentity
+from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 from bus.ask import Ask
 from bus.errors import Unreachable

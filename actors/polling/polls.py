@@ -22,7 +22,7 @@ from actors.queue.poll import QUERY, Poll
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import QueryTaskGrant
 from actors.queue.queue_actor import QueueActor, QueueName
-from actors.run.commands import ReleaseClaim
+from actors.run.commands.worker import ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, WorkflowTaskGrant
 from bus.ask import Ask
 

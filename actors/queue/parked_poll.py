@@ -10,7 +10,7 @@ from typing import Protocol
 
 from actors.queue.poll import Poll, WorkerProfile
 from actors.queue.query_types import QueryTaskGrant
-from actors.run.commands import WorkerIdentity
+from actors.run.commands.base import WorkerIdentity
 from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
 
 TaskGrant = WorkflowTaskGrant | ActivityTaskGrant

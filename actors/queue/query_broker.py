@@ -16,7 +16,8 @@ from actors.queue.parked_poll import Parked, ends_at
 from actors.queue.poll import WorkerProfile
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.run import ids
-from actors.run.commands import ReadForQuery, RunCommand
+from actors.run.commands import RunCommand
+from actors.run.commands.control import ReadForQuery
 from actors.run.replies import Done, QueryView, Refused, RunReply
 from actors.run.times import SECOND, iso
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from actors.run.commands import Payload
+from actors.run.commands.base import Payload
 from actors.run.replies import QueryView
 
 

@@ -18,7 +18,9 @@ from actors.queue.loading import Loading
 from actors.queue.matching import QueuedTask, WaitLine
 from actors.queue.parked_poll import Claimed, Grant, LentEnd, Parked, TaskGrant, attempt_of, ends_at
 from actors.queue.poll import Poll, WorkerProfile
-from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim, RunCommand, WorkerIdentity
+from actors.run.commands import RunCommand
+from actors.run.commands.base import WorkerIdentity
+from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
 from bus.errors import fail
 

@@ -11,35 +11,32 @@ from typing import Any
 
 from actors.run import ids, setback, stopping
 from actors.run.activity import outcomes, scheduling
-from actors.run.commands import (
+from actors.run.commands import RunCommand, WakeUp
+from actors.run.commands.control import (
     ArchiveRun,
     CancelRun,
-    ChildClosed,
-    ChildRestarted,
+    NoteDuplicateStart,
+    ReadForQuery,
+    ReadUpdate,
+    RepairRun,
+    SignalRun,
+    StartRun,
+    TerminateRun,
+    UpdateRun,
+)
+from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun
+from actors.run.commands.steps import CompleteUpdate, ContinueAsNew
+from actors.run.commands.worker import (
     ClaimTask,
     CompleteActivity,
-    CompleteUpdate,
     CompleteWorkflowTask,
-    ContinueAsNew,
     FailActivity,
     FailWorkflowTask,
     HeartbeatActivity,
     HeartbeatWorkflowTask,
-    NoteDuplicateStart,
-    ParentClosed,
-    ReadForQuery,
     ReadHistoryPage,
-    ReadUpdate,
     ReleaseClaim,
-    RepairRun,
     RereadClaim,
-    RunCommand,
-    SignalRun,
-    StartChildRun,
-    StartRun,
-    TerminateRun,
-    UpdateRun,
-    WakeUp,
 )
 from actors.run.inbox import signals, updates
 from actors.run.lifecycle import closing, starting

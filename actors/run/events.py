@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from actors.run.commands import Payload
+from actors.run.commands.base import Payload
 
 
 class _Payload(msgspec.Struct):

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from actors.run.commands import (
+from actors.run.commands.steps import (
     TERMINAL_STEPS,
     CompleteUpdate,
     OpenConditionWait,

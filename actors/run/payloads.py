@@ -6,17 +6,17 @@ from typing import TypeVar
 
 import msgspec
 
-from actors.run.commands import (
-    CompleteActivity,
+from actors.run.commands.base import Payload
+from actors.run.commands.steps import (
     CompleteUpdate,
     CompleteWorkflow,
     ContinueAsNew,
-    Payload,
     RecordSideEffect,
     ScheduleActivity,
     StartChild,
     Steps,
 )
+from actors.run.commands.worker import CompleteActivity
 
 JSON = "json"
 

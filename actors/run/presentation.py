@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from msgspec import Struct
 
-from actors.run.commands import Steps
+from actors.run.commands.steps import Steps
 from actors.run.state import RunState, WorkflowTask
 
 

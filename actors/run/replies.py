@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from actors.run.commands import Payload
+from actors.run.commands.base import Payload
 
 
 class Reply(Struct, tag_field="is", frozen=True):

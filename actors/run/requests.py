@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
-from actors.run.commands import Commanded, StartRun, UpdateRun
+from actors.run.commands.control import Commanded, StartRun, UpdateRun
 from actors.run.events import command_of
 from actors.run.replies import CommandAnswered
 from actors.run.times import iso

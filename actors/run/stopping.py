@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids, requests
-from actors.run.commands import ArchiveRun, CancelRun, ParentClosed, RepairRun, TerminateRun
+from actors.run.commands.control import ArchiveRun, CancelRun, RepairRun, TerminateRun
+from actors.run.commands.messages import ParentClosed
 from actors.run.lifecycle import closing
 from actors.run.next_task import follow_up
 from actors.run.replies import Done, Refused, RunReply

@@ -15,7 +15,7 @@ import orjson
 from msgspec import Struct
 
 from actors.run import ids, opaque
-from actors.run.commands import Mailed
+from actors.run.commands.messages import Mailed
 from actors.run.presentation import Chronological, Recorded
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import NEVER, RunState, WorkflowTask

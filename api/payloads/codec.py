@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from actors.run.commands import Payload
+from actors.run.commands.base import Payload
 from api.http import json_text
 from api.http.fields import Fields, label
 from api.payloads.avro_frames import VALUE_FRAME, Undecodable, is_collection, unwrap, value_end, wrapped

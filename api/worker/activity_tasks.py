@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from actors.queue.poll import ACTIVITY
-from actors.run.commands import CompleteActivity, FailActivity, Failure, HeartbeatActivity
+from actors.run.commands.base import Failure
+from actors.run.commands.worker import CompleteActivity, FailActivity, HeartbeatActivity
 from actors.run.replies import ActivityProgress, ActivityRecorded, ActivityTaskGrant, Refused
 from api.http.call import Answer, Call
 from api.http.envelope import encode

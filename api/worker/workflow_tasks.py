@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from actors.queue.poll import WORKFLOW
-from actors.run.commands import CompleteWorkflowTask, FailWorkflowTask, HeartbeatWorkflowTask, ReadHistoryPage, Steps
+from actors.run.commands.steps import Steps
+from actors.run.commands.worker import CompleteWorkflowTask, FailWorkflowTask, HeartbeatWorkflowTask, ReadHistoryPage
 from actors.run.replies import (
     HistoryPage,
     Refused,

@@ -11,7 +11,8 @@ from durable_workflow import serializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.run.commands import Payload, RecordSideEffect
+from actors.run.commands.base import Payload
+from actors.run.commands.steps import RecordSideEffect
 from actors.run.payloads import in_codec
 from api.http.fields import Fields
 from api.payloads.avro_frames import Undecodable

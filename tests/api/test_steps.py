@@ -6,17 +6,16 @@ from typing import Any
 
 import pytest
 
-from actors.run.commands import (
+from actors.run.commands.base import Payload, RetryPolicy
+from actors.run.commands.steps import (
     CompleteUpdate,
     CompleteWorkflow,
     ContinueAsNew,
     FailUpdate,
     FailWorkflow,
     OpenConditionWait,
-    Payload,
     RecordSideEffect,
     RecordVersionMarker,
-    RetryPolicy,
     ScheduleActivity,
     StartChild,
     StartTimer,

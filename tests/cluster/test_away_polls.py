@@ -14,7 +14,8 @@ from actors.errors import Unavailable
 from actors.polling.forwarded_polls import AwayPolls
 from actors.queue.parked_poll import Grant, Parked
 from actors.queue.poll import Poll, WorkerProfile
-from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RunCommand
+from actors.run.commands import RunCommand
+from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import Done, Refused, RunReply
 from bus.ask import Ask
 from bus.connection import Bus, BusOptions

@@ -19,26 +19,12 @@ from actors.hosting.run_actor import InstanceTaken
 from actors.publishing.publisher import Publisher
 from actors.queue.parked_poll import Grant
 from actors.run import ids
-from actors.run.commands import (
-    ChildClosed,
-    ChildRestarted,
-    ClaimTask,
-    CompleteWorkflow,
-    CompleteWorkflowTask,
-    ContinueAsNew,
-    FailWorkflow,
-    ParentClosed,
-    Payload,
-    ReadForQuery,
-    RetryPolicy,
-    RunCommand,
-    SignalRun,
-    StartChild,
-    StartChildRun,
-    StartRun,
-    Steps,
-    WorkerIdentity,
-)
+from actors.run.commands import RunCommand
+from actors.run.commands.base import Payload, RetryPolicy, WorkerIdentity
+from actors.run.commands.control import ReadForQuery, SignalRun, StartRun
+from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun
+from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, FailWorkflow, StartChild, Steps
+from actors.run.commands.worker import ClaimTask, CompleteWorkflowTask
 from actors.run.presentation import Chronological
 from actors.run.replies import CommandAnswered, QueryView, RunReply, Started, WorkflowTaskGrant
 from actors.run.rules import DEFAULT_RULES

@@ -13,7 +13,7 @@ from actors.cluster.protocol import Answer, Failed
 from actors.errors import Unavailable
 from actors.polling.polls import Polls
 from actors.queue.parked_poll import Grant
-from actors.run.commands import ReleaseClaim
+from actors.run.commands.worker import ReleaseClaim
 from actors.run.replies import Refused, RunReply
 from bus.errors import OutcomeUnknown
 from tests.cluster.test_lost_answers import MakeAsk, Parking, make, soon

@@ -11,7 +11,8 @@ from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Parked
 from actors.queue.poll import Poll, WorkerProfile
 from actors.queue.queue_actor import QueueActor
-from actors.run.commands import ClaimTask, RunCommand
+from actors.run.commands import RunCommand
+from actors.run.commands.worker import ClaimTask
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply
 from tests.core.test_candidates import read
 

@@ -13,7 +13,8 @@ from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant, Parked
 from actors.queue.poll import Poll, WorkerProfile
 from actors.queue.queue_actor import QueueActor
-from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RunCommand
+from actors.run.commands import RunCommand
+from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply
 
 NAME = ("default", "queue", "activity")

@@ -16,19 +16,18 @@ from actors.errors import Unavailable
 from actors.hosting.repeats import DECIDED_WITHIN_SECONDS, KEPT_SECONDS, forgotten_before, new_key
 from actors.hosting.run_actor import REQUEST_TAKEN
 from actors.run import ids
-from actors.run.commands import (
+from actors.run.commands import RunCommand
+from actors.run.commands.control import (
     ArchiveRun,
     CancelRun,
-    CompleteWorkflow,
-    ContinueAsNew,
     NoteDuplicateStart,
     RepairRun,
-    RunCommand,
     SignalRun,
     StartRun,
     TerminateRun,
     UpdateRun,
 )
+from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew
 from actors.run.replies import CommandAnswered, Refused, RunReply, Started, UpdateStatus
 from store import applied, history, instances, runs
 from tests.cluster.client import ClusterClient

@@ -12,23 +12,18 @@ import pytest
 
 from actors.hosting.host import Host
 from actors.queue.query_types import Query
-from actors.run.commands import (
+from actors.run.commands.base import WorkerIdentity
+from actors.run.commands.control import ReadForQuery, ReadUpdate, UpdateRun
+from actors.run.commands.steps import CompleteUpdate, CompleteWorkflow, ContinueAsNew, Steps
+from actors.run.commands.worker import (
     ANY_ATTEMPT,
     ClaimTask,
-    CompleteUpdate,
-    CompleteWorkflow,
     CompleteWorkflowTask,
-    ContinueAsNew,
     FailWorkflowTask,
     HeartbeatWorkflowTask,
-    ReadForQuery,
     ReadHistoryPage,
-    ReadUpdate,
     ReleaseClaim,
     RereadClaim,
-    Steps,
-    UpdateRun,
-    WorkerIdentity,
 )
 from actors.run.replies import Done, HistoryPage, QueryView, Refused, RunReply, UpdateStatus, WorkflowTaskGrant
 from actors.workflow_commands import Control

@@ -6,7 +6,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from actors.run.commands import (
+from actors.run.commands.base import RetryPolicy
+from actors.run.commands.steps import (
     TERMINAL_STEPS,
     CompleteUpdate,
     CompleteWorkflow,
@@ -16,7 +17,6 @@ from actors.run.commands import (
     OpenConditionWait,
     RecordSideEffect,
     RecordVersionMarker,
-    RetryPolicy,
     ScheduleActivity,
     StartChild,
     StartTimer,

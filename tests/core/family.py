@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run.commands import ParentClosed, RunCommand, StartChildRun, Steps
+from actors.run.commands import RunCommand
+from actors.run.commands.messages import ParentClosed, StartChildRun
+from actors.run.commands.steps import Steps
 from actors.run.replies import CommandAnswered, Refused
 from tests.core.harness import Event, Run, child
 

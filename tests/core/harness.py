@@ -14,30 +14,12 @@ from hypothesis import HealthCheck, settings
 
 from actors.dialects.sdk04 import DIALECT, Sdk04
 from actors.run import ids
-from actors.run.commands import (
-    ClaimTask,
-    CompleteActivity,
-    CompleteWorkflow,
-    CompleteWorkflowTask,
-    ContinueAsNew,
-    FailActivity,
-    Failure,
-    OpenConditionWait,
-    Payload,
-    ReadForQuery,
-    ReadHistoryPage,
-    RetryPolicy,
-    RunCommand,
-    ScheduleActivity,
-    SignalRun,
-    StartChild,
-    StartChildRun,
-    StartRun,
-    Steps,
-    UpdateRun,
-    WakeUp,
-    WorkerIdentity,
-)
+from actors.run.commands import RunCommand, WakeUp
+from actors.run.commands.base import Failure, Payload, RetryPolicy, WorkerIdentity
+from actors.run.commands.control import ReadForQuery, SignalRun, StartRun, UpdateRun
+from actors.run.commands.messages import StartChildRun
+from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, OpenConditionWait, ScheduleActivity, StartChild, Steps
+from actors.run.commands.worker import ClaimTask, CompleteActivity, CompleteWorkflowTask, FailActivity, ReadHistoryPage
 from actors.run.decide import decide, needs_history
 from actors.run.lifecycle import starting
 from actors.run.presentation import Chronological

@@ -8,16 +8,10 @@ import orjson
 import pytest
 
 from actors.run import ids
-from actors.run.commands import (
-    ClaimTask,
-    CompleteActivity,
-    HeartbeatActivity,
-    Payload,
-    ReleaseClaim,
-    RereadClaim,
-    StartTimer,
-    WakeUp,
-)
+from actors.run.commands import WakeUp
+from actors.run.commands.base import Payload
+from actors.run.commands.steps import StartTimer
+from actors.run.commands.worker import ClaimTask, CompleteActivity, HeartbeatActivity, ReleaseClaim, RereadClaim
 from actors.run.replies import ActivityProgress, ActivityRecorded, ActivityTaskGrant, Refused
 from actors.run.rules import Rules
 from tests.core.harness import (

@@ -7,18 +7,10 @@ from typing import Any
 import pytest
 
 from actors.run import ids
-from actors.run.commands import (
-    CancelRun,
-    ChildClosed,
-    ChildRestarted,
-    CompleteWorkflow,
-    FailWorkflow,
-    RunCommand,
-    StartChild,
-    TerminateRun,
-    UpsertSearchAttributes,
-    WakeUp,
-)
+from actors.run.commands import RunCommand, WakeUp
+from actors.run.commands.control import CancelRun, TerminateRun
+from actors.run.commands.messages import ChildClosed, ChildRestarted
+from actors.run.commands.steps import CompleteWorkflow, FailWorkflow, StartChild, UpsertSearchAttributes
 from actors.run.replies import TOO_EARLY, Done, Refused
 from tests.core.family import CHILD, SECOND, Family, act, end, keys, of_type, parent_of, types
 from tests.core.harness import START, Run, activity, blob, child, finish, result_of, retrying

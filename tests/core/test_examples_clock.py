@@ -6,17 +6,11 @@ from typing import Any
 
 import pytest
 
-from actors.run.commands import (
-    ClaimTask,
-    FailWorkflow,
-    FailWorkflowTask,
-    HeartbeatActivity,
-    RepairRun,
-    RereadClaim,
-    StartChildRun,
-    StartTimer,
-    WakeUp,
-)
+from actors.run.commands import WakeUp
+from actors.run.commands.control import RepairRun
+from actors.run.commands.messages import StartChildRun
+from actors.run.commands.steps import FailWorkflow, StartTimer
+from actors.run.commands.worker import ClaimTask, FailWorkflowTask, HeartbeatActivity, RereadClaim
 from actors.run.replies import ActivityProgress, ActivityTaskGrant, CommandAnswered, Done, Refused, WorkflowTaskFailed
 from actors.run.state import decode, encode
 from tests.core.harness import (

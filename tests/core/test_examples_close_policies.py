@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from actors.run.commands import CancelRun, FailWorkflow, ParentClosed, RunCommand, Steps, TerminateRun, WakeUp
+from actors.run.commands import RunCommand, WakeUp
+from actors.run.commands.control import CancelRun, TerminateRun
+from actors.run.commands.messages import ParentClosed
+from actors.run.commands.steps import FailWorkflow, Steps
 from actors.run.replies import Refused
 from tests.core.family import Family, act, end, of_type, parent_of, types
 from tests.core.harness import Run, activity, child, completion, finish, onward, result_of

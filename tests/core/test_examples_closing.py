@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from actors.run.commands import CompleteWorkflow, FailWorkflow, Payload, StartTimer, Steps
+from actors.run.commands.base import Payload
+from actors.run.commands.steps import CompleteWorkflow, FailWorkflow, StartTimer, Steps
 from actors.run.replies import ActivityRecorded, Refused, WorkflowTaskGrant
 from actors.run.rules import Rules
 from tests.core.harness import (
@@ -207,7 +208,7 @@ def test_completion_after_the_deadline_is_rejected() -> None:
 
 
 def test_a_task_of_an_overdue_run_is_not_granted() -> None:
-    from actors.run.commands import ClaimTask
+    from actors.run.commands.worker import ClaimTask
 
     run = Run(run_timeout_seconds=30)
     run.pass_time(30)
@@ -415,7 +416,7 @@ def test_the_same_batch_is_new_when_the_old_one_is_done_or_the_worker_is_another
 
 def _lease(run: Run) -> WorkflowTaskGrant:
     """The grant of the leased task, read again."""
-    from actors.run.commands import RereadClaim
+    from actors.run.commands.worker import RereadClaim
     from tests.core.harness import PYTHON
 
     task = run.state.task

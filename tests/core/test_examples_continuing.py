@@ -6,15 +6,10 @@ from typing import Any
 
 import pytest
 
-from actors.run.commands import (
-    CancelRun,
-    ClaimTask,
-    FailWorkflow,
-    StartTimer,
-    Steps,
-    UpsertSearchAttributes,
-    WakeUp,
-)
+from actors.run.commands import WakeUp
+from actors.run.commands.control import CancelRun
+from actors.run.commands.steps import FailWorkflow, StartTimer, Steps, UpsertSearchAttributes
+from actors.run.commands.worker import ClaimTask
 from actors.run.replies import ActivityRecorded, CommandAnswered, Refused, WorkflowTaskCompleted
 from tests.core.family import CHILD, SECOND, Family, act, end, keys, of_type, parent_of, refused, types
 from tests.core.harness import (

@@ -6,20 +6,10 @@ from typing import Any
 
 import pytest
 
-from actors.run.commands import (
-    ArchiveRun,
-    CancelRun,
-    ClaimTask,
-    FailWorkflow,
-    FailWorkflowTask,
-    HeartbeatActivity,
-    HeartbeatWorkflowTask,
-    RepairRun,
-    StartTimer,
-    Steps,
-    TerminateRun,
-    WakeUp,
-)
+from actors.run.commands import WakeUp
+from actors.run.commands.control import ArchiveRun, CancelRun, RepairRun, TerminateRun
+from actors.run.commands.steps import FailWorkflow, StartTimer, Steps
+from actors.run.commands.worker import ClaimTask, FailWorkflowTask, HeartbeatActivity, HeartbeatWorkflowTask
 from actors.run.replies import ActivityProgress, CommandAnswered, Refused
 from tests.core.family import CMD, SECOND, WAIT_TIMER, Family, keys, refused, rejected, types
 from tests.core.harness import (

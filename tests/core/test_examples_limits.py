@@ -8,17 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.run.commands import (
-    CompleteUpdate,
-    FailUpdate,
-    Payload,
-    RecordSideEffect,
-    SignalRun,
-    StartTimer,
-    Steps,
-    UpdateRun,
-    UpsertSearchAttributes,
-)
+from actors.run.commands.base import Payload
+from actors.run.commands.control import SignalRun, UpdateRun
+from actors.run.commands.steps import CompleteUpdate, FailUpdate, RecordSideEffect, StartTimer, Steps, UpsertSearchAttributes
 from actors.run.replies import CommandAnswered
 from actors.run.rules import Rules
 from tests.core.family import end, of_type, parent_of, refused, rejected

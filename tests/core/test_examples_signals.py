@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from actors.run.commands import CancelRun, SignalRun, StartTimer, Steps
+from actors.run.commands.control import CancelRun, SignalRun
+from actors.run.commands.steps import StartTimer, Steps
 from actors.run.rules import Rules
 from tests.core.family import CMD, keys, of_type, rejected, types
 from tests.core.harness import PLAIN, PYTHON, RUN_ID, Run, activity, child, finish, shown_events, wait

@@ -6,17 +6,10 @@ import orjson
 import pytest
 
 from actors.run import ids
-from actors.run.commands import (
-    ClaimTask,
-    FailWorkflowTask,
-    HeartbeatWorkflowTask,
-    NoteDuplicateStart,
-    ReleaseClaim,
-    RereadClaim,
-    StartTimer,
-    TerminateRun,
-    WakeUp,
-)
+from actors.run.commands import WakeUp
+from actors.run.commands.control import NoteDuplicateStart, TerminateRun
+from actors.run.commands.steps import StartTimer
+from actors.run.commands.worker import ClaimTask, FailWorkflowTask, HeartbeatWorkflowTask, ReleaseClaim, RereadClaim
 from actors.run.replies import (
     Done,
     HistoryPage,

@@ -7,9 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from actors.run.commands import (
+from actors.run.commands.base import Payload
+from actors.run.commands.steps import (
     FailWorkflow,
-    Payload,
     RecordSideEffect,
     RecordVersionMarker,
     ScheduleActivity,

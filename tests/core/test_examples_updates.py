@@ -6,20 +6,9 @@ from typing import Any
 
 import pytest
 
-from actors.run.commands import (
-    CancelRun,
-    CompleteUpdate,
-    FailUpdate,
-    FailWorkflow,
-    ReadUpdate,
-    RecordSideEffect,
-    RunCommand,
-    StartTimer,
-    Steps,
-    TerminateRun,
-    UpdateRun,
-    WakeUp,
-)
+from actors.run.commands import RunCommand, WakeUp
+from actors.run.commands.control import CancelRun, ReadUpdate, TerminateRun, UpdateRun
+from actors.run.commands.steps import CompleteUpdate, FailUpdate, FailWorkflow, RecordSideEffect, StartTimer, Steps
 from actors.run.replies import CommandAnswered, UpdateStatus
 from actors.run.rules import Rules
 from tests.core.family import CMD, keys, of_type, refused, rejected, types

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from actors.run.commands import (
-    ClaimTask,
+from actors.run.commands.base import WorkerIdentity
+from actors.run.commands.steps import (
     CompleteUpdate,
     CompleteWorkflow,
     FailUpdate,
@@ -14,8 +14,8 @@ from actors.run.commands import (
     RecordSideEffect,
     StartTimer,
     Steps,
-    WorkerIdentity,
 )
+from actors.run.commands.worker import ClaimTask
 from actors.run.replies import Refused
 from tests.core.family import SECOND, WAIT, WAIT_TIMER, keys, of_type, types
 from tests.core.harness import PLAIN, PYTHON, START, Run, activity, blob, completion, finish, onward, shown_events, wait

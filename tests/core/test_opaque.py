@@ -9,7 +9,10 @@ from actors.cluster.protocol import AskFinishQuery, AskRun, AskStart
 from actors.hosting.run_rows import run_write
 from actors.queue.query_types import QueryOutcome
 from actors.run import state as run_state
-from actors.run.commands import CompleteWorkflowTask, FailActivity, Failure, FailWorkflow, HeartbeatActivity, Payload, StartRun
+from actors.run.commands.base import Failure, Payload
+from actors.run.commands.control import StartRun
+from actors.run.commands.steps import FailWorkflow
+from actors.run.commands.worker import CompleteWorkflowTask, FailActivity, HeartbeatActivity
 from actors.run.lifecycle import starting
 from tests.core.harness import RUN_ID
 

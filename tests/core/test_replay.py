@@ -19,7 +19,9 @@ from durable_workflow.errors import ActivityFailed, NonDeterministicReplayError
 
 from actors.dialects import sdk04
 from actors.dialects.sdk04 import Sdk04
-from actors.run.commands import ClaimTask, FailWorkflowTask, Payload, ReleaseClaim, Steps, WorkerIdentity
+from actors.run.commands.base import Payload, WorkerIdentity
+from actors.run.commands.steps import Steps
+from actors.run.commands.worker import ClaimTask, FailWorkflowTask, ReleaseClaim
 from actors.run.presentation import Chronological
 from actors.run.replies import (
     ActivityRecorded,

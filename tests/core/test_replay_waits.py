@@ -18,18 +18,11 @@ from durable_workflow.errors import ActivityFailed, ChildWorkflowFailed, NonDete
 
 from actors.dialects import sdk04
 from actors.dialects.sdk04 import DIALECT
-from actors.run.commands import (
-    ChildClosed,
-    ChildRestarted,
-    ClaimTask,
-    Payload,
-    ReadForQuery,
-    RepairRun,
-    SignalRun,
-    StartChildRun,
-    Steps,
-    UpdateRun,
-)
+from actors.run.commands.base import Payload
+from actors.run.commands.control import ReadForQuery, RepairRun, SignalRun, UpdateRun
+from actors.run.commands.messages import ChildClosed, ChildRestarted, StartChildRun
+from actors.run.commands.steps import Steps
+from actors.run.commands.worker import ClaimTask
 from actors.run.presentation import Chronological
 from actors.run.replies import QueryView, WorkflowTaskGrant
 from api.http.fields import Fields

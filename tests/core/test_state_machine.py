@@ -7,20 +7,17 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.run.commands import (
+from actors.run.commands import WakeUp
+from actors.run.commands.base import RetryPolicy
+from actors.run.commands.control import NoteDuplicateStart
+from actors.run.commands.steps import FailWorkflow, ScheduleActivity, StartTimer, Steps
+from actors.run.commands.worker import (
     ClaimTask,
-    FailWorkflow,
     FailWorkflowTask,
     HeartbeatActivity,
     HeartbeatWorkflowTask,
-    NoteDuplicateStart,
     ReleaseClaim,
     RereadClaim,
-    RetryPolicy,
-    ScheduleActivity,
-    StartTimer,
-    Steps,
-    WakeUp,
 )
 from actors.run.replies import (
     ActivityProgress,

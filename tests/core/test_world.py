@@ -5,21 +5,10 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from actors.run.commands import (
-    ArchiveRun,
-    CancelRun,
-    ClaimTask,
-    Commanded,
-    CompleteUpdate,
-    ContinueAsNew,
-    FailWorkflowTask,
-    NoteDuplicateStart,
-    ReleaseClaim,
-    RepairRun,
-    Steps,
-    TerminateRun,
-    WorkerIdentity,
-)
+from actors.run.commands.base import WorkerIdentity
+from actors.run.commands.control import ArchiveRun, CancelRun, Commanded, NoteDuplicateStart, RepairRun, TerminateRun
+from actors.run.commands.steps import CompleteUpdate, ContinueAsNew, Steps
+from actors.run.commands.worker import ClaimTask, FailWorkflowTask, ReleaseClaim
 from actors.run.replies import (
     ActivityTaskGrant,
     CommandAnswered,

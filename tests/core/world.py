@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
-from actors.run.commands import ChildClosed, ChildRestarted, Mailed, ParentClosed, RunCommand, StartChildRun, Steps, UpdateRun
+from actors.run.commands import RunCommand
+from actors.run.commands.control import UpdateRun
+from actors.run.commands.messages import ChildClosed, ChildRestarted, Mailed, ParentClosed, StartChildRun
+from actors.run.commands.steps import Steps
 from actors.run.presentation import Chronological
 from actors.run.replies import (
     TOO_EARLY,

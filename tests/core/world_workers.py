@@ -6,22 +6,19 @@ from typing import Any
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from actors.run.commands import (
+from actors.run.commands import WakeUp
+from actors.run.commands.base import WorkerIdentity
+from actors.run.commands.control import ReadUpdate, SignalRun, UpdateRun
+from actors.run.commands.steps import (
     GROUPED_STEPS,
     TERMINAL_STEPS,
-    ClaimTask,
     CompleteUpdate,
     FailUpdate,
     FailWorkflow,
     OpenConditionWait,
-    ReadUpdate,
-    ReleaseClaim,
-    SignalRun,
     Steps,
-    UpdateRun,
-    WakeUp,
-    WorkerIdentity,
 )
+from actors.run.commands.worker import ClaimTask, ReleaseClaim
 from actors.run.ids import first_task_of
 from actors.run.replies import (
     ActivityRecorded,

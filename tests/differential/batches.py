@@ -5,17 +5,16 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from actors.run.commands import (
+from actors.run.commands.base import Payload, RetryPolicy
+from actors.run.commands.steps import (
     CompleteUpdate,
     CompleteWorkflow,
     ContinueAsNew,
     FailUpdate,
     FailWorkflow,
     OpenConditionWait,
-    Payload,
     RecordSideEffect,
     RecordVersionMarker,
-    RetryPolicy,
     ScheduleActivity,
     StartChild,
     StartTimer,

@@ -13,28 +13,29 @@ from typing import Any
 
 import msgspec
 
-from actors.run.commands import (
+from actors.run.commands import RunCommand
+from actors.run.commands.base import Failure, WorkerIdentity
+from actors.run.commands.control import (
     ArchiveRun,
     CancelRun,
-    ClaimTask,
     Commanded,
-    CompleteActivity,
-    CompleteWorkflowTask,
-    FailActivity,
-    Failure,
-    FailWorkflowTask,
-    HeartbeatActivity,
-    HeartbeatWorkflowTask,
     ReadForQuery,
-    ReadHistoryPage,
     ReadUpdate,
     RepairRun,
-    RunCommand,
     SignalRun,
     StartRun,
     TerminateRun,
     UpdateRun,
-    WorkerIdentity,
+)
+from actors.run.commands.worker import (
+    ClaimTask,
+    CompleteActivity,
+    CompleteWorkflowTask,
+    FailActivity,
+    FailWorkflowTask,
+    HeartbeatActivity,
+    HeartbeatWorkflowTask,
+    ReadHistoryPage,
 )
 from actors.run.replies import Refused, RunReply, UpdateStatus
 from tests.cluster.client import ClusterClient, Reply

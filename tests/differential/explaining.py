@@ -17,7 +17,9 @@ from typing import Any
 
 import orjson
 
-from actors.run.commands import ANY_ATTEMPT, ClaimTask, ReleaseClaim, WakeUp, WorkerIdentity
+from actors.run.commands import WakeUp
+from actors.run.commands.base import WorkerIdentity
+from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import Refused, RunReply
 from tests.differential.model import Decided, ModelRun, World
 

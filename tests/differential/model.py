@@ -12,7 +12,9 @@ import msgspec
 
 from actors.dialects.sdk04 import Sdk04
 from actors.run import ids
-from actors.run.commands import NoteDuplicateStart, ParentClosed, RunCommand, StartChildRun, StartRun
+from actors.run.commands import RunCommand
+from actors.run.commands.control import NoteDuplicateStart, StartRun
+from actors.run.commands.messages import ParentClosed, StartChildRun
 from actors.run.decide import decide
 from actors.run.lifecycle import starting
 from actors.run.replies import TOO_EARLY, Refused, RunReply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run.commands import Payload
+from actors.run.commands.base import Payload
 from actors.run.state import NEVER, Activity, RunState
 from actors.run.times import iso
 from actors.run.transition import TaskReady, Transition

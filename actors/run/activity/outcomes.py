@@ -15,7 +15,8 @@ from actors.run.activity.common import (
     result_keys,
     set_deadline,
 )
-from actors.run.commands import ActivityGuard, CompleteActivity, FailActivity, Failure
+from actors.run.commands.base import Failure
+from actors.run.commands.worker import ActivityGuard, CompleteActivity, FailActivity
 from actors.run.next_task import cause, ours
 from actors.run.payloads import in_codec, size_of
 from actors.run.replies import ActivityRecorded, Refused, RunReply

@@ -9,7 +9,8 @@ import msgspec
 from actors.run import ids
 from actors.run.activity import outcomes
 from actors.run.activity.common import activity_copy, attempted, expired_kind, make_ready, named, offer, set_deadline
-from actors.run.commands import ANY_ATTEMPT, ClaimTask, HeartbeatActivity, ReleaseClaim, RereadClaim, ScheduleActivity
+from actors.run.commands.steps import ScheduleActivity
+from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, HeartbeatActivity, ReleaseClaim, RereadClaim
 from actors.run.replies import ActivityProgress, ActivityTaskGrant, Done, Refused, RunReply
 from actors.run.state import NEVER, Activity, RunState
 from actors.run.times import SECOND, iso

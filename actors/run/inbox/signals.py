@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids, requests
-from actors.run.commands import Payload, SignalRun
+from actors.run.commands.base import Payload
+from actors.run.commands.control import SignalRun
 from actors.run.events import arguments_of, envelope_or_none
 from actors.run.next_task import signal_task
 from actors.run.replies import RunReply

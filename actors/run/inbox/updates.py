@@ -10,7 +10,9 @@ import msgspec
 
 from actors.run import ids, requests
 from actors.run.activity.common import result_keys
-from actors.run.commands import CompleteUpdate, FailUpdate, Payload, ReadUpdate, Steps, UpdateRun
+from actors.run.commands.base import Payload
+from actors.run.commands.control import ReadUpdate, UpdateRun
+from actors.run.commands.steps import CompleteUpdate, FailUpdate, Steps
 from actors.run.events import arguments_of, envelope_or_none
 from actors.run.failures import failure_category, workflow_exception
 from actors.run.next_task import ours, update_task

@@ -7,7 +7,8 @@ from typing import Any
 from actors.run import ids
 from actors.run.activity import scheduling
 from actors.run.activity.common import result_keys
-from actors.run.commands import CompleteWorkflow, ContinueAsNew, FailWorkflow, Payload
+from actors.run.commands.base import Payload
+from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, FailWorkflow
 from actors.run.failures import failure_category, workflow_exception
 from actors.run.inbox import updates
 from actors.run.lifecycle import continuing

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
-from actors.run.commands import ChildClosed, ChildRestarted, ContinueAsNew, Payload
+from actors.run.commands.base import Payload
+from actors.run.commands.messages import ChildClosed, ChildRestarted
+from actors.run.commands.steps import ContinueAsNew
 from actors.run.events import arguments_of
 from actors.run.inbox import signals, updates
 from actors.run.rules import backoff_after

@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from actors.run import ids, opaque, requests
-from actors.run.commands import NoteDuplicateStart, StartChildRun, StartRun
+from actors.run.commands.control import NoteDuplicateStart, StartRun
+from actors.run.commands.messages import StartChildRun
 from actors.run.lifecycle.continuing import record_started
 from actors.run.presentation import Chronological
 from actors.run.replies import Refused, RunReply, Started

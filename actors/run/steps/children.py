@@ -6,16 +6,10 @@ from typing import Any
 
 from actors.run import ids
 from actors.run.activity.common import result_keys
-from actors.run.commands import (
-    ChildClosed,
-    ChildOrigin,
-    ChildRestarted,
-    ParentClosed,
-    Payload,
-    StartChild,
-    StartChildRun,
-    StartRun,
-)
+from actors.run.commands.base import Payload
+from actors.run.commands.control import StartRun
+from actors.run.commands.messages import ChildClosed, ChildOrigin, ChildRestarted, ParentClosed, StartChildRun
+from actors.run.commands.steps import StartChild
 from actors.run.failures import neutral_exception
 from actors.run.next_task import cause
 from actors.run.replies import TOO_EARLY, Done, Refused, RunReply

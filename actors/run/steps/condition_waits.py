@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.run import ids
-from actors.run.commands import FailWorkflow, OpenConditionWait, Steps
+from actors.run.commands.steps import FailWorkflow, OpenConditionWait, Steps
 from actors.run.next_task import cause
 from actors.run.state import Wait, WorkflowTask
 from actors.run.times import SECOND, iso

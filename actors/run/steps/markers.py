@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.run.activity.common import result_keys
-from actors.run.commands import RecordSideEffect, RecordVersionMarker, UpsertSearchAttributes
+from actors.run.commands.steps import RecordSideEffect, RecordVersionMarker, UpsertSearchAttributes
 from actors.run.transition import Transition
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from actors.run import ids
-from actors.run.commands import StartTimer
+from actors.run.commands.steps import StartTimer
 from actors.run.next_task import cause
 from actors.run.state import Timer
 from actors.run.steps import condition_waits

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from actors.run import limits
 from actors.run.activity import scheduling
-from actors.run.commands import (
+from actors.run.commands.steps import (
     GROUPED_STEPS,
     TERMINAL_STEPS,
     CompleteUpdate,
     CompleteWorkflow,
-    CompleteWorkflowTask,
     ContinueAsNew,
     FailUpdate,
     FailWorkflow,
@@ -22,6 +21,7 @@ from actors.run.commands import (
     Steps,
     UpsertSearchAttributes,
 )
+from actors.run.commands.worker import CompleteWorkflowTask
 from actors.run.inbox import signals, updates
 from actors.run.lifecycle import closing
 from actors.run.next_task import follow_up

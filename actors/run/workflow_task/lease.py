@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from actors.run import ids, limits
-from actors.run.commands import (
+from actors.run.commands.worker import (
     ANY_ATTEMPT,
     ClaimTask,
     FailWorkflowTask,

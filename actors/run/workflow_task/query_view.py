@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.run.commands import ReadForQuery
+from actors.run.commands.control import ReadForQuery
 from actors.run.replies import QueryView, RunReply
 from actors.run.transition import Transition
 from actors.run.workflow_task import lease

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run.commands import ArchiveRun, CancelRun, Commanded, Payload, RepairRun, SignalRun, TerminateRun
+from actors.run.commands.base import Payload
+from actors.run.commands.control import ArchiveRun, CancelRun, Commanded, RepairRun, SignalRun, TerminateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from api.control.workflows.targets import check_body, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution

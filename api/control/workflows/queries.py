@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.queue.query_types import Query
-from actors.run.commands import Payload
+from actors.run.commands.base import Payload
 from actors.run.replies import Refused
 from actors.workers.registry import Registration
 from api.control.workers import is_stale

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from actors.run.commands import StartRun
+from actors.run.commands.control import StartRun
 from actors.run.replies import Refused, Started
 from api.http import json_text
 from api.http.attribution import attribution

@@ -13,7 +13,7 @@ from functools import partial
 
 from msgspec import Raw
 
-from actors.run.commands import Steps
+from actors.run.commands.steps import Steps
 from api.http import json_text
 from api.http.fields import MOST_FAULTS, Fields, as_integer
 from api.worker.commands.readers import ACTIVITY_TIMEOUTS, READERS

@@ -1,0 +1,67 @@
+"""What a run can be told: the commands of the pure core, already validated in shape by their sender.
+
+Times are microseconds since the Unix epoch, durations are seconds. Contract: worker-protocol 4, 5, 7; engine-semantics 3 to 9.
+Bytes are JSON text that is handed on without being understood, wherever they stand (`actors.run.opaque`).
+"""
+
+from __future__ import annotations
+
+from actors.run.commands.base import Command
+from actors.run.commands.control import (
+    ArchiveRun,
+    CancelRun,
+    NoteDuplicateStart,
+    ReadForQuery,
+    ReadUpdate,
+    RepairRun,
+    SignalRun,
+    StartRun,
+    TerminateRun,
+    UpdateRun,
+)
+from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun
+from actors.run.commands.worker import (
+    ClaimTask,
+    CompleteActivity,
+    CompleteWorkflowTask,
+    FailActivity,
+    FailWorkflowTask,
+    HeartbeatActivity,
+    HeartbeatWorkflowTask,
+    ReadHistoryPage,
+    ReleaseClaim,
+    RereadClaim,
+)
+
+
+class WakeUp(Command, frozen=True, tag="wake_up"):
+    """A deadline of the run may have passed: enforce every one that has."""
+
+
+RunCommand = (
+    StartRun
+    | NoteDuplicateStart
+    | ClaimTask
+    | RereadClaim
+    | ReleaseClaim
+    | CompleteWorkflowTask
+    | FailWorkflowTask
+    | HeartbeatWorkflowTask
+    | ReadHistoryPage
+    | CompleteActivity
+    | FailActivity
+    | HeartbeatActivity
+    | WakeUp
+    | SignalRun
+    | UpdateRun
+    | CancelRun
+    | TerminateRun
+    | RepairRun
+    | ArchiveRun
+    | ReadUpdate
+    | ReadForQuery
+    | StartChildRun
+    | ChildRestarted
+    | ChildClosed
+    | ParentClosed
+)

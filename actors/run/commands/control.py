@@ -1,0 +1,93 @@
+"""What the control plane tells a run (control-plane 5)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actors.run.commands.base import Command, Payload
+
+
+class StartRun(Command, frozen=True, tag="start"):
+    """Create the first run of a workflow id (control-plane 5.1). `run_id` comes from `ids.new_run_id`.
+
+    `attribution`: who caused it, for the command's snapshot in history (configuration-and-security 5); none for children.
+    """
+
+    namespace: str
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    task_queue: str | None
+    arguments: Payload
+    payload_codec: str = "avro"
+    business_key: str | None = None
+    memo: dict[str, Any] | bytes = {}
+    search_attributes: dict[str, Any] = {}
+    duplicate_policy: str = "fail"
+    execution_timeout_seconds: int | None = None
+    run_timeout_seconds: int | None = None
+    priority: int = 5
+    fairness_key: str | None = None
+    fairness_weight: int = 1
+    compatibility: str | None = None
+    attribution: dict[str, Any] | None = None
+
+
+class NoteDuplicateStart(Command, frozen=True, tag="note_duplicate_start"):
+    """A start met this run as the instance's current one: record it and answer by the duplicate policy."""
+
+    start: StartRun
+
+
+class External(Command, frozen=True):
+    """A command of the control plane to an existing run (control-plane 5.7 to 5.12).
+
+    `to_run`: addressed to this run and not to the instance. `request_id` makes updates idempotent. `attribution`: who
+    caused it, for the command's snapshot in history (configuration-and-security 5).
+    """
+
+    request_id: str | None = None
+    to_run: bool = False
+    attribution: dict[str, Any] | None = None
+
+
+class SignalRun(External, frozen=True, tag="signal"):
+    name: str = ""
+    arguments: Payload | None = None
+
+
+class UpdateRun(External, frozen=True, tag="update"):
+    name: str = ""
+    arguments: Payload | None = None
+
+
+class CancelRun(External, frozen=True, tag="cancel"):
+    reason: str | None = None
+
+
+class TerminateRun(External, frozen=True, tag="terminate"):
+    reason: str | None = None
+
+
+class RepairRun(External, frozen=True, tag="repair"):
+    pass
+
+
+class ArchiveRun(External, frozen=True, tag="archive"):
+    reason: str | None = None
+
+
+# What the control plane may command a run to do, an update excepted: that has an answer of its own.
+Commanded = SignalRun | CancelRun | TerminateRun | RepairRun | ArchiveRun
+
+
+class ReadUpdate(Command, frozen=True, tag="read_update"):
+    """The present state of an update this run accepted."""
+
+    update_id: str
+
+
+class ReadForQuery(Command, frozen=True, tag="read_for_query"):
+    """The run as a query of a worker of `dialect` must see it: every accepted signal included (engine-semantics 7.4, V6)."""
+
+    dialect: str = ""
