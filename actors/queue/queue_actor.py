@@ -9,24 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
 from actors.errors import Unavailable
 from actors.queue.candidates import Candidates, Found, Window
 from actors.queue.loading import Loading
 from actors.queue.matching import QueuedTask, WaitLine
-from actors.queue.parked_poll import Claimed, Grant, LentEnd, Parked, TaskGrant, attempt_of, ends_at
+from actors.queue.parked_poll import Claimed, LentEnd, Parked, TaskGrant, attempt_of, ends_at
 from actors.queue.poll import Poll, WorkerProfile
+from actors.queue.repeated_polls import RepeatedPolls
 from actors.run.commands import RunCommand
 from actors.run.commands.base import WorkerIdentity
-from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim
+from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
-from bus.errors import fail
 
 _log = logging.getLogger(__name__)
 
-_REMEMBER_POLLS_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
 _LEAST_WAIT = 10_000  # microseconds until a task that was not due yet is claimed again, whatever the clocks say
 _REFUSED_FOR = 1_000_000  # microseconds that a refused task is left alone, should its row still be there
@@ -40,7 +38,6 @@ QueueName = tuple[str, str, str]
 TellRun = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
 LoadReady = Callable[[QueueName, WorkerProfile, int], Awaitable[Found]]
 Elsewhere = Callable[[Parked, float], None]
-_Lease = tuple[str, int]  # task id and attempt
 
 
 class _Waiter:
@@ -91,7 +88,7 @@ class QueueActor:
         self._refused = 0
         self._ripening: asyncio.TimerHandle | None = None
         self._ripening_due = 0
-        self._polls: OrderedDict[object, tuple[float, Parked | _Lease | None]] = OrderedDict()
+        self._repeated = RepeatedPolls(tell_run, self.park)
         self._elsewhere: Elsewhere | None = None
         self.last_used = self._loop.time()
 
@@ -124,7 +121,7 @@ class QueueActor:
             self._elsewhere(parked, now + seconds)
             return
         key = parked.poll.key
-        if key is not None and self._answer_repeated(parked, key, now + seconds):
+        if key is not None and self._repeated.answer(parked, key, now + seconds):
             return
         waiter = _Waiter(parked, now + seconds)
         window = self._candidates.window(parked.profile, now)
@@ -134,7 +131,7 @@ class QueueActor:
             self._claim(task, waiter)
             return
         if seconds <= 0 and not window.unsure:
-            self._remember(key, None)
+            self._repeated.remember(key, None)
             parked.give(None)
             return
         self._hold(waiter, max(seconds, 0.0), parked_now=True)
@@ -153,17 +150,13 @@ class QueueActor:
             waiter.ticket = self._waits.add(waiter, waiter.parked.served)
         waiter.timer = self._loop.call_at(ends_at(self._loop.time(), seconds), self._expire, waiter)
         waiter.parked.waits_at(lambda: self._leave(waiter))
-        key = waiter.parked.poll.key
-        if key is not None:
-            self._polls[key] = (self._loop.time(), waiter.parked)
+        self._repeated.waits(waiter.parked)
 
     def _leave(self, waiter: _Waiter) -> None:
         if waiter.timer is not None:
             waiter.timer.cancel()
         self._waits.remove(waiter, waiter.ticket)
-        key = waiter.parked.poll.key
-        if key is not None:
-            self._polls.pop(key, None)
+        self._repeated.left(waiter.parked)
 
     def _expire(self, waiter: _Waiter) -> None:
         waiter.expired = True
@@ -180,7 +173,7 @@ class QueueActor:
         if waiter.timer is not None:
             waiter.timer.cancel()
         if waiter.parked.give(grant):
-            self._remember(waiter.parked.poll.key, None if grant is None else (grant.task_id, attempt_of(grant)))
+            self._repeated.remember(waiter.parked.poll.key, None if grant is None else (grant.task_id, attempt_of(grant)))
 
     def hand_off(self, elsewhere: Elsewhere) -> None:
         """Close the queue here: its polls go on waiting with `elsewhere(poll, deadline in loop time)`.
@@ -202,70 +195,9 @@ class QueueActor:
         waiter.parked.waits_at(None)
         elsewhere(waiter.parked, waiter.deadline)
 
-    # -- repeated polls (worker-protocol 4.3) ----------------------------------------------------------------------------
-
     def served_elsewhere(self, poll: Poll, task_id: str, attempt: int) -> None:
         """A poll that waited here for another node was given this lease there: a repeated one gets the same."""
-        self._remember(poll.key, (task_id, attempt))
-
-    def _remember(self, key: object, lease: _Lease | None) -> None:
-        polls = self._polls
-        now = self._loop.time()
-        if key is not None:
-            polls[key] = (now, lease)
-            polls.move_to_end(key)
-        while polls:
-            oldest = next(iter(polls))
-            at, what = polls[oldest]
-            if now - at < _REMEMBER_POLLS_SECONDS or isinstance(what, Parked):
-                break
-            del polls[oldest]
-
-    def _answer_repeated(self, parked: Parked, key: object, deadline: float) -> bool:
-        """Whether a poll with this key is known, and so this one gets the same answer."""
-        known = self._polls.get(key)
-        if known is None:
-            return False
-        at, what = known
-        if self._loop.time() - at >= _REMEMBER_POLLS_SECONDS:
-            del self._polls[key]
-            return False
-        if what is None:
-            # The empty outcome of the first one; the repeated one waits no second time.
-            parked.give(None)
-        elif isinstance(what, Parked):
-            if what.gone or what.future.cancelled():
-                return False
-            what.future.add_done_callback(lambda done: self._same_answer(parked, what, deadline, done))
-        else:
-            task_id, attempt = what
-            command = RereadClaim(task_id, parked.profile.identity, attempt, parked.poll.history_page_size)
-            reread = self._tell_run(task_id, command)
-            reread.add_done_callback(lambda done: self._reread(parked, key, deadline, done))
-        return True
-
-    def _same_answer(self, parked: Parked, first: Parked, deadline: float, done: asyncio.Future[Grant | None]) -> None:
-        if parked.gone or parked.future.done():
-            return
-        error = None if done.cancelled() else done.exception()
-        if error is not None:
-            fail(parked.future, error)
-        elif done.cancelled() or not parked.share(first):
-            self.park(parked, deadline - self._loop.time())
-
-    def _reread(self, parked: Parked, key: object, deadline: float, done: asyncio.Future[RunReply]) -> None:
-        if parked.gone or parked.future.done():
-            return
-        error = done.exception()
-        if error is not None:
-            fail(parked.future, error)
-            return
-        reply = done.result()
-        if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):
-            parked.future.set_result(reply)
-            return
-        self._polls.pop(key, None)
-        self.park(parked, deadline - self._loop.time())
+        self._repeated.remember(poll.key, (task_id, attempt))
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
