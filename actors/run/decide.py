@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from actors.run import ids, setback, stopping
+from actors.run import ids, repair, setback
 from actors.run.activity import outcomes, scheduling
 from actors.run.commands import RunCommand, WakeUp
 from actors.run.commands.control import (
@@ -39,7 +39,7 @@ from actors.run.commands.worker import (
     RereadClaim,
 )
 from actors.run.inbox import signals, updates
-from actors.run.lifecycle import closing, starting
+from actors.run.lifecycle import closing, starting, stopping
 from actors.run.replies import Done, Refused, RunReply
 from actors.run.steps import children, condition_waits, timers
 from actors.run.transition import Transition
@@ -124,7 +124,7 @@ _HANDLERS: dict[type, Handler] = {
     ReadForQuery: query_view.view,
     CancelRun: stopping.stop,
     TerminateRun: stopping.stop,
-    RepairRun: stopping.repair,
+    RepairRun: repair.repair,
     ArchiveRun: stopping.archive,
     StartChildRun: starting.begin_child,
     ChildRestarted: children.restarted,
