@@ -47,7 +47,8 @@ from actors.run.lifecycle.starting import started
 from actors.run.replies import Refused, RunReply
 from actors.run.state import decode
 from actors.run.transition import Letter, TaskReady
-from actors.workflow_commands import Control, Eligible
+from actors.workers.registry import WorkerRegistry
+from actors.workflow_commands import Control
 from bus.ask import Ask
 from bus.dispatch import Dispatch
 from store import instances, runs
@@ -60,8 +61,11 @@ _START_TRIES = 5
 class Engine:
     """Asks the right actor, on whichever node it is."""
 
-    def __init__(self, node_id: str, db: Database, owners: Owners, ask: Ask, dispatch: Dispatch) -> None:
+    def __init__(
+        self, node_id: str, db: Database, owners: Owners, ask: Ask, dispatch: Dispatch, workers: WorkerRegistry
+    ) -> None:
         self._db = db
+        self._workers = workers
         self._ask = ask
         self._dispatch = dispatch
         self._router = Router(node_id, owners, ask)
@@ -77,7 +81,7 @@ class Engine:
         self._host = host
         self._queries = QueryBroker(query_rules, self._router.tell_run, host.now)
         self._polls = Polls(host, self._queries, self._router, self._ask)
-        self._control = Control(self._db, host, self._queries, self._router, self._ask)
+        self._control = Control(self._db, host, self._queries, self._router, self._ask, self._workers)
         self.mail = Mailman(self._db, host)
         self._router.attach(host, shards)
         if self._draining:
@@ -169,12 +173,10 @@ class Engine:
         await self._admit()
         return await self._control.update(namespace, workflow_id, command, run_id, wait_seconds)
 
-    async def query(
-        self, namespace: str, workflow_id: str, query: Query, run_id: str | None, eligible: Eligible
-    ) -> QueryAnswer | Refused:
+    async def query(self, namespace: str, workflow_id: str, query: Query, run_id: str | None) -> QueryAnswer | Refused:
         """Have a worker answer a question about a run (`Control.query`)."""
         self._check_attached()
-        return await self._control.query(namespace, workflow_id, query, run_id, eligible)
+        return await self._control.query(namespace, workflow_id, query, run_id)
 
     async def finish_query(self, namespace: str, outcome: QueryOutcome) -> RunReply:
         """A worker's answer to a query task (`Control.finish_query`)."""

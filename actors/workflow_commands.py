@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import msgspec
 
 from actors.cluster import protocol
@@ -18,6 +16,7 @@ from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.run.commands.control import Commanded, UpdateRun
 from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
 from actors.update_waiters import UpdateWaits
+from actors.workers.registry import WorkerRegistry
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
 from store import instances, runs, update_requests
@@ -27,15 +26,15 @@ from store.runs import StoredRun
 _MARGIN_SECONDS = 5.0
 _TRIES = 5
 
-# Whether a worker could answer a query of (workflow type, task queue, build marker): None, or the reason why not.
-Eligible = Callable[[str, str, str | None], Awaitable[str | None]]
-
 
 class Control:
     """Finds the run a command is for and has it decided where that run is hosted."""
 
-    def __init__(self, db: Database, host: Host, queries: QueryBroker, router: Router, ask: Ask) -> None:
+    def __init__(
+        self, db: Database, host: Host, queries: QueryBroker, router: Router, ask: Ask, workers: WorkerRegistry
+    ) -> None:
         self._db = db
+        self._workers = workers
         self._host = host
         self._queries = queries
         self._router = router
@@ -169,9 +168,7 @@ class Control:
 
     # -- queries -------------------------------------------------------------------------------------------------------
 
-    async def query(
-        self, namespace: str, workflow_id: str, query: Query, run_id: str | None, eligible: Eligible
-    ) -> QueryAnswer | Refused:
+    async def query(self, namespace: str, workflow_id: str, query: Query, run_id: str | None) -> QueryAnswer | Refused:
         """Have a worker answer a question about a run, open or closed (engine-semantics 7.4)."""
         stored = await self._load_current(namespace, workflow_id)
         if isinstance(stored, Refused):
@@ -180,7 +177,7 @@ class Control:
         if run_id is not None and run_id != current:
             return Refused("historical_run_command_rejected")
         queue = identity.task_queue or "default"
-        reason = await eligible(identity.workflow_type, queue, identity.compatibility)
+        reason = await self._workers.missing_for_query(namespace, queue, identity.workflow_type, identity.compatibility)
         if reason is not None:
             return Refused(reason, {"run_id": current})
         shard = self._host.queue_shard(namespace, queue)

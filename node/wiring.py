@@ -93,7 +93,7 @@ class Parts:
         self.outage = Outage()
         self.committer = GroupCommit(dsn, outage=self.outage)
         self.writes = WriteWatch(self.pools.probes, self.committer)
-        self.workers = WorkerRegistry(self.db, self.broadcast, clock)
+        self.workers = WorkerRegistry(self.db, self.broadcast, clock, config.polling.worker_stale_after_seconds)
         self.publisher = Publisher(self.db, self.bus.subjects, lambda run_key: self.placement.owns(ids.shard_in(run_key)))
         self.events = EventStream(
             self.bus,
@@ -167,7 +167,7 @@ class Parts:
             clock=self.clock,
         )
         self.ask.speak_while(lambda: self.placement.lease_valid)
-        engine = Engine(self.node_id, self.db, self.placement, self.ask, self.dispatch)
+        engine = Engine(self.node_id, self.db, self.placement, self.ask, self.dispatch, self.workers)
         self.host = Host(
             self.db,
             self.committer,

@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
 from actors.clock import Clock
-from actors.queue.poll import WorkerProfile
+from actors.workers.rules import Registration, missing_for_query, registration_of, replacing
 from store import workers
 from store.errors import StoreError
 from store.pool import Database
@@ -27,7 +26,6 @@ _REMEMBER_SECONDS = 10.0
 _REMEMBER_QUEUE_SECONDS = 1.0
 _FLUSH_SECONDS = 3.0
 _MAX_REMEMBERED = 100_000
-_PYTHON_04 = "durable-workflow-python/0."
 
 
 class Broadcaster(Protocol):
@@ -38,43 +36,21 @@ class Broadcaster(Protocol):
     def on_broadcast(self, topic: str, handler: Any) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """One registered worker and what its polls may be given."""
-
-    worker: Worker
-    workflow_profile: WorkerProfile
-    activity_profile: WorkerProfile
-
-
-def _types(own: list[str] | None, other: list[str] | None) -> frozenset[str] | None:
-    """Which types a worker takes (worker-protocol 3.3): None all, empty none."""
-    if own is None or (not own and not other):
-        return None
-    return frozenset(own)
-
-
-def dialect_of(worker: Worker) -> str:
-    """The client generation of a worker: "0.4" for the Python SDK of that line, "" for everybody else."""
-    sdk = worker.sdk_version or ""
-    return "0.4" if worker.runtime == "python" and sdk.startswith(_PYTHON_04) else ""
-
-
-def _registration(worker: Worker) -> Registration:
-    workflows, activities = worker.supported_workflow_types, worker.supported_activity_types
-    dialect = dialect_of(worker)
-    return Registration(
-        worker,
-        WorkerProfile(worker.worker_id, worker.build_id, _types(workflows, activities), dialect),
-        WorkerProfile(worker.worker_id, worker.build_id, _types(activities, workflows), dialect),
-    )
-
-
 class WorkerRegistry:
-    """Registrations by (namespace, worker id). `start()`/`stop()` run the write-back of contact times."""
+    """Registrations by (namespace, worker id). `start()`/`stop()` run the write-back of contact times.
 
-    def __init__(self, db: Database, broadcaster: Broadcaster | None = None, clock: Clock | None = None) -> None:
+    `stale_after_seconds`: without contact for so long a worker counts as gone.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        broadcaster: Broadcaster | None = None,
+        clock: Clock | None = None,
+        stale_after_seconds: int = 60,
+    ) -> None:
         self._db = db
+        self._stale_after = stale_after_seconds
         self._clock = clock or Clock()
         self._broadcaster = broadcaster
         self._known: dict[tuple[str, str], tuple[Registration, float]] = {}
@@ -115,11 +91,34 @@ class WorkerRegistry:
         if worker is None:
             self._known.pop((namespace, worker_id), None)
             return None
-        registration = _registration(worker)
+        registration = registration_of(worker)
         if len(self._known) >= _MAX_REMEMBERED:
             self._known.clear()
         self._known[(namespace, worker_id)] = (registration, time.monotonic() + _REMEMBER_SECONDS)
         return registration
+
+    async def register(self, worker: Worker) -> None:
+        """Creates or replaces a registration, everywhere. Raises `rules.DefinitionChanged`, and stores nothing."""
+        noted, now = self.last_contact(worker.namespace, worker.worker_id), worker.registered_at
+
+        def decide(stored: Worker | None) -> Worker:
+            return replacing(stored, worker, noted, now, self._stale_after)
+
+        await workers.register(self._db, worker.namespace, worker.worker_id, decide)
+        self.changed(worker.namespace, worker.worker_id)
+
+    async def missing_for_query(
+        self, namespace: str, task_queue: str, workflow_type: str, compatibility: str | None
+    ) -> str | None:
+        """Why no worker of the queue could answer a query of this type and build marker, None when one can."""
+        reason: str | None = None
+        for newest in (False, True):
+            # What is remembered may be a moment old; only what is stored now refuses a query.
+            listed = await self.of_queue(namespace, task_queue, newest=newest)
+            reason = missing_for_query(listed, workflow_type, compatibility, self._clock.now(), self._stale_after)
+            if reason is None:
+                break
+        return reason
 
     async def of_queue(self, namespace: str, task_queue: str, *, newest: bool = False) -> list[Registration]:
         """The registrations of a task queue with the contacts noted on this node; stored ones may be a second old.
@@ -130,7 +129,7 @@ class WorkerRegistry:
         entry = None if newest else self._queues.get(key)
         if entry is None or entry[1] <= time.monotonic():
             changes = self._changes
-            listed = [_registration(worker) for worker in await workers.listing(self._db, namespace, task_queue)]
+            listed = [registration_of(worker) for worker in await workers.listing(self._db, namespace, task_queue)]
             entry = (listed, time.monotonic() + _REMEMBER_QUEUE_SECONDS)
             if changes == self._changes:
                 self._queues[key] = entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.control.workers import is_stale
+from actors.workers.rules import is_stale
 from api.http.times import ts
 from api.settings import Settings
 from store.workers import Worker

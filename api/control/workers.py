@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from api.http.call import Answer, Call, Services
+from actors.workers.rules import DefinitionChanged, is_stale
+from api.http.call import Answer, Call
 from api.http.errors import ApiError, worker_error
 from api.http.fields import MOST_FAULTS, Fields, label
 from api.http.ids import new_ulid
@@ -32,14 +33,6 @@ _SLOTS = {
 _NO_RETENTION = {"throttled": True, "processed": 0, "pruned": 0, "skipped": 0, "failed": 0}
 
 
-def is_stale(worker: Worker, now: int, stale_after_seconds: int) -> bool:
-    """Whether the last contact is longer ago than `stale_after_seconds`. `now`: microseconds.
-
-    One that is further ahead says nothing: the clock it was noted by was wrong.
-    """
-    return abs(now - worker.last_heartbeat_at) > stale_after_seconds * 1_000_000
-
-
 # -- worker plane ------------------------------------------------------------------------------------------------------
 
 
@@ -47,8 +40,16 @@ async def register(call: Call) -> Answer:
     """POST /api/worker/register: creates or replaces a registration, 201."""
     services = call.services
     worker = await call.read(_registration)
-    await _store(services, worker, worker.registered_at)
-    services.workers.changed(call.namespace, worker.worker_id)
+    try:
+        await services.workers.register(worker)
+    except DefinitionChanged as changed:
+        raise worker_error(
+            409,
+            "workflow_definition_changed",
+            f"The definition of workflow type [{changed.workflow_type}] differs from the one this worker registered.",
+            workflow_type=changed.workflow_type,
+            remediation="Register the changed definition under a new worker_id.",
+        ) from None
     return Answer(
         201,
         {
@@ -195,34 +196,6 @@ def _metrics(fields: Fields) -> bytes | None:
 def _heartbeat_wish(fields: Fields) -> int | None:
     number = fields.integer("heartbeat_interval_seconds")
     return None if number is None else min(max(number, 1), _LONGEST_HEARTBEAT_SECONDS)
-
-
-async def _store(services: Services, worker: Worker, now: int) -> None:
-    """Writes the registration under the fingerprint rule (worker-protocol 3.2), or raises 409 and stores nothing."""
-    stale_after = services.settings.worker_stale_after_seconds
-    noted = services.workers.last_contact(worker.namespace, worker.worker_id)
-
-    def decide(stored: Worker | None) -> Worker:
-        if stored is None:
-            return worker
-        if noted <= now - stale_after * 1_000_000 and is_stale(stored, now, stale_after):
-            return worker
-        before, given = stored.workflow_definition_fingerprints, worker.workflow_definition_fingerprints
-        for name in sorted(given):
-            if before.get(name, given[name]) != given[name]:
-                raise worker_error(
-                    409,
-                    "workflow_definition_changed",
-                    f"The definition of workflow type [{name}] differs from the one this worker registered.",
-                    workflow_type=name,
-                    remediation="Register the changed definition under a new worker_id.",
-                )
-        types = worker.supported_workflow_types
-        kept = {name: text for name, text in before.items() if types is None or name in types}
-        worker.workflow_definition_fingerprints = {**kept, **given}
-        return worker
-
-    await workers.register(services.db, worker.namespace, worker.worker_id, decide)
 
 
 # -- control plane -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from actors.queue.poll import ACTIVITY, Poll
-from actors.workers.registry import Registration
+from actors.workers.rules import Registration
 from api.http.body import Disconnected
 from api.http.call import Call, Receive
 from api.http.errors import worker_error

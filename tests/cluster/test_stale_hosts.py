@@ -26,6 +26,7 @@ from actors.run.commands.worker import (
     RereadClaim,
 )
 from actors.run.replies import Done, HistoryPage, QueryView, Refused, RunReply, UpdateStatus, WorkflowTaskGrant
+from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import Control
 from store import instances, ready_tasks
 from tests.cluster.test_letters import World
@@ -112,15 +113,12 @@ async def test_a_lease_made_elsewhere_is_known_here(pair: Pair) -> None:
 
 async def test_a_query_is_for_the_run_that_goes_on(pair: Pair) -> None:
     """The workflow id's run is another one by now; `detail` names the run that was asked."""
-
-    async def no_worker(*_: object) -> str:
-        return "nobody"
-
+    unserved = WorkerRegistry(pair.db)
     grant = await pair.claim(pair.stale)
     await pair.complete(pair.other, grant, CompleteUpdate(pair.update_id), ContinueAsNew())
     assert pair.stale.current_run("parent") == grant.run_id
-    control = Control(pair.db, pair.stale, cast(Any, None), cast(Any, None), cast(Any, None))
-    refused = await control.query("default", "parent", Query("name"), None, no_worker)
+    control = Control(pair.db, pair.stale, cast(Any, None), cast(Any, None), cast(Any, None), unserved)
+    refused = await control.query("default", "parent", Query("name"), None)
     instance = await instances.get(pair.db, "parent")
     assert instance is not None and instance.current_run_id != grant.run_id
-    assert refused == Refused("nobody", {"run_id": instance.current_run_id})
+    assert refused == Refused("query_worker_unavailable", {"run_id": instance.current_run_id})

@@ -10,20 +10,16 @@ from typing import Any
 from actors.queue.query_types import Query
 from actors.run.commands.base import Payload
 from actors.run.replies import Refused
-from actors.workers.registry import Registration
-from api.control.workers import is_stale
+from actors.workers.rules import QUERY_WORKER_INCOMPATIBLE, QUERY_WORKER_UNAVAILABLE
 from api.control.workflows.targets import HISTORICAL, check_body, operation_name, run_id_of, target_refused
 from api.http.call import Answer, Call
 from api.http.fields import Fields
 from api.payloads.codec import normalise_input, shown
 
-UNAVAILABLE = "query_worker_unavailable"
-INCOMPATIBLE = "query_worker_incompatible"
-
 # Why the server has no answer.
 _OURS = {
-    UNAVAILABLE: (409, "No live worker of the task queue serves this workflow type."),
-    INCOMPATIBLE: (409, "The live workers of the task queue are of other builds than the run."),
+    QUERY_WORKER_UNAVAILABLE: (409, "No live worker of the task queue serves this workflow type."),
+    QUERY_WORKER_INCOMPATIBLE: (409, "The live workers of the task queue are of other builds than the run."),
     "query_task_queue_full": (429, "Too many queries are waiting for the workers of the task queue."),
     "query_task_queue_unavailable": (503, "Queries cannot be handed to workers just now."),
     "query_worker_timeout": (504, "No worker answered the query in time."),
@@ -44,11 +40,8 @@ async def query(call: Call) -> Answer:
     fields, arguments = await call.read(_read)
     await check_body(call, fields)
 
-    async def eligible(workflow_type: str, task_queue: str, compatibility: str | None) -> str | None:
-        return await missing_worker(call, workflow_type, task_queue, compatibility)
-
     workflow_id, run_id = call.path["workflow_id"], run_id_of(call)
-    reply = await call.services.engine.query(call.namespace, workflow_id, Query(name, arguments), run_id, eligible)
+    reply = await call.services.engine.query(call.namespace, workflow_id, Query(name, arguments), run_id)
     body: dict[str, Any] = {
         "workflow_id": workflow_id,
         "run_id": run_id,
@@ -70,30 +63,3 @@ async def query(call: Call) -> Answer:
         return Answer(_WORKERS.get(reply.reason, 409), body)
     body |= {"result": shown(reply.result), "result_envelope": reply.result_envelope}
     return Answer(200, body)
-
-
-async def missing_worker(call: Call, workflow_type: str, task_queue: str, compatibility: str | None) -> str | None:
-    """Why no worker could answer a query of this type, queue and build marker; None when a fresh, active one serves it."""
-    reason: str | None = None
-    for newest in (False, True):
-        # What is remembered may be a moment old; only what is stored now refuses a query.
-        listed = await call.services.workers.of_queue(call.namespace, task_queue, newest=newest)
-        reason = _missing(call, listed, workflow_type, compatibility)
-        if reason is None:
-            break
-    return reason
-
-
-def _missing(call: Call, listed: list[Registration], workflow_type: str, compatibility: str | None) -> str | None:
-    now = call.services.clock.now()
-    stale_after = call.services.settings.worker_stale_after_seconds
-    serving = [
-        registration.workflow_profile
-        for registration in listed
-        if registration.worker.status == "active"
-        and not is_stale(registration.worker, now, stale_after)
-        and registration.workflow_profile.serves(workflow_type, None)
-    ]
-    if not serving:
-        return UNAVAILABLE
-    return None if any(profile.serves(workflow_type, compatibility) for profile in serving) else INCOMPATIBLE
