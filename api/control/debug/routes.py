@@ -1,0 +1,11 @@
+"""The routes of the debug view (configuration-and-security 3.2)."""
+
+from __future__ import annotations
+
+from api.control.debug import snapshot
+from api.http.route import O, Route
+
+ROUTES = [
+    Route("GET", "/workflows/{workflow_id}/debug", snapshot.debug, O, operation="debug_workflow"),
+    Route("GET", "/workflows/{workflow_id}/runs/{run_id}/debug", snapshot.debug_run, O, operation="debug_workflow"),
+]
