@@ -64,6 +64,39 @@ def test_dialects_and_queues_do_no_hosting() -> None:
     assert not offences("actors/dialects", frozenset({"actors.run"}))
 
 
+def test_the_http_plane_knows_no_endpoint() -> None:
+    """Planes stand on it; of `api` it knows itself and the settings."""
+    below = frozenset({"actors", "store", "api.settings"})
+    assert not offences("api/http", below)
+    assert not offences("api/payloads", below | {"api.http"})
+
+
+def test_planes_know_only_those_beneath_them() -> None:
+    """Control reads what workers send as workers' commands are read; the system's pages show what both have."""
+    below = frozenset({"actors", "store", "api.settings", "api.http", "api.payloads"})
+    assert not offences("api/worker", below)
+    assert not offences("api/control", below | {"api.worker"})
+    assert not offences("api/system", below | {"api.worker", "api.control"})
+
+
+# Each folder of actors with those beneath it.
+ROOMS = {
+    "actors/run": frozenset[str](),
+    "actors/dialects": frozenset({"actors.run"}),
+    "actors/queue": frozenset({"actors.run"}),
+    "actors/workers": frozenset({"actors.dialects", "actors.queue"}),
+    "actors/publishing": frozenset({"actors.run"}),
+    "actors/hosting": frozenset({"actors.publishing", "actors.queue", "actors.run"}),
+    "actors/cluster": frozenset({"actors.hosting", "actors.queue", "actors.run"}),
+    "actors/polling": frozenset({"actors.cluster", "actors.hosting", "actors.queue", "actors.run"}),
+}
+
+
+def test_rooms_of_the_actors_know_only_those_beneath_them() -> None:
+    below = frozenset({"store", "bus", "actors.clock", "actors.errors"})
+    assert not [each for room, rooms in ROOMS.items() for each in offences(room, rooms | below)]
+
+
 # What is banned in the core, but for these: an id made at the edge, and times written as text.
 EXCEPTIONS = {("ids.py", "secrets"), ("times.py", "time"), ("updates.py", "datetime")}
 
