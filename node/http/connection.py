@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from node.http import refusals
+from node.http.edge import Edge
 from node.http.exchange import Exchange
 from node.http.reading import ANSWER, BODY, CLOSE, HEAD, HIGH_WATER_BYTES, IDLE, LINGER, Reading
 from node.http.refusals import Refusal
-
-if TYPE_CHECKING:
-    from node.http.edge import Edge
 
 
 class Connection(Reading):
@@ -129,6 +127,11 @@ class Connection(Reading):
         else:
             self.deadline = self.edge.loop.time() + self._limits.body_seconds
 
+    @property
+    def unasked(self) -> bool:
+        """Whether nothing is asked on it."""
+        return self.phase in (IDLE, HEAD)
+
     def expire(self) -> None:
         """The deadline passed: the client had its time."""
         if self.phase == HEAD:
@@ -204,6 +207,10 @@ class Connection(Reading):
             if self._read_paused:
                 self.regulate()
             self._arm()
+
+    def ended(self, task: asyncio.Task[None]) -> None:
+        """The application is through with a request."""
+        self.edge.tasks.discard(task)
 
     def _proceed(self) -> None:
         """Answer what comes next, if anything does."""

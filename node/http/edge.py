@@ -7,12 +7,10 @@ import heapq
 import logging
 import resource
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
-from node.http.connection import Connection
 from node.http.flood import Flood
 from node.http.limits import EdgeLimits
-from node.http.reading import HEAD, IDLE
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -25,6 +23,23 @@ OWN_DESCRIPTORS = 128
 log = logging.getLogger("http")
 
 
+class Held(Protocol):
+    """An open connection, as the sweep knows it. `deadline` is when `expire` is due, in the time of the loop."""
+
+    phase: int
+    deadline: float
+    transport: asyncio.Transport
+
+    @property
+    def unasked(self) -> bool: ...
+
+    def abort(self) -> None: ...
+
+    def expire(self) -> None: ...
+
+    def let_go(self) -> None: ...
+
+
 class Edge:
     """The state of one HTTP server."""
 
@@ -32,8 +47,8 @@ class Edge:
         self.app = app
         self.limits = limits
         self.loop = asyncio.get_running_loop()
-        self.connections: set[Connection] = set()
-        self.unread: dict[Connection, tuple[int, float]] = {}
+        self.connections: set[Held] = set()
+        self.unread: dict[Held, tuple[int, float]] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self.leaving = False
         self.on_room: Callable[[], None] = lambda: None
@@ -61,13 +76,13 @@ class Edge:
             return 1_000_000
         return max(descriptors - OWN_DESCRIPTORS, descriptors // 2)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: Held) -> None:
         """A connection is lost."""
         self.connections.discard(connection)
         self.unread.pop(connection, None)
         self.on_room()
 
-    def stalls(self, connection: Connection) -> None:
+    def stalls(self, connection: Held) -> None:
         """A client does not read as fast as it is answered."""
         now = self.loop.time()
         self.unread[connection] = (connection.transport.get_write_buffer_size(), now)
@@ -76,7 +91,7 @@ class Edge:
 
     def make_room(self, count: int) -> int:
         """Let go of up to `count` connections on which nothing is asked, longest idle first; how many there were."""
-        waiting = [each for each in self.connections if each.phase in (IDLE, HEAD)]
+        waiting = [each for each in self.connections if each.unasked]
         chosen = heapq.nsmallest(count, waiting, key=lambda each: (each.phase, each.deadline))
         for connection in chosen:
             connection.abort()
@@ -107,7 +122,7 @@ class Edge:
     def _drop_unread(self, now: float) -> None:
         """Drop the answers nobody reads: those that stand for long, and the longest standing when they are too many."""
         total = 0
-        stalled: list[tuple[float, int, Connection]] = []
+        stalled: list[tuple[float, int, Held]] = []
         for connection, (before, since) in list(self.unread.items()):
             size = connection.transport.get_write_buffer_size()
             total += size

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from node.http import refusals
-
-if TYPE_CHECKING:
-    from node.http.connection import Connection
 
 log = logging.getLogger("http")
 
@@ -18,6 +15,26 @@ JOINED_BYTES = 64 * 1024
 """Up to this size head and body are copied into one buffer; a longer body is written behind its head."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 WITHOUT_BODY = (204, 304)
+
+
+class Wire(Protocol):
+    """The connection that a request came on, as the request knows it."""
+
+    write_paused: bool
+
+    def write(self, data: bytes) -> None: ...
+
+    async def drained(self) -> None: ...
+
+    def regulate(self) -> None: ...
+
+    def answered(self, exchange: Exchange, keep_alive: bool) -> None: ...
+
+    def ended(self, task: asyncio.Task[None]) -> None: ...
+
+    def leaves(self) -> bool: ...
+
+    def abort(self) -> None: ...
 
 
 class Exchange:
@@ -31,7 +48,7 @@ class Exchange:
         "gone", "keep_alive", "more_body", "scope", "size", "started", "task",
     )  # fmt: skip
 
-    def __init__(self, connection: Connection, scope: dict[str, Any], keep_alive: bool, expects: bool) -> None:
+    def __init__(self, connection: Wire, scope: dict[str, Any], keep_alive: bool, expects: bool) -> None:
         """`expects`: the client waits for a 100 before it sends its body."""
         self.scope = scope
         self.keep_alive = keep_alive
@@ -91,7 +108,7 @@ class Exchange:
                 self._fail()
         finally:
             if self.task is not None:
-                connection.edge.tasks.discard(self.task)
+                connection.ended(self.task)
 
     def _fail(self) -> None:
         if self.complete or self.gone:
