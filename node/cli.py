@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
-from actors.cluster.placement import NodeIdTaken
+from actors.cluster.node_id import NodeIdTaken
 from node import bootstrap as bootstrapping
 from node import logs
 from node import republish as republishing

@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import NoReturn, cast
 
 from actors.clock import Clock
-from actors.cluster.placement import Placement, claim_node_id
+from actors.cluster.node_id import claim_node_id
+from actors.cluster.placement import Placement
 from actors.dialects.sdk04 import Sdk04
 from actors.engine import Engine
 from actors.errors import Unavailable

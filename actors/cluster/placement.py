@@ -9,7 +9,6 @@ to one living process: who was frozen and finds its id with another one is told 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import math
 import time
@@ -17,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from actors.clock import Clock
+from actors.cluster.spread import wanted_owners
 from bus.broadcast import Broadcast
 from store import nodes as leases
 from store.errors import StoreError
@@ -25,69 +25,17 @@ from store.pool import Database
 _log = logging.getLogger(__name__)
 
 TOPIC = "placement"
-_SLACK = 1.125  # a node may hold an eighth more than its even share; less slack would move more shards when nodes come and go
 _LEAST_PAUSE_SECONDS = 0.02
 _HASTE = 0.25  # of the pause between two looks, while there is no lease
 _BEATS_AT_ONCE = 2
-_CLAIM_PAUSE_SECONDS = 0.1
 
 Acquired = Callable[[list[int]], Awaitable[None]]
 Released = Callable[[list[int], bool], Awaitable[None]]
 
 
-class NodeIdTaken(Exception):
-    """Another living process has the node id; the message is fit for a console."""
-
-
 def _alive_seconds() -> float:
     """A clock that goes on while this process is stopped or its machine sleeps, and that no event loop caches."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-async def claim_node_id(db: Database, node_id: str, incarnation: str, address: str, ttl_seconds: float = 3.0) -> None:
-    """Make `node_id` this process's own for `ttl_seconds`.
-
-    Waits for the lease of a predecessor that died, or is draining. Raises `NodeIdTaken` when the process that has it is seen
-    alive, `StoreError` when the database is away.
-    """
-    first: leases.Node | None = None
-    while True:
-        seen = await leases.beat(db, node_id, incarnation, address, ttl_seconds)
-        holder = seen.holder
-        if holder is None:
-            return
-        if first is None or first.incarnation != holder.incarnation or holder.draining:
-            if first is None:
-                _log.info("node id %s belongs to the process at %s until its lease ends", node_id, holder.address)
-            first = holder
-        elif holder.expires_at > first.expires_at:
-            raise NodeIdTaken(
-                f"node id {node_id} belongs to a living process, which serves at {holder.address}: "
-                "give each node of the cluster an id of its own (DW_NODE_ID, --node-id)"
-            )
-        await asyncio.sleep(_CLAIM_PAUSE_SECONDS)
-
-
-def wanted_owners(nodes: Sequence[str], shards: int) -> dict[int, str]:
-    """The node that should host each of shards 0..`shards`-1, the same in every process for the same nodes in any order.
-
-    Rendezvous hashing with bounded load: the highest score of (node, shard) wins as long as that node is not full. Empty
-    without nodes.
-    """
-    if not nodes:
-        return {}
-    room = dict.fromkeys(nodes, math.ceil(shards / len(nodes) * (_SLACK if len(nodes) > 1 else 1)))
-    scored = sorted(((_score(node, shard), shard, node) for node in room for shard in range(shards)), reverse=True)
-    owners: dict[int, str] = {}
-    for _, shard, node in scored:
-        if shard not in owners and room[node]:
-            owners[shard] = node
-            room[node] -= 1
-    return owners
-
-
-def _score(node: str, shard: int) -> bytes:
-    return hashlib.blake2b(f"{node}\0{shard}".encode(), digest_size=8).digest()
 
 
 async def _no_acquire(_shards: list[int]) -> None:

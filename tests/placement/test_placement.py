@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from actors.cluster.placement import NodeIdTaken, Placement, claim_node_id, wanted_owners
+from actors.cluster.node_id import NodeIdTaken, claim_node_id
+from actors.cluster.placement import Placement
+from actors.cluster.spread import wanted_owners
 from bus.broadcast import Broadcast
 from bus.connection import Bus, BusOptions
 from store.migrate import migrate, seed
