@@ -22,7 +22,7 @@ CHECKS := tests/core/test_examples_*.py tests/core/test_matching.py tests/core/t
 	tests/bus/test_recent.py tests/bus/test_subjects.py tests/node/test_config.py tests/bench/test_numbers.py \
 	tests/docs/test_citations.py tests/docs/test_generated.py tests/docs/test_layers.py tests/walkthrough/test_feature_table.py
 
-.PHONY: help install dev check test soak bench lint format docs lock clean
+.PHONY: help install dev check test proofs soak bench lint format docs lock clean
 
 help: ## what there is to do
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
@@ -38,8 +38,11 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 dev: install ## a server with its own PostgreSQL and NATS (PORT=8080 DATA_DIR=.dw-data)
 	@$(BIN)/dw-server dev --port $(PORT) --data-dir $(DATA_DIR)
 
-test: install ## all tests (TEST_ARGS="tests/api -k limits" for some)
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(TEST_ARGS)
+test: install ## all tests but the longest proofs (TEST_ARGS="tests/api -k limits" for some)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not proof" $(TEST_ARGS)
+
+proofs: install ## the tests that take minutes each: faults by the dozen, first starts killed at any moment
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m proof $(TEST_ARGS)
 
 check: lint ## lint, and the tests that need no service
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(CHECKS)

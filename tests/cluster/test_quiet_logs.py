@@ -13,7 +13,7 @@ from tests.conftest import MakeCluster
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 ENV = {**SHORT_LEASES, "PYTHONWARNINGS": "always::RuntimeWarning"}
 NOISE = ("Traceback", "never retrieved", "never awaited", "has no attribute", " ERROR ", "Warning:")

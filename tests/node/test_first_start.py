@@ -75,6 +75,7 @@ async def _use(postgres: EmbeddedPostgres, server: EmbeddedNats) -> int:
     return before
 
 
+@pytest.mark.proof
 def test_a_start_after_a_first_start_killed_at_any_moment(tmp_path: Path) -> None:
     seed = os.environ.get("DW_TEST_SEED") or secrets.token_hex(4)
     print(f"DW_TEST_SEED={seed}")
