@@ -95,7 +95,7 @@ def test_a_start_after_a_first_start_killed_at_any_moment(tmp_path: Path) -> Non
             time.sleep(whole * (number + chance.random()) / KILLS)
             process.send_signal(signal.SIGKILL)
             process.communicate()
-        check(directory, 1)
+        check(directory)  # what an orphan of the killed start still wrote to is removed by the second start
         shutil.rmtree(directory, ignore_errors=True)
 
 
