@@ -80,17 +80,16 @@ def _completion(call: Call) -> CompleteActivity:
 
 async def complete(call: Call) -> Answer:
     """POST /api/worker/activity-tasks/{task_id}/complete."""
-    task_id = call.path["task_id"]
-    command = await call.read(_completion)
-    attempt_id = command.attempt_id
+    return await _report(call, await call.read(_completion), "completed")
+
+
+async def _report(call: Call, command: CompleteActivity | FailActivity, outcome: str) -> Answer:
+    """Have the outcome of an attempt recorded."""
+    task_id, attempt_id = command.task_id, command.attempt_id
     reply = await call.services.engine.ask_task(call.namespace, task_id, command)
     if isinstance(reply, Refused):
-        return activity_refused(reply, task_id, attempt_id, "completed")
+        return activity_refused(reply, task_id, attempt_id, outcome)
     assert isinstance(reply, ActivityRecorded)
-    return _recorded(task_id, attempt_id, "completed", reply)
-
-
-def _recorded(task_id: str, attempt_id: str, outcome: str, reply: ActivityRecorded) -> Answer:
     return Answer(
         200,
         {
@@ -114,14 +113,7 @@ def _failed(call: Call) -> FailActivity:
 
 async def fail(call: Call) -> Answer:
     """POST /api/worker/activity-tasks/{task_id}/fail."""
-    task_id = call.path["task_id"]
-    command = await call.read(_failed)
-    attempt_id = command.attempt_id
-    reply = await call.services.engine.ask_task(call.namespace, task_id, command)
-    if isinstance(reply, Refused):
-        return activity_refused(reply, task_id, attempt_id, "failed")
-    assert isinstance(reply, ActivityRecorded)
-    return _recorded(task_id, attempt_id, "failed", reply)
+    return await _report(call, await call.read(_failed), "failed")
 
 
 def _failure(fields: Fields) -> Failure:
