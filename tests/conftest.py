@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,36 @@ def server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> 
         yield process.start()
     finally:
         process.stop()
+
+
+_PROOF_SECONDS = 1200
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Proofs take minutes, so they hang later than other tests."""
+    for item in items:
+        if item.get_closest_marker("proof") is not None and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(_PROOF_SECONDS))
+
+
+@pytest.fixture(autouse=True)
+def no_failed_callbacks() -> Iterator[None]:
+    """A callback that raises ends silently, and whoever waits for what it should have done waits for ever."""
+    failed = _FailedCallbacks()
+    logger = logging.getLogger("asyncio")
+    logger.addHandler(failed)
+    yield
+    logger.removeHandler(failed)
+    assert not failed.texts, "\n".join(failed.texts)
+
+
+class _FailedCallbacks(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(logging.Formatter().format(record))
 
 
 class MakeCluster:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from actors.clock import Clock
 from actors.cluster import protocol
 from actors.cluster.protocol import Answer, AskPoll, AskTake, Granted, Moved, Response, Taken
 from actors.cluster.router import Router
@@ -58,6 +59,9 @@ class Home(Router):
         future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
         self.claims.append((command, future))
         return future
+
+    def now(self) -> int:
+        return Clock().now()
 
 
 class Scene:
