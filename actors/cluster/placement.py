@@ -19,7 +19,7 @@ from actors.clock import Clock
 from actors.cluster.spread import wanted_owners
 from bus.broadcast import Broadcast
 from store import nodes as leases
-from store.errors import StoreError
+from store.errors import StoreError, WritesRefused
 from store.pool import Database
 
 _log = logging.getLogger(__name__)
@@ -117,6 +117,7 @@ class Placement:
         self._next_end = math.inf  # loop time when the first lease of the others ends, unless it is renewed
         self._renewed = asyncio.Event()
         self._lapsed = False  # told so, not yet renewed
+        self._refused = False  # the same while Postgres takes no writes
         self._blind = False  # Postgres did not answer the last look
         self._draining = False
         self._releases = 0
@@ -259,10 +260,8 @@ class Placement:
             seen, sent = await self._renew(patience)
         except (StoreError, TimeoutError) as error:
             self._blind = True
-            if not self.lease_valid and not self._lapsed:
-                self._lapsed = True
-                self._on_lapsed(f"the lease of this node ended, its shards are given up: {str(error) or 'no answer'}")
             if not self.lease_valid:
+                self._tell_lapsed(error)
                 self._lose(set(self._held))
             return
         self._blind = False
@@ -270,7 +269,7 @@ class Placement:
             self._give_way(seen.holder)
             return
         lapsed = self._lapsed or not self.lease_valid
-        self._lapsed = False
+        self._lapsed = self._refused = False
         self._lease_until = now + self._ttl
         self._clock.observe(seen.clock, sent)
         if lapsed:
@@ -287,6 +286,17 @@ class Placement:
         except (StoreError, TimeoutError) as error:
             _log.debug("could not take shards: %s", error or type(error).__name__)
         self._hand_over()
+
+    def _tell_lapsed(self, error: Exception) -> None:
+        """Once each: that the lease ended, and that Postgres is away (when it only takes no writes, reads go on)."""
+        text = f"the lease of this node ended, its shards are given up: {str(error) or 'no answer'}"
+        if not isinstance(error, WritesRefused):
+            if not self._lapsed:
+                self._on_lapsed(text)
+            self._lapsed = True
+        elif not self._refused and not self._lapsed:
+            _log.warning("%s", text)
+            self._refused = True
 
     def _first_end(self, nodes: Sequence[leases.Node]) -> float:
         """Seconds until the first lease of the other nodes ends, by the database's clock."""
