@@ -79,7 +79,7 @@ class Engine:
     def attach(self, host: Host, shards: int, query_rules: QueryRules) -> None:
         """The actors of this node and how many shards there are; from here on requests and other nodes are answered."""
         self._host = host
-        self._queries = QueryBroker(query_rules, self._router.tell_run, host.now)
+        self._queries = QueryBroker(query_rules, self._router.ask_run, host.now)
         self._polls = Polls(host, self._queries, self._router, self._ask)
         self._control = Control(self._db, host, self._queries, self._router, self._ask, self._workers)
         self.mail = Mailman(self._db, host)
@@ -135,7 +135,7 @@ class Engine:
                 return started(decode(begun.row.state), "started_new")
             if instance.namespace != command.namespace:
                 return Refused("workflow_id_reserved_in_namespace")
-            reply = await self._router.tell_run(instance.current_run_id, NoteDuplicateStart(command), key=command.run_id)
+            reply = await self._router.ask_run(instance.current_run_id, NoteDuplicateStart(command), key=command.run_id)
             if not isinstance(reply, Refused) or reply.reason != "run_continued":
                 return reply
         raise Unavailable("the workflow id comes and goes")
@@ -149,7 +149,7 @@ class Engine:
 
     def wake(self, any_id: str) -> None:
         """Have the run of an id look at what is due; nobody waits for that."""
-        self._router.tell_run(any_id, WakeUp()).add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._router.ask_run(any_id, WakeUp()).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def poll(self, poll: Poll) -> Parked:
         """Park a poll until a task is leased to it or its time is over (`Polls.poll`)."""
@@ -195,9 +195,9 @@ class Engine:
         """Whether this node hosts the shard."""
         return self._router.owns(shard)
 
-    def tell_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
+    def ask_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
         """Have the run that minted `any_id` decide a command, wherever it is hosted."""
-        return self._router.tell_run(any_id, command)
+        return self._router.ask_run(any_id, command)
 
     def post(self, letters: list[Letter]) -> None:
         """Announce committed letters to the nodes hosting their receivers; the rows are there if that is lost."""
@@ -256,11 +256,11 @@ class Engine:
         question = protocol.decode_question(payload)
         if isinstance(question, AskRun):
             if question.key is not None:
-                return self._serve_reply(lambda: self._told_with_key(question))
-            told = self._host.tell_run(question.run_key, question.command, question.namespace)
+                return self._serve_reply(lambda: self._ask_with_key(question))
+            asked = self._host.ask_run(question.run_key, question.command, question.namespace)
             if isinstance(question.command, ClaimTask):
-                return respond(told, self._polls.take_back)
-            return respond(told)
+                return respond(asked, self._polls.take_back)
+            return respond(asked)
         if isinstance(question, AskPoll):
             return self._polls.serve(question)
         if isinstance(question, AskTake):
@@ -273,8 +273,8 @@ class Engine:
             return self._serve_reply(lambda: self._start_here(question.command))
         return self._serve_reply(lambda: self._control.here(question))
 
-    async def _told_with_key(self, question: AskRun) -> RunReply:
-        return await self._host.tell_run(question.run_key, question.command, question.namespace, key=question.key)
+    async def _ask_with_key(self, question: AskRun) -> RunReply:
+        return await self._host.ask_run(question.run_key, question.command, question.namespace, key=question.key)
 
     async def _serve_reply(self, reply: Callable[[], Awaitable[RunReply]]) -> bytes:
         try:

@@ -38,12 +38,12 @@ class UpdateWaits:
 
     async def find(self, namespace: str, workflow_id: str, run_id: str, update_id: str) -> UpdateStatus | None:
         """An update as it stands, in the run that accepted it or in one it was handed over to."""
-        reply = await self._router.tell_run(run_id, ReadUpdate(update_id), namespace)
+        reply = await self._router.ask_run(run_id, ReadUpdate(update_id), namespace)
         if isinstance(reply, UpdateStatus):
             return reply
         chain = [item.run_id for item in await runs.of_instance(self._db, namespace, workflow_id)]
         for later in chain[chain.index(run_id) + 1 :] if run_id in chain else ():
-            reply = await self._router.tell_run(later, ReadUpdate(update_id), namespace)
+            reply = await self._router.ask_run(later, ReadUpdate(update_id), namespace)
             if isinstance(reply, UpdateStatus):
                 return reply
         return None

@@ -78,7 +78,7 @@ class Control:
                 return current
             if run_id is not None and current != run_id:
                 return Refused("historical_run_command_rejected")
-            reply = await self._host.tell_run(current[10:25], command, namespace, key=key)
+            reply = await self._host.ask_run(current[10:25], command, namespace, key=key)
             if isinstance(reply, Refused) and reply.reason == "run_continued":
                 sure = True
                 continue

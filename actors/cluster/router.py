@@ -46,7 +46,7 @@ class Owners(Protocol):
 class Runs(Protocol):
     """The runs hosted here (`actors.hosting.host`)."""
 
-    def tell_run(
+    def ask_run(
         self,
         run_key: str,
         command: RunCommand,
@@ -69,7 +69,7 @@ class Router:
         self._runs: Runs | None = None
 
     def attach(self, runs: Runs, shards: int) -> None:
-        """The runs of this node and how many shards there are: from here on runs can be told."""
+        """The runs of this node and how many shards there are: from here on runs can be asked."""
         self._runs = runs
         self.shards = shards
 
@@ -133,9 +133,9 @@ class Router:
         if self.shard_of_id(task_id) is None:
             return Refused("task_not_found")
         await self.confirm_lease()
-        return await self.tell_run(task_id, command, namespace)
+        return await self.ask_run(task_id, command, namespace)
 
-    def tell_run(
+    def ask_run(
         self, any_id: str, command: RunCommand, namespace: str | None = None, key: str | None = None
     ) -> asyncio.Future[RunReply]:
         """Have the run that minted `any_id` decide a command, here or on the node that hosts it.
@@ -147,18 +147,18 @@ class Router:
         run_key = any_id[10:25]
         owner = self.elsewhere(ids.shard_in(run_key))
         if owner is None:
-            return runs.tell_run(run_key, command, namespace, key=key)
+            return runs.ask_run(run_key, command, namespace, key=key)
         payload = protocol.encode(AskRun(run_key, command, namespace, key))
         try:
             asked = self._ask.start_ask(owner, payload, ASK_SECONDS)
         except Unreachable:
-            return runs.tell_run(run_key, command, namespace, key=key)
+            return runs.ask_run(run_key, command, namespace, key=key)
         future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
 
         def answered(done: asyncio.Future[bytes]) -> None:
             error = done.exception()
             if isinstance(error, Unreachable):
-                _follow(runs.tell_run(run_key, command, namespace, key=key), future)
+                _follow(runs.ask_run(run_key, command, namespace, key=key), future)
                 return
             if future.done():
                 return
@@ -181,13 +181,13 @@ class Router:
         return released
 
     def _release(self, release: ReleaseClaim, released: asyncio.Future[None], tries: int) -> None:
-        def told(done: asyncio.Future[RunReply]) -> None:
+        def answered(done: asyncio.Future[RunReply]) -> None:
             if done.exception() is None or tries >= _RELEASE_TRIES:
                 released.set_result(None)
             else:
                 asyncio.get_running_loop().call_later(_RELEASE_SECONDS, self._release, release, released, tries + 1)
 
-        self.tell_run(release.task_id, release).add_done_callback(told)
+        self.ask_run(release.task_id, release).add_done_callback(answered)
 
     async def certainly(self, once: Callable[[], Awaitable[_T]]) -> _T:
         """What `once` comes to, tried again for a while when its outcome is unknown: for commands that carry a key.

@@ -32,7 +32,7 @@ _decoder: msgspec.msgpack.Decoder[Mailed] = msgspec.msgpack.Decoder(Mailed)
 class Receivers(Protocol):
     """Who applies letters: the runs hosted here."""
 
-    def tell_run(
+    def ask_run(
         self, run_key: str, command: Mailed, namespace: str | None = None, mail_id: str | None = None
     ) -> asyncio.Future[RunReply]: ...
 
@@ -79,7 +79,7 @@ class Mailman:
     async def _apply(self, letter: Letter) -> None:
         begins = isinstance(letter.command, StartChildRun)
         try:
-            reply = await self._receivers.tell_run(letter.run_id[10:25], letter.command, None, letter.mail_id)
+            reply = await self._receivers.ask_run(letter.run_id[10:25], letter.command, None, letter.mail_id)
         except InstanceTaken:  # an earlier delivery began the child
             await run_messages.discard(self._db, [letter.mail_id])
             return
@@ -98,6 +98,6 @@ class Mailman:
                 await run_messages.discard(self._db, [letter.mail_id])  # closed for good
                 return
             told = instance.current_run_id
-            reply = await self._receivers.tell_run(told[10:25], command, None, letter.mail_id)
+            reply = await self._receivers.ask_run(told[10:25], command, None, letter.mail_id)
             if not isinstance(reply, Refused):
                 return

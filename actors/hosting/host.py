@@ -42,7 +42,7 @@ class Surroundings(Protocol):
 
     def owns(self, shard: int) -> bool: ...
 
-    def tell_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]: ...
+    def ask_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]: ...
 
     def dispatch(self, namespace: str, task: TaskReady) -> None: ...
 
@@ -90,7 +90,7 @@ class Host:
 
     # -- runs ----------------------------------------------------------------------------------------------------------
 
-    def tell_run(
+    def ask_run(
         self,
         run_key: str,
         command: RunCommand,
@@ -110,7 +110,7 @@ class Host:
             actor = self._runs[run_key] = RunActor(self, run_key)
         else:
             self._runs.move_to_end(run_key)
-        actor.tell(Message(command, namespace, future, mail_id, key))
+        actor.enqueue(Message(command, namespace, future, mail_id, key))
         return future
 
     def now(self) -> int:
@@ -130,7 +130,7 @@ class Host:
 
     def start_run(self, command: StartRun) -> asyncio.Future[RunReply]:
         """Create a run; its id was made for its shard."""
-        return self.tell_run(command.run_id[10:25], command)
+        return self.ask_run(command.run_id[10:25], command)
 
     def committed(self, actor: RunActor, tx: Transition, wake_at: int | None) -> None:
         """A transition batch is durable: arm its deadline, publish its events."""
@@ -177,7 +177,7 @@ class Host:
 
     def _wake(self, run_key: str) -> None:
         if self._around.owns(ids.shard_in(run_key)):
-            self.tell_run(run_key, WakeUp()).add_done_callback(lambda done: self._woken(run_key, done))
+            self.ask_run(run_key, WakeUp()).add_done_callback(lambda done: self._woken(run_key, done))
 
     def _woken(self, run_key: str, done: asyncio.Future[RunReply]) -> None:
         if not done.cancelled() and done.exception() is not None:
@@ -265,7 +265,7 @@ class Host:
         """The live queue of that name, made when needed."""
         actor = self._queues.get(name)
         if actor is None:
-            actor = self._queues[name] = QueueActor(name, self._around.tell_run, self._load_ready, self.now)
+            actor = self._queues[name] = QueueActor(name, self._around.ask_run, self._load_ready, self.now)
         return actor
 
     def offer(self, namespace: str, queue: str, kind: str, task: QueuedTask) -> None:

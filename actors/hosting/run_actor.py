@@ -145,7 +145,7 @@ class RunActor:
         self.history = None
         self.version = 0
 
-    def tell(self, message: Message) -> None:
+    def enqueue(self, message: Message) -> None:
         """Put a message into the mailbox; it may be answered before this returns only if it is refused."""
         self.mailbox.append(message)
         if not self.busy:

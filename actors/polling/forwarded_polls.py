@@ -152,7 +152,7 @@ class AwayPolls:
             return response
         self._out_of_line(away)
         claim = ClaimTask(question.task_id, away.identity, away.page_size)
-        claimed = self._router.tell_run(question.task_id, claim)
+        claimed = self._router.ask_run(question.task_id, claim)
         claimed.add_done_callback(lambda done: self._claimed(away, question.task_id, response, done))
         return response
 

@@ -24,7 +24,7 @@ from actors.run.times import SECOND, iso
 QUERY_TASK = "f"
 _REMEMBER_SECONDS = 60.0
 
-TellRun = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
+RunAsker = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
 QueueKey = tuple[str, str]
 
 
@@ -84,11 +84,11 @@ class _Waiter:
 class QueryBroker:
     """All query tasks hosted here, by queue, first in, first out."""
 
-    def __init__(self, rules: QueryRules, tell_run: TellRun, now: Callable[[], int]) -> None:
+    def __init__(self, rules: QueryRules, ask_run: RunAsker, now: Callable[[], int]) -> None:
         """`now` in microseconds."""
         self.rules = rules
         self._now = now
-        self._tell_run = tell_run
+        self._ask_run = ask_run
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
         self._pending: dict[QueueKey, deque[_Task]] = {}
         self._waits: dict[QueueKey, WaitLine[_Waiter]] = {}
@@ -188,7 +188,7 @@ class QueryBroker:
         if waiter.timer is not None:
             waiter.timer.cancel()
         task.status = "claiming"
-        read = self._tell_run(task.run_id, ReadForQuery(waiter.profile.dialect))
+        read = self._ask_run(task.run_id, ReadForQuery(waiter.profile.dialect))
         read.add_done_callback(lambda done: self._read(task, waiter, done))
 
     def _read(self, task: _Task, waiter: _Waiter, done: asyncio.Future[RunReply]) -> None:

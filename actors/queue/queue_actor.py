@@ -35,7 +35,7 @@ _MOST_REFUSED = 3  # in a row, then what is in memory is out of date
 _WINDOW_IDLE_SECONDS = 120.0
 
 QueueName = tuple[str, str, str]
-TellRun = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
+RunAsker = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
 LoadReady = Callable[[QueueName, WorkerProfile, int], Awaitable[Found]]
 Elsewhere = Callable[[Parked, float], None]
 
@@ -73,11 +73,11 @@ class _Reserved:
 class QueueActor:
     """Ready tasks and parked polls of (namespace, queue, kind)."""
 
-    def __init__(self, name: QueueName, tell_run: TellRun, load_ready: LoadReady, now: Callable[[], int]) -> None:
+    def __init__(self, name: QueueName, ask_run: RunAsker, load_ready: LoadReady, now: Callable[[], int]) -> None:
         """`now` in microseconds."""
         self.name = name
         self._now = now
-        self._tell_run = tell_run
+        self._ask_run = ask_run
         self._loop = asyncio.get_running_loop()
         self._waits: WaitLine[_Waiter] = WaitLine()
         self._candidates = Candidates(self._waits.waits)
@@ -88,7 +88,7 @@ class QueueActor:
         self._refused = 0
         self._ripening: asyncio.TimerHandle | None = None
         self._ripening_due = 0
-        self._repeated = RepeatedPolls(tell_run, self.park)
+        self._repeated = RepeatedPolls(ask_run, self.park)
         self._elsewhere: Elsewhere | None = None
         self.last_used = self._loop.time()
 
@@ -251,7 +251,7 @@ class QueueActor:
                 claimed.add_done_callback(lambda done: self._claimed(task, waiter, done))
                 return
         claim = ClaimTask(task.task_id, waiter.profile.identity, parked.poll.history_page_size)
-        self._tell_run(task.task_id, claim).add_done_callback(lambda done: self._claimed(task, waiter, done))
+        self._ask_run(task.task_id, claim).add_done_callback(lambda done: self._claimed(task, waiter, done))
 
     def _claimed(self, task: QueuedTask, waiter: _Waiter, done: asyncio.Future[RunReply] | Claimed) -> None:
         self._claiming.discard(task.task_id)
@@ -306,7 +306,7 @@ class QueueActor:
                 self.offer(task)
 
         def release() -> None:
-            self._tell_run(task.task_id, ReleaseClaim(task.task_id, worker_id, ANY_ATTEMPT)).add_done_callback(released)
+            self._ask_run(task.task_id, ReleaseClaim(task.task_id, worker_id, ANY_ATTEMPT)).add_done_callback(released)
 
         self._loop.call_later(_RETRY_SECONDS, release)
 

@@ -53,7 +53,7 @@ class Home(Router):
         super().__init__("home", NoOwners(), ask)
         self.claims: list[tuple[RunCommand, asyncio.Future[RunReply]]] = []
 
-    def tell_run(
+    def ask_run(
         self, _any_id: str, command: RunCommand, _namespace: str | None = None, key: str | None = None
     ) -> asyncio.Future[RunReply]:
         future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()

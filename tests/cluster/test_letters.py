@@ -73,8 +73,8 @@ class World:
     def owns(self, _shard: int) -> bool:
         return True
 
-    def tell_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
-        return self.host.tell_run(any_id[10:25], command)
+    def ask_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
+        return self.host.ask_run(any_id[10:25], command)
 
     def dispatch(self, _namespace: str, _task: TaskReady) -> None:
         """The rows are enough here."""
@@ -102,14 +102,14 @@ class World:
         """Lease the ready workflow task of a run."""
         ready = await ready_tasks.ready(self.db, "default", "queue", "workflow", 100)
         (task_id,) = [row.task_id for row in ready if row.task_id[10:25] == run_id[10:25]]
-        grant = await self.tell_run(task_id, ClaimTask(task_id, WorkerIdentity("worker")))
+        grant = await self.ask_run(task_id, ClaimTask(task_id, WorkerIdentity("worker")))
         assert isinstance(grant, WorkflowTaskGrant), grant
         return grant
 
     def complete(self, grant: WorkflowTaskGrant, *steps: Steps) -> asyncio.Future[RunReply]:
         """Complete a leased workflow task."""
         completion = CompleteWorkflowTask(grant.task_id, grant.lease_owner, grant.workflow_task_attempt, list(steps))
-        return self.tell_run(grant.task_id, completion)
+        return self.ask_run(grant.task_id, completion)
 
     async def family(self, retry: RetryPolicy | None = None) -> tuple[Letter, Letter]:
         """A parent that ends in the transition that calls its child: the letter that begins that, and the one that ends it."""
@@ -164,10 +164,10 @@ async def test_the_end_of_a_parent_reaches_a_child_that_just_goes_on_as_another_
 ) -> None:
     begin, end = await world.family(retry)
     child_key = begin.run_id[10:25]
-    await world.host.tell_run(child_key, begin.command, None, begin.mail_id)
+    await world.host.ask_run(child_key, begin.command, None, begin.mail_id)
     goes_on = world.complete(await world.claim(begin.run_id), step)
     # The child was its current run when the letter was read; when it is decided, that run is closed.
-    late = world.host.tell_run(child_key, end.command, None, end.mail_id)
+    late = world.host.ask_run(child_key, end.command, None, end.mail_id)
     await asyncio.gather(goes_on, late)
     assert await world.status(begin.workflow_id) == "pending"
     await world.delivered()
@@ -176,7 +176,7 @@ async def test_the_end_of_a_parent_reaches_a_child_that_just_goes_on_as_another_
 
 async def test_the_end_of_a_parent_is_dropped_when_its_child_is_closed_for_good(world: World) -> None:
     begin, end = await world.family()
-    await world.host.tell_run(begin.run_id[10:25], begin.command, None, begin.mail_id)
+    await world.host.ask_run(begin.run_id[10:25], begin.command, None, begin.mail_id)
     await world.complete(await world.claim(begin.run_id), CompleteWorkflow())
     assert end.mail_id in await world.letters()
     await world.delivered()
@@ -186,11 +186,11 @@ async def test_the_end_of_a_parent_is_dropped_when_its_child_is_closed_for_good(
 async def test_a_child_begun_twice_fails_nothing_but_the_second_beginning(world: World) -> None:
     begin, _ = await world.family()
     child_key = begin.run_id[10:25]
-    await world.host.tell_run(child_key, begin.command, None, begin.mail_id)
+    await world.host.ask_run(child_key, begin.command, None, begin.mail_id)
     other = world.new_host()
-    begins = [other.tell_run(child_key, begin.command, None, begin.mail_id) for _ in range(2)]
+    begins = [other.ask_run(child_key, begin.command, None, begin.mail_id) for _ in range(2)]
     # While the first one is committed, the second one and the signal gather.
-    signal = other.tell_run(child_key, SignalRun(name="late"), "default")
+    signal = other.ask_run(child_key, SignalRun(name="late"), "default")
     assert all(isinstance(end, InstanceTaken) for end in await asyncio.gather(*begins, return_exceptions=True))
     answer = await signal
     assert isinstance(answer, CommandAnswered) and answer.rejection is None, answer
@@ -212,7 +212,7 @@ async def test_the_end_of_a_child_that_overtakes_the_start_of_its_last_run_waits
     await asyncio.sleep(0.2)
     assert await world.letters() == [restarted.mail_id, closed.mail_id]
     await world.delivered()
-    view = await world.tell_run(parent, ReadForQuery())
+    view = await world.ask_run(parent, ReadForQuery())
     assert isinstance(view, QueryView)
     types = [event["event_type"] for event in orjson.loads(view.history_events)]
     assert types.count("ChildRunStarted") == 2 and types.count("ChildRunCompleted") == 1

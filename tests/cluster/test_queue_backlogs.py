@@ -29,12 +29,12 @@ class Scene:
         self.loads = 0
         self.held_up: asyncio.Event | None = None
         self.away = False
-        self.queue = QueueActor(NAME, self._tell_run, self._load, now)
+        self.queue = QueueActor(NAME, self._ask_run, self._load, now)
 
     def put(self, *tasks: QueuedTask) -> None:
         self.rows.update((task.task_id, task) for task in tasks)
 
-    def _tell_run(self, _any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
+    def _ask_run(self, _any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
         assert isinstance(command, ClaimTask)
         future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
         self.claims.append(command.task_id)

@@ -29,9 +29,9 @@ class Scene:
         self.store_away = False
         self.loads = 0
         self.handed_back: list[Grant] = []
-        self.queue = QueueActor(NAME, self._tell_run, self._load, Clock().now)
+        self.queue = QueueActor(NAME, self._ask_run, self._load, Clock().now)
 
-    def _tell_run(self, _any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
+    def _ask_run(self, _any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
         future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
         self.asked.append((command, future))
         return future

@@ -49,13 +49,13 @@ class Pair:
         self.task_id = task_id
 
     async def claim(self, at: Host) -> WorkflowTaskGrant:
-        grant = await at.tell_run(self.run_key, ClaimTask(self.task_id, WORKER))
+        grant = await at.ask_run(self.run_key, ClaimTask(self.task_id, WORKER))
         assert isinstance(grant, WorkflowTaskGrant), grant
         return grant
 
     async def complete(self, at: Host, grant: WorkflowTaskGrant, *steps: Steps) -> RunReply:
         attempt = grant.workflow_task_attempt
-        return await at.tell_run(self.run_key, CompleteWorkflowTask(self.task_id, grant.lease_owner, attempt, list(steps)))
+        return await at.ask_run(self.run_key, CompleteWorkflowTask(self.task_id, grant.lease_owner, attempt, list(steps)))
 
     async def end_elsewhere(self) -> WorkflowTaskGrant:
         """The run is claimed here and closed there: no write to it ever comes again."""
@@ -68,7 +68,7 @@ class Pair:
 async def pair(services: TestServices) -> AsyncIterator[Pair]:
     async with World(services.place().dsn) as world:
         run_id = await world.start()
-        update = await world.host.tell_run(run_id[10:25], UpdateRun(name="put", request_id="one"))
+        update = await world.host.ask_run(run_id[10:25], UpdateRun(name="put", request_id="one"))
         assert isinstance(update, UpdateStatus) and update.status == "accepted"
         (row,) = await ready_tasks.ready(world.db, "default", "queue", "workflow", 10)
         yield Pair(world, run_id, update.update_id, row.task_id)
@@ -76,19 +76,19 @@ async def pair(services: TestServices) -> AsyncIterator[Pair]:
 
 async def test_an_update_that_ended_elsewhere_is_read_as_it_is(pair: Pair) -> None:
     await pair.end_elsewhere()
-    update = await pair.stale.tell_run(pair.run_key, ReadUpdate(pair.update_id))
+    update = await pair.stale.ask_run(pair.run_key, ReadUpdate(pair.update_id))
     assert isinstance(update, UpdateStatus) and update.status == "completed"
 
 
 async def test_a_query_sees_what_was_recorded_elsewhere(pair: Pair) -> None:
     await pair.end_elsewhere()
-    view = await pair.stale.tell_run(pair.run_key, ReadForQuery())
+    view = await pair.stale.ask_run(pair.run_key, ReadForQuery())
     assert isinstance(view, QueryView) and b"WorkflowCompleted" in view.history_events
 
 
 async def test_a_lease_that_ended_elsewhere_is_not_given_again(pair: Pair) -> None:
     grant = await pair.end_elsewhere()
-    again = await pair.stale.tell_run(pair.run_key, RereadClaim(pair.task_id, WORKER, grant.workflow_task_attempt))
+    again = await pair.stale.ask_run(pair.run_key, RereadClaim(pair.task_id, WORKER, grant.workflow_task_attempt))
     assert isinstance(again, Refused) and again.reason == "not_leased"
 
 
@@ -96,18 +96,18 @@ async def test_a_lease_that_ended_elsewhere_is_not_given_again(pair: Pair) -> No
 async def test_a_lease_made_elsewhere_can_be_released_here(pair: Pair, attempt: int) -> None:
     assert (await pair.claim(pair.other)).workflow_task_attempt == 1
     assert not await ready_tasks.ready(pair.db, "default", "queue", "workflow", 10)
-    assert await pair.stale.tell_run(pair.run_key, ReleaseClaim(pair.task_id, WORKER.worker_id, attempt)) == Done()
+    assert await pair.stale.ask_run(pair.run_key, ReleaseClaim(pair.task_id, WORKER.worker_id, attempt)) == Done()
     assert [row.task_id for row in await ready_tasks.ready(pair.db, "default", "queue", "workflow", 10)] == [pair.task_id]
 
 
 async def test_a_lease_made_elsewhere_is_known_here(pair: Pair) -> None:
     grant = await pair.claim(pair.other)
     owner, attempt = grant.lease_owner, grant.workflow_task_attempt
-    page = await pair.stale.tell_run(pair.run_key, ReadHistoryPage(pair.task_id, owner, attempt, 0))
+    page = await pair.stale.ask_run(pair.run_key, ReadHistoryPage(pair.task_id, owner, attempt, 0))
     assert isinstance(page, HistoryPage) and page.events == grant.history_events
-    renewed = await pair.stale.tell_run(pair.run_key, HeartbeatWorkflowTask(pair.task_id, owner, attempt))
+    renewed = await pair.stale.ask_run(pair.run_key, HeartbeatWorkflowTask(pair.task_id, owner, attempt))
     assert not isinstance(renewed, Refused)
-    failed = await pair.stale.tell_run(pair.run_key, FailWorkflowTask(pair.task_id, owner, attempt, "no"))
+    failed = await pair.stale.ask_run(pair.run_key, FailWorkflowTask(pair.task_id, owner, attempt, "no"))
     assert not isinstance(failed, Refused)
 
 
