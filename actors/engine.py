@@ -112,7 +112,7 @@ class Engine:
             command = msgspec.structs.replace(command, run_id=run_id)
 
         async def once() -> RunReply:
-            owner = self._router.elsewhere(ids.shard_in(command.run_id[10:25]))
+            owner = self._router.elsewhere(ids.shard_of_id(command.run_id))
             if owner is not None:
                 reply = await self._router.ask_node(owner, AskStart(command))
                 if reply is not None:
@@ -203,7 +203,7 @@ class Engine:
         """Announce committed letters to the nodes hosting their receivers; the rows are there if that is lost."""
         here: list[Letter] = []
         for letter in letters:
-            owner = self._router.elsewhere(ids.shard_in(letter.run_id[10:25]))
+            owner = self._router.elsewhere(ids.shard_of_id(letter.run_id))
             if owner is None or not self._ask.tell(owner, protocol.encode(Posted([letter]))):
                 here.append(letter)
         self.mail.deliver(here)

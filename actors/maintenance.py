@@ -14,7 +14,7 @@ from actors.hosting.host import Host
 from actors.hosting.repeats import forgotten_before
 from actors.publishing.publisher import Publisher, every
 from actors.publishing.republisher import Republisher
-from actors.run import setback
+from actors.run import ids, setback
 from store import applied, runs
 from store import ready_tasks as tasks
 from store.errors import StoreUnavailable
@@ -120,7 +120,7 @@ class Upkeep:
         """Arm every run whose deadline is in reach: evicted ones, and those another node changed."""
         now = self._host.now()
         for run_id, _, wake_at in await runs.due(self._db, list(shards), now + 2 * int(_TICK_SECONDS * 1e6), _DUE_LIMIT):
-            self._host.wakeups.set(run_id[10:25], wake_at, now)
+            self._host.wakeups.set(ids.key_in(run_id), wake_at, now)
 
     # -- a clock that was ahead ------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from actors.hosting.repeats import new_key
 from actors.hosting.run_actor import REQUEST_TAKEN
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
+from actors.run import ids
 from actors.run.commands.control import Commanded, UpdateRun
 from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
 from actors.update_waiters import UpdateWaits
@@ -78,7 +79,7 @@ class Control:
                 return current
             if run_id is not None and current != run_id:
                 return Refused("historical_run_command_rejected")
-            reply = await self._host.ask_run(current[10:25], command, namespace, key=key)
+            reply = await self._host.ask_run(ids.key_in(current), command, namespace, key=key)
             if isinstance(reply, Refused) and reply.reason == "run_continued":
                 sure = True
                 continue

@@ -220,7 +220,7 @@ class Parts:
         if not drain:
             # Another node publishes them by now; sent from here after a long pause they would come twice.
             gone = frozenset(shards)
-            self.events.discard_where(lambda run_id: ids.shard_in(run_id[10:25]) in gone)
+            self.events.discard_where(lambda run_id: ids.shard_of_id(run_id) in gone)
 
     async def _first_sequence(self) -> int | None:
         return await self.republisher.first_sequence()

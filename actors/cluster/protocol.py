@@ -11,6 +11,7 @@ from actors.queue.poll import Poll
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.run.commands import RunCommand
 from actors.run.commands.control import Commanded, StartRun, UpdateRun
+from actors.run.ids import RunKey
 from actors.run.replies import ActivityTaskGrant, RunReply, UpdateStatus, WorkflowTaskGrant
 from actors.run.transition import Letter
 
@@ -18,7 +19,7 @@ from actors.run.transition import Letter
 class AskRun(Struct, tag="run", frozen=True):
     """Have a run decide a command. `namespace` None: asked by the system. `key`: see `actors.hosting.repeats`."""
 
-    run_key: str
+    run_key: RunKey
     command: RunCommand
     namespace: str | None = None
     key: str | None = None

@@ -16,6 +16,7 @@ from actors.errors import Unavailable
 from actors.run import ids
 from actors.run.commands import RunCommand
 from actors.run.commands.worker import ReleaseClaim
+from actors.run.ids import RunId, RunKey
 from actors.run.replies import Refused, RunReply
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable, fail
@@ -48,7 +49,7 @@ class Runs(Protocol):
 
     def ask_run(
         self,
-        run_key: str,
+        run_key: RunKey,
         command: RunCommand,
         namespace: str | None = None,
         mail_id: str | None = None,
@@ -103,10 +104,10 @@ class Router:
         """The shard of a workflow id, which all of its runs share."""
         return ids.shard_of(namespace, workflow_id, self.shards)
 
-    def new_run_id(self, namespace: str, workflow_id: str) -> str:
+    def new_run_id(self, namespace: str, workflow_id: str) -> RunId:
         """A fresh run id in the shard of this workflow id."""
         run_key = ids.new_run_key(self.shard_of_workflow(namespace, workflow_id))
-        return ids.mint(self.now() // 1000, run_key, ids.RUN)
+        return ids.new_run_id(self.now() // 1000, run_key)
 
     def now(self) -> int:
         """The present in microseconds, by the node's clock."""
@@ -144,7 +145,7 @@ class Router:
         """
         assert self._runs is not None
         runs = self._runs
-        run_key = any_id[10:25]
+        run_key = ids.key_in(any_id)
         owner = self.elsewhere(ids.shard_in(run_key))
         if owner is None:
             return runs.ask_run(run_key, command, namespace, key=key)

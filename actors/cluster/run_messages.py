@@ -15,7 +15,9 @@ import msgspec
 
 from actors.errors import Unavailable
 from actors.hosting.run_actor import InstanceTaken
+from actors.run import ids
 from actors.run.commands.messages import Mailed, ParentClosed, StartChildRun
+from actors.run.ids import RunKey
 from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.transition import Letter
 from store import instances, run_messages
@@ -33,7 +35,7 @@ class Receivers(Protocol):
     """Who applies letters: the runs hosted here."""
 
     def ask_run(
-        self, run_key: str, command: Mailed, namespace: str | None = None, mail_id: str | None = None
+        self, run_key: RunKey, command: Mailed, namespace: str | None = None, mail_id: str | None = None
     ) -> asyncio.Future[RunReply]: ...
 
 
@@ -60,7 +62,8 @@ class Mailman:
         """Deliver what lies in the mailbox for these shards."""
         rows = await run_messages.pending(self._db, list(shards), _SCAN_LIMIT)
         self.deliver(
-            Letter(row.mail_id, row.namespace, row.workflow_id, row.run_id or "", _decoder.decode(row.body)) for row in rows
+            Letter(row.mail_id, row.namespace, row.workflow_id, ids.RunId(row.run_id or ""), _decoder.decode(row.body))
+            for row in rows
         )
 
     async def _deliver(self, letter: Letter) -> None:
@@ -79,7 +82,7 @@ class Mailman:
     async def _apply(self, letter: Letter) -> None:
         begins = isinstance(letter.command, StartChildRun)
         try:
-            reply = await self._receivers.ask_run(letter.run_id[10:25], letter.command, None, letter.mail_id)
+            reply = await self._receivers.ask_run(ids.key_in(letter.run_id), letter.command, None, letter.mail_id)
         except InstanceTaken:  # an earlier delivery began the child
             await run_messages.discard(self._db, [letter.mail_id])
             return
@@ -98,6 +101,6 @@ class Mailman:
                 await run_messages.discard(self._db, [letter.mail_id])  # closed for good
                 return
             told = instance.current_run_id
-            reply = await self._receivers.ask_run(told[10:25], command, None, letter.mail_id)
+            reply = await self._receivers.ask_run(ids.key_in(told), command, None, letter.mail_id)
             if not isinstance(reply, Refused):
                 return

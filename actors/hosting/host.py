@@ -25,6 +25,7 @@ from actors.queue.queue_actor import QueueActor, QueueName
 from actors.run import ids, setback
 from actors.run.commands import RunCommand, WakeUp
 from actors.run.commands.control import StartRun
+from actors.run.ids import RunId, RunKey
 from actors.run.presentation import Chronological
 from actors.run.replies import RunReply
 from actors.run.rules import Rules
@@ -77,12 +78,12 @@ class Host:
         self._around = surroundings
         self._shards = shards
         self._cache_bytes = cache_bytes
-        self._runs: OrderedDict[str, RunActor] = OrderedDict()
-        self._weights: dict[str, int] = {}
+        self._runs: OrderedDict[RunKey, RunActor] = OrderedDict()
+        self._weights: dict[RunKey, int] = {}
         self._weight = 0
         self._queues: dict[QueueName, QueueActor] = {}
         self._queue_shards: dict[tuple[str, str], int] = {}
-        self._current: dict[str, str] = {}  # workflow id -> run id of the open runs in memory
+        self._current: dict[str, RunId] = {}  # workflow id -> run id of the open runs in memory
         self.watchers = Watchers()
         self.wakeups = WakeUps(self._wake, self.now)
         self.transitions = 0
@@ -92,7 +93,7 @@ class Host:
 
     def ask_run(
         self,
-        run_key: str,
+        run_key: RunKey,
         command: RunCommand,
         namespace: str | None = None,
         mail_id: str | None = None,
@@ -130,7 +131,7 @@ class Host:
 
     def start_run(self, command: StartRun) -> asyncio.Future[RunReply]:
         """Create a run; its id was made for its shard."""
-        return self.ask_run(command.run_id[10:25], command)
+        return self.ask_run(ids.key_in(command.run_id), command)
 
     def committed(self, actor: RunActor, tx: Transition, wake_at: int | None) -> None:
         """A transition batch is durable: arm its deadline, publish its events."""
@@ -169,28 +170,28 @@ class Host:
             if not actor.busy:
                 self._evict(run_key)
 
-    def _evict(self, run_key: str) -> None:
+    def _evict(self, run_key: RunKey) -> None:
         actor = self._runs.pop(run_key, None)
         if actor is not None and actor.state is not None and self._current.get(actor.state.workflow_id) == actor.state.run_id:
             del self._current[actor.state.workflow_id]
         self._weight -= self._weights.pop(run_key, 0)
 
-    def _wake(self, run_key: str) -> None:
+    def _wake(self, run_key: RunKey) -> None:
         if self._around.owns(ids.shard_in(run_key)):
             self.ask_run(run_key, WakeUp()).add_done_callback(lambda done: self._woken(run_key, done))
 
-    def _woken(self, run_key: str, done: asyncio.Future[RunReply]) -> None:
+    def _woken(self, run_key: RunKey, done: asyncio.Future[RunReply]) -> None:
         if not done.cancelled() and done.exception() is not None:
             now = self.now()
             self.wakeups.set(run_key, now + 1_000_000, now)
 
-    def acked(self, run_id: str) -> int:
+    def acked(self, run_id: RunId) -> int:
         """How far the run's events are known to be published."""
         return self._publisher.known(run_id)
 
     def note_acked(self, run_id: str, sequence: int) -> None:
         """The event stream has the run's events up to `sequence`."""
-        actor = self._runs.get(run_id[10:25])
+        actor = self._runs.get(ids.key_in(run_id))
         if actor is not None:
             actor.published = max(actor.published, sequence)
         self._publisher.acked(run_id, sequence)
@@ -211,7 +212,7 @@ class Host:
             if not actor.busy and self._runs.get(actor.run_key) is actor:
                 self._evict(actor.run_key)
 
-    def current_run(self, workflow_id: str) -> str | None:
+    def current_run(self, workflow_id: str) -> RunId | None:
         """The open run of a workflow id, if it is in memory here."""
         return self._current.get(workflow_id)
 
@@ -225,11 +226,11 @@ class Host:
         """It is not known whether this grant was committed, and nobody got it: no lease may remain."""
         self._around.take_back(grant)
 
-    async def load_run(self, run_key: str) -> StoredRun | None:
+    async def load_run(self, run_key: RunKey) -> StoredRun | None:
         """The stored run, None if there is none."""
         return await runs.load_by_key(self._db, run_key)
 
-    async def load_history(self, run_id: str, upto: int) -> list[bytes]:
+    async def load_history(self, run_id: RunId, upto: int) -> list[bytes]:
         """All events of a run, up to a sequence."""
         return await history.load(self._db, run_id, upto=upto)
 
@@ -245,7 +246,7 @@ class Host:
         """Under which of these request ids an update of the workflow id was accepted."""
         return await update_requests.taken(self._db, workflow_id, request_ids)
 
-    async def stored_version(self, run_id: str) -> int | None:
+    async def stored_version(self, run_id: RunId) -> int | None:
         """The version of the stored run."""
         return await runs.version(self._db, run_id)
 

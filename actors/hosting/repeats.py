@@ -32,7 +32,7 @@ def too_old(key: str, now: int) -> bool:
 
 def forgotten_before(now: int) -> str:
     """Keys below this one are not needed any more. `now`: microseconds."""
-    return ids.mint(max(now // 1000 - int(KEPT_SECONDS * 1000), 0), "", "")
+    return ids.mint(max(now // 1000 - int(KEPT_SECONDS * 1000), 0), ids.RunKey(""), "")
 
 
 def encode_answer(reply: RunReply) -> bytes:

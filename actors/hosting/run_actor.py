@@ -20,6 +20,7 @@ from actors.run.commands.control import StartRun, UpdateRun
 from actors.run.commands.messages import StartChildRun
 from actors.run.commands.worker import ClaimTask
 from actors.run.decide import decide, needs_history, reads_what_stays
+from actors.run.ids import RunId, RunKey
 from actors.run.lifecycle import starting
 from actors.run.presentation import Chronological
 from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, WorkflowTaskGrant
@@ -97,13 +98,13 @@ class Home(Protocol):
 
     def rest(self, actor: RunActor) -> None: ...
 
-    def acked(self, run_id: str) -> int: ...
+    def acked(self, run_id: RunId) -> int: ...
 
     def queue_shard(self, namespace: str, queue: str) -> int: ...
 
-    async def load_run(self, run_key: str) -> StoredRun | None: ...
+    async def load_run(self, run_key: RunKey) -> StoredRun | None: ...
 
-    async def load_history(self, run_id: str, upto: int) -> list[bytes]: ...
+    async def load_history(self, run_id: RunId, upto: int) -> list[bytes]: ...
 
     async def letters_there(self, mail_ids: list[str]) -> set[str]: ...
 
@@ -111,7 +112,7 @@ class Home(Protocol):
 
     async def requests_taken(self, workflow_id: str, request_ids: list[str]) -> set[str]: ...
 
-    async def stored_version(self, run_id: str) -> int | None: ...
+    async def stored_version(self, run_id: RunId) -> int | None: ...
 
 
 class RunActor:
@@ -121,7 +122,7 @@ class RunActor:
         "_host", "_task", "busy", "history", "last_used", "mailbox", "published", "retries", "run_key", "state", "version"
     )  # fmt: skip
 
-    def __init__(self, host: Home, run_key: str) -> None:
+    def __init__(self, host: Home, run_key: RunKey) -> None:
         self._host = host
         self.run_key = run_key
         self.mailbox: list[Message] = []

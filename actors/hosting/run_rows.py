@@ -70,7 +70,7 @@ def mail_row(letter: Letter) -> Mail:
     """The mailbox row of a letter."""
     return Mail(
         mail_id=letter.mail_id,
-        shard=ids.shard_in(letter.run_id[10:25]),
+        shard=ids.shard_of_id(letter.run_id),
         namespace=letter.namespace,
         workflow_id=letter.workflow_id,
         run_id=letter.run_id,

@@ -98,7 +98,7 @@ class Lending:
 
     def _claim_at_home(self, serving: _Serving, task_id: str) -> Claimed | None:
         """Have a poll's own node claim a task of this queue for it, if it is lent or the task's run is there."""
-        if not serving.lent and self._router.elsewhere(ids.shard_in(task_id[10:25])) != serving.node_id:
+        if not serving.lent and self._router.elsewhere(ids.shard_of_id(task_id)) != serving.node_id:
             return None
         self._tell_lent()
         outcome: Claimed = asyncio.get_running_loop().create_future()

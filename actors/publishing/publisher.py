@@ -32,7 +32,7 @@ _TYPE_AT = len('{"id":"') + ids.ID_LENGTH + len('","event_type":"')
 class Publisher:
     """What is published of which run."""
 
-    def __init__(self, db: Database, subjects: Subjects, owns: Callable[[str], bool]) -> None:
+    def __init__(self, db: Database, subjects: Subjects, owns: Callable[[ids.RunKey], bool]) -> None:
         self._db = db
         self._subjects = subjects
         self._owns = owns
@@ -131,7 +131,7 @@ class Publisher:
 
     def waits_for_repetition(self, run_id: str) -> bool:
         """Whether a run of this node is to be published again and not done; one that was asked for by namespace is covered."""
-        return self._owns(run_id[10:25]) and self.repetition.is_open(run_id)
+        return self._owns(ids.key_in(run_id)) and self.repetition.is_open(run_id)
 
     def withdraw(self, shards: Collection[int]) -> None:
         """What waits of the runs of these shards comes behind what is published again."""
@@ -141,7 +141,7 @@ class Publisher:
         withdrawn = []
 
         def covered(run_id: str) -> bool:
-            if ids.shard_in(run_id[10:25]) not in shards or repetition.job_of(run_id, None) is None:
+            if ids.shard_of_id(run_id) not in shards or repetition.job_of(run_id, None) is None:
                 return False
             withdrawn.append(run_id)
             return True

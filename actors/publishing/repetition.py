@@ -13,7 +13,7 @@ _TIME_LENGTH = 10
 
 def bound(at: int) -> str:
     """An id behind those made before a time (microseconds) and before those made from then on."""
-    return ids.mint(max(0, at // 1000), "0" * 15, "0")
+    return ids.mint(max(0, at // 1000), ids.RunKey("0" * 15), "0")
 
 
 def first_since(lines: list[bytes], since: int) -> int:
@@ -45,7 +45,7 @@ class Repetition:
         self.jobs = jobs
 
         def stale(run_id: str) -> bool:
-            shard = ids.shard_in(run_id[10:25])
+            shard = ids.shard_of_id(run_id)
             job = jobs.get(shard)
             return job is None or shard in fresh or run_id <= job.after_run
 
@@ -55,14 +55,14 @@ class Repetition:
 
     def job_of(self, run_id: str, namespace: str | None) -> Job | None:
         """The job that covers a run still to be done (`namespace` None: not known, then only jobs of all namespaces count)."""
-        job = self.jobs.get(ids.shard_in(run_id[10:25]))
+        job = self.jobs.get(ids.shard_of_id(run_id))
         if job is None or run_id in self._done or not job.after_run < run_id < job.upto_run:
             return None
         return job if job.namespace is None or job.namespace == namespace else None
 
     def is_open(self, run_id: str) -> bool:
         """Whether a run is not done yet that is known to be covered by its shard's job."""
-        job = self.jobs.get(ids.shard_in(run_id[10:25]))
+        job = self.jobs.get(ids.shard_of_id(run_id))
         return job is not None and run_id not in self._done and job.after_run < run_id < job.upto_run
 
     def holds(self, run_id: str, namespace: str) -> bool:
@@ -96,7 +96,7 @@ class Repetition:
         """These shards are hosted elsewhere: nothing of them is done here."""
 
         def gone(run_id: str) -> bool:
-            return ids.shard_in(run_id[10:25]) in shards
+            return ids.shard_of_id(run_id) in shards
 
         self._done = {run_id for run_id in self._done if not gone(run_id)}
         self._at = {run_id: at for run_id, at in self._at.items() if not gone(run_id)}

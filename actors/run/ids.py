@@ -5,7 +5,7 @@ An id is 26 lower-case Crockford base-32 characters, time-ordered like a ULID (c
     tttttttttt kkkkkkkkkkkkkkk c
     10: time in milliseconds   15: run key (2 characters shard, 13 random)   1: kind
 
-All ids of one run share its run key, so `task_id[10:25]` finds the run of a task. Within a run the time part is strictly
+All ids of one run share its run key, so `key_in(task_id)` finds the run of a task. Within a run the time part is strictly
 increasing (it may run ahead of the clock by as many milliseconds as ids were minted in one), which makes ids unique without
 randomness: the same state and the same time always mint the same ids.
 """
@@ -14,6 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from typing import NewType
+
+# Two of the many strings that are easily mistaken for each other. Any id may be given where a `str` is asked for.
+RunKey = NewType("RunKey", str)
+RunId = NewType("RunId", str)
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _PAIRS = [a + b for a in ALPHABET for b in ALPHABET]
@@ -47,21 +52,26 @@ def shard_of(namespace: str, name: str, shards: int) -> int:
     return int.from_bytes(digest, "big") % shards
 
 
-def new_run_key(shard: int) -> str:
+def new_run_key(shard: int) -> RunKey:
     """A fresh run key in `shard`: 65 random bits, so that two runs never share one in practice (the store refuses it if)."""
     bits = secrets.randbits(65)
     tail = "".join(_PAIRS[(bits >> shift) & 1023] for shift in (55, 45, 35, 25, 15, 5)) + ALPHABET[bits & 31]
-    return _PAIRS[shard] + tail
+    return RunKey(_PAIRS[shard] + tail)
 
 
-def derived_run_key(shard: int, seed: str) -> str:
+def derived_run_key(shard: int, seed: str) -> RunKey:
     """The run key in `shard` that belongs to `seed`, an id used once: as unlikely to meet another one as a random key."""
     bits = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=9).digest(), "big")
     tail = "".join(_PAIRS[(bits >> shift) & 1023] for shift in (60, 50, 40, 30, 20, 10)) + ALPHABET[bits & 31]
-    return _PAIRS[shard] + tail
+    return RunKey(_PAIRS[shard] + tail)
 
 
-def mint(milliseconds: int, run_key: str, kind: str) -> str:
+def new_run_id(milliseconds: int, run_key: RunKey) -> RunId:
+    """The id of the run with `run_key`, begun at a time."""
+    return RunId(mint(milliseconds, run_key, RUN))
+
+
+def mint(milliseconds: int, run_key: RunKey, kind: str) -> str:
     """The id of `kind` at a time, for the run with `run_key`."""
     return (
         _PAIRS[(milliseconds >> 40) & 1023]
@@ -79,11 +89,16 @@ def first_task_of(run_id: str) -> str:
     return run_id[:-1] + WORKFLOW_TASK
 
 
-def run_key_of(any_id: str) -> str | None:
-    """The run key inside an id, None when it is none of ours."""
+def key_in(any_id: str) -> RunKey:
+    """The run key inside an id of ours; what comes from outside is checked first (`run_key_of`)."""
+    return RunKey(any_id[10:25])
+
+
+def run_key_of(any_id: str) -> RunKey | None:
+    """The run key inside any string, None when it is no id of ours."""
     if len(any_id) != ID_LENGTH or not _CHARS.issuperset(any_id):
         return None
-    return any_id[10:25]
+    return key_in(any_id)
 
 
 def kind_of(any_id: str) -> str:
@@ -91,9 +106,14 @@ def kind_of(any_id: str) -> str:
     return any_id[-1:]
 
 
-def shard_in(run_key: str) -> int:
+def shard_in(run_key: RunKey) -> int:
     """The shard a run key was made for."""
     return _PAIR_VALUE[run_key[:2]]
+
+
+def shard_of_id(any_id: str) -> int:
+    """The shard inside an id of ours."""
+    return _PAIR_VALUE[any_id[10:12]]
 
 
 def minted_at(any_id: str) -> int:

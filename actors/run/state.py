@@ -12,6 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from actors.run import ids
+from actors.run.ids import RunId, RunKey
+
 OPEN_STATUSES = frozenset({"pending", "waiting", "running"})
 
 # An instant no deadline reaches.
@@ -156,7 +159,7 @@ class Child(Struct, omit_defaults=True):
 
     step: int
     workflow_id: str
-    run_id: str
+    run_id: RunId
     workflow_type: str
     link_id: str
     run_number: int = 1
@@ -168,7 +171,7 @@ class Origin(Struct, omit_defaults=True):
     """On a child: its parent, and the retry policy of the call (`attempt` counts its runs, continued ones excepted)."""
 
     workflow_id: str
-    run_id: str
+    run_id: RunId
     step: int
     call_id: str
     link_id: str
@@ -199,7 +202,7 @@ class RunState(Struct, omit_defaults=True):
 
     namespace: str
     workflow_id: str
-    run_id: str
+    run_id: RunId
     workflow_type: str
     task_queue: str
     started_at: int
@@ -250,9 +253,9 @@ class RunState(Struct, omit_defaults=True):
     view: View = msgspec.field(default_factory=View)
 
     @property
-    def run_key(self) -> str:
+    def run_key(self) -> RunKey:
         """The part all ids of this run share."""
-        return self.run_id[10:25]
+        return ids.key_in(self.run_id)
 
     @property
     def is_open(self) -> bool:

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from actors.run import ids, opaque
 from actors.run.commands.messages import Mailed
+from actors.run.ids import RunId
 from actors.run.presentation import Chronological, Recorded
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import NEVER, RunState, WorkflowTask
@@ -50,7 +51,7 @@ class Letter(Struct, frozen=True):
     mail_id: str
     namespace: str
     workflow_id: str
-    run_id: str
+    run_id: RunId
     command: Mailed
 
 
@@ -221,7 +222,7 @@ class Transition:
             )
         )
 
-    def send(self, workflow_id: str, run_id: str, command: Mailed) -> None:
+    def send(self, workflow_id: str, run_id: RunId, command: Mailed) -> None:
         """Have another run apply `command`, exactly once, after this transition is committed."""
         self.letters.append(Letter(self.mint(ids.MAIL), self.state.namespace, workflow_id, run_id, command))
         self.changed = True

@@ -11,4 +11,4 @@ from api.http.times import now_micros
 def new_ulid() -> str:
     """A fresh lower-case ULID (10 characters time, 16 random)."""
     tail = "".join(secrets.choice(ids.ALPHABET) for _ in range(16))
-    return ids.mint(now_micros() // 1000, tail[:15], tail[15])
+    return ids.mint(now_micros() // 1000, ids.RunKey(tail[:15]), tail[15])

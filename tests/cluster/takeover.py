@@ -261,7 +261,7 @@ class Trouble:
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):  # it is being restarted
                 await asyncio.sleep(0.1)
         held = {row[0] for row in rows}
-        return frozenset(run_id for run_id in self.load.open if ids.shard_in(run_id[10:25]) in held)
+        return frozenset(run_id for run_id in self.load.open if ids.shard_of_id(run_id) in held)
 
     async def _kill(self, number: int) -> None:
         node = self.nodes[number]
@@ -335,7 +335,7 @@ class Trouble:
             for seconds, run_id in worst[:3]:
                 steps = [f"{step.at - fault.at:.2f} {step.what}" for step in self.load.progress if step.run_id == run_id]
                 near = [step for step in steps if -1.5 < float(step.split()[0]) < seconds + 0.2]
-                print(f"    {run_id} shard {ids.shard_in(run_id[10:25])}: {near}")
+                print(f"    {run_id} shard {ids.shard_of_id(run_id)}: {near}")
         return found
 
 

@@ -74,7 +74,7 @@ class World:
         return True
 
     def ask_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
-        return self.host.ask_run(any_id[10:25], command)
+        return self.host.ask_run(ids.key_in(any_id), command)
 
     def dispatch(self, _namespace: str, _task: TaskReady) -> None:
         """The rows are enough here."""
@@ -93,7 +93,7 @@ class World:
     async def start(self) -> str:
         """A new workflow; its run id."""
         run_key = ids.new_run_key(ids.shard_of("default", "parent", DEFAULT_RULES.shards))
-        run_id = ids.mint(time.time_ns() // 1_000_000, run_key, ids.RUN)
+        run_id = ids.new_run_id(time.time_ns() // 1_000_000, run_key)
         command = StartRun("default", "parent", run_id, "type", "queue", ARGUMENTS)
         assert isinstance(await self.host.start_run(command), Started)
         return run_id
@@ -101,7 +101,7 @@ class World:
     async def claim(self, run_id: str) -> WorkflowTaskGrant:
         """Lease the ready workflow task of a run."""
         ready = await ready_tasks.ready(self.db, "default", "queue", "workflow", 100)
-        (task_id,) = [row.task_id for row in ready if row.task_id[10:25] == run_id[10:25]]
+        (task_id,) = [row.task_id for row in ready if ids.key_in(row.task_id) == ids.key_in(run_id)]
         grant = await self.ask_run(task_id, ClaimTask(task_id, WorkerIdentity("worker")))
         assert isinstance(grant, WorkflowTaskGrant), grant
         return grant
@@ -163,7 +163,7 @@ async def test_the_end_of_a_parent_reaches_a_child_that_just_goes_on_as_another_
     world: World, step: Steps, retry: RetryPolicy | None
 ) -> None:
     begin, end = await world.family(retry)
-    child_key = begin.run_id[10:25]
+    child_key = ids.key_in(begin.run_id)
     await world.host.ask_run(child_key, begin.command, None, begin.mail_id)
     goes_on = world.complete(await world.claim(begin.run_id), step)
     # The child was its current run when the letter was read; when it is decided, that run is closed.
@@ -176,7 +176,7 @@ async def test_the_end_of_a_parent_reaches_a_child_that_just_goes_on_as_another_
 
 async def test_the_end_of_a_parent_is_dropped_when_its_child_is_closed_for_good(world: World) -> None:
     begin, end = await world.family()
-    await world.host.ask_run(begin.run_id[10:25], begin.command, None, begin.mail_id)
+    await world.host.ask_run(ids.key_in(begin.run_id), begin.command, None, begin.mail_id)
     await world.complete(await world.claim(begin.run_id), CompleteWorkflow())
     assert end.mail_id in await world.letters()
     await world.delivered()
@@ -185,7 +185,7 @@ async def test_the_end_of_a_parent_is_dropped_when_its_child_is_closed_for_good(
 
 async def test_a_child_begun_twice_fails_nothing_but_the_second_beginning(world: World) -> None:
     begin, _ = await world.family()
-    child_key = begin.run_id[10:25]
+    child_key = ids.key_in(begin.run_id)
     await world.host.ask_run(child_key, begin.command, None, begin.mail_id)
     other = world.new_host()
     begins = [other.ask_run(child_key, begin.command, None, begin.mail_id) for _ in range(2)]

@@ -72,7 +72,7 @@ async def test_kill_of_a_node_with_200_workflows_in_flight(cluster: MakeCluster)
         await load.start(200)
         victim.kill()
         killed = time.monotonic()
-        dead = [run for run in load.acknowledged.values() if ids.shard_in(run[10:25]) in held[victim.node_id]]
+        dead = [run for run in load.acknowledged.values() if ids.shard_of_id(run) in held[victim.node_id]]
         open_then = set(dead) - {step.run_id for step in load.progress if step.what == "workflow task completed"}
         await load.check(watch)
         assert not load.unanswered

@@ -52,7 +52,7 @@ async def kinds(world: World, run_id: str) -> list[str]:
     return [orjson.loads(line)["event_type"] for line in lines]
 
 
-def duplicate(run_id: str) -> NoteDuplicateStart:
+def duplicate(run_id: ids.RunId) -> NoteDuplicateStart:
     return NoteDuplicateStart(StartRun("default", "parent", run_id, "type", "queue", ARGUMENTS))
 
 
@@ -64,7 +64,7 @@ COMMANDS: dict[str, tuple[RunCommand, str]] = {
     "cancel": (CancelRun(), "CancelRequested"),
     "terminate": (TerminateRun(), "TerminateRequested"),
     "archive": (ArchiveRun(), "ArchiveRequested"),
-    "duplicate start": (duplicate(""), "StartRejected"),
+    "duplicate start": (duplicate(ids.RunId("")), "StartRejected"),
 }
 
 
@@ -74,13 +74,13 @@ async def test_a_command_heard_by_two_hosts_is_applied_once(world: World, name: 
     command, event = COMMANDS[name]
     run_id = await world.start()
     if isinstance(command, ArchiveRun):
-        await world.host.ask_run(run_id[10:25], CancelRun())
+        await world.host.ask_run(ids.key_in(run_id), CancelRun())
     twin = world.new_host()
     warm = SignalRun(name="warm")
-    await asyncio.gather(*(host.ask_run(run_id[10:25], warm) for host in (world.host, twin)))
+    await asyncio.gather(*(host.ask_run(ids.key_in(run_id), warm) for host in (world.host, twin)))
     before = (await kinds(world, run_id)).count(event)
     key = new_key(3, world.host.now())
-    told = [host.ask_run(run_id[10:25], command, key=key) for host in (world.host, twin, world.host, twin)]
+    told = [host.ask_run(ids.key_in(run_id), command, key=key) for host in (world.host, twin, world.host, twin)]
     first, *others = await asyncio.gather(*told)
     assert isinstance(first, CommandAnswered | UpdateStatus | Started) and others == [first] * 3
     assert (await kinds(world, run_id)).count(event) == before + 1
@@ -91,7 +91,7 @@ async def test_a_command_is_known_again_by_the_run_that_goes_on(world: World) ->
     run_id = await world.start()
     key = new_key(3, world.host.now())
     signal = SignalRun(name="s", arguments=ARGUMENTS)
-    first = await world.host.ask_run(run_id[10:25], signal, key=key)
+    first = await world.host.ask_run(ids.key_in(run_id), signal, key=key)
     await world.complete(await world.claim(run_id), ContinueAsNew())
     instance = await instances.get(world.db, "parent")
     assert instance is not None and instance.current_run_id != run_id
@@ -99,9 +99,9 @@ async def test_a_command_is_known_again_by_the_run_that_goes_on(world: World) ->
     before = await kinds(world, next_run)
     cold = world.new_host()
     for host in (world.host, cold):
-        assert await host.ask_run(next_run[10:25], signal, key=key) == first
+        assert await host.ask_run(ids.key_in(next_run), signal, key=key) == first
     assert await kinds(world, next_run) == before
-    assert isinstance(await cold.ask_run(next_run[10:25], signal, key=new_key(3, world.host.now())), CommandAnswered)
+    assert isinstance(await cold.ask_run(ids.key_in(next_run), signal, key=new_key(3, world.host.now())), CommandAnswered)
     assert (await kinds(world, next_run)).count("SignalReceived") == before.count("SignalReceived") + 1
     cold.stop()
 
@@ -109,9 +109,9 @@ async def test_a_command_is_known_again_by_the_run_that_goes_on(world: World) ->
 async def test_commands_of_one_batch_with_a_repetition_among_them(world: World) -> None:
     run_id = await world.start()
     keys = [new_key(3, world.host.now()) for _ in range(4)]
-    first = await world.host.ask_run(run_id[10:25], SignalRun(name="s0"), key=keys[0])
+    first = await world.host.ask_run(ids.key_in(run_id), SignalRun(name="s0"), key=keys[0])
     cold = world.new_host()
-    told = [cold.ask_run(run_id[10:25], SignalRun(name=f"s{n}"), key=key) for n, key in enumerate(keys)]
+    told = [cold.ask_run(ids.key_in(run_id), SignalRun(name=f"s{n}"), key=key) for n, key in enumerate(keys)]
     replies = await asyncio.gather(*told)
     assert replies[0] == first
     assert (await kinds(world, run_id)).count("SignalReceived") == 4
@@ -120,7 +120,7 @@ async def test_commands_of_one_batch_with_a_repetition_among_them(world: World) 
 
 async def test_a_start_told_again_is_the_start_it_was(world: World) -> None:
     run_key = ids.new_run_key(3)
-    command = StartRun("default", "parent", ids.mint(time.time_ns() // 1_000_000, run_key, ids.RUN), "type", "q", ARGUMENTS)
+    command = StartRun("default", "parent", ids.new_run_id(time.time_ns() // 1_000_000, run_key), "type", "q", ARGUMENTS)
     first: RunReply = await world.host.start_run(command)
     assert first == await world.host.start_run(command), "the run is in memory"
     assert (await kinds(world, command.run_id)) == ["StartAccepted", "WorkflowStarted"]
@@ -130,8 +130,8 @@ async def test_a_command_too_old_to_be_known_again_is_not_decided(world: World) 
     run_id = await world.start()
     past = time.time_ns() // 1_000_000 - int(DECIDED_WITHIN_SECONDS * 1000) - 1000
     key = ids.mint(past, ids.new_run_key(3), ids.COMMAND_KEY)
-    old = world.host.ask_run(run_id[10:25], SignalRun(name="old"), key=key)
-    new = world.host.ask_run(run_id[10:25], SignalRun(name="new"), key=new_key(3, world.host.now()))
+    old = world.host.ask_run(ids.key_in(run_id), SignalRun(name="old"), key=key)
+    new = world.host.ask_run(ids.key_in(run_id), SignalRun(name="new"), key=new_key(3, world.host.now()))
     with pytest.raises(Unavailable):
         await old
     assert isinstance(await new, CommandAnswered)
@@ -142,7 +142,7 @@ async def test_keys_are_forgotten_long_after_nobody_repeats_them(world: World) -
     assert KEPT_SECONDS >= 5 * DECIDED_WITHIN_SECONDS
     run_id = await world.start()
     key = new_key(3, world.host.now())
-    await world.host.ask_run(run_id[10:25], SignalRun(name="s"), key=key)
+    await world.host.ask_run(ids.key_in(run_id), SignalRun(name="s"), key=key)
     now = time.time_ns() // 1000
     assert await applied.forget(world.db, forgotten_before(now + int(KEPT_SECONDS * 1e6) - 2_000_000)) == 0
     assert list(await applied.find(world.db, [key])) == [key]
@@ -153,11 +153,13 @@ async def test_two_updates_under_one_request_id_are_one(world: World) -> None:
     """The second host knows nothing of the first one's update, which has ended."""
     run_id = await world.start()
     cold = world.new_host()
-    await cold.ask_run(run_id[10:25], SignalRun(name="warm"))
-    first = await world.host.ask_run(run_id[10:25], UpdateRun(name="u", request_id="one"), key=new_key(3, world.host.now()))
+    await cold.ask_run(ids.key_in(run_id), SignalRun(name="warm"))
+    first = await world.host.ask_run(
+        ids.key_in(run_id), UpdateRun(name="u", request_id="one"), key=new_key(3, world.host.now())
+    )
     assert isinstance(first, UpdateStatus)
     await world.complete(await world.claim(run_id), CompleteWorkflow())
-    again = await cold.ask_run(run_id[10:25], UpdateRun(name="u", request_id="one"), key=new_key(3, world.host.now()))
+    again = await cold.ask_run(ids.key_in(run_id), UpdateRun(name="u", request_id="one"), key=new_key(3, world.host.now()))
     assert again == Refused(REQUEST_TAKEN), "the caller is told of the update that there is"
     assert (await kinds(world, run_id)).count("UpdateAccepted") == 1
     cold.stop()

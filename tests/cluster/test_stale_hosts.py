@@ -12,6 +12,7 @@ import pytest
 
 from actors.hosting.host import Host
 from actors.queue.query_types import Query
+from actors.run import ids
 from actors.run.commands.base import WorkerIdentity
 from actors.run.commands.control import ReadForQuery, ReadUpdate, UpdateRun
 from actors.run.commands.steps import CompleteUpdate, CompleteWorkflow, ContinueAsNew, Steps
@@ -44,7 +45,7 @@ class Pair:
         self.db = world.db
         self.stale = world.host
         self.other = world.new_host()
-        self.run_key = run_id[10:25]
+        self.run_key = ids.key_in(run_id)
         self.update_id = update_id
         self.task_id = task_id
 
@@ -68,7 +69,7 @@ class Pair:
 async def pair(services: TestServices) -> AsyncIterator[Pair]:
     async with World(services.place().dsn) as world:
         run_id = await world.start()
-        update = await world.host.ask_run(run_id[10:25], UpdateRun(name="put", request_id="one"))
+        update = await world.host.ask_run(ids.key_in(run_id), UpdateRun(name="put", request_id="one"))
         assert isinstance(update, UpdateStatus) and update.status == "accepted"
         (row,) = await ready_tasks.ready(world.db, "default", "queue", "workflow", 10)
         yield Pair(world, run_id, update.update_id, row.task_id)

@@ -41,7 +41,7 @@ R = TypeVar("R", bound=RunReply)
 Event = dict[str, Any]
 
 START = 1_776_676_500_250_000  # 2026-04-20T09:15:00.250000Z
-RUN_ID = ids.mint(START // 1000, "0a" + "q" * 13, ids.RUN)
+RUN_ID = ids.new_run_id(START // 1000, ids.RunKey("0a" + "q" * 13))
 
 PLAIN = WorkerIdentity("plain-1", "")
 PYTHON = WorkerIdentity("python-1", DIALECT)

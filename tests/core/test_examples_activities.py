@@ -30,7 +30,7 @@ from tests.core.harness import (
 
 SECOND = 1_000_000
 KINDS = ("schedule_to_start", "start_to_close", "schedule_to_close", "heartbeat")
-NO_SUCH_ATTEMPT = ids.mint(START // 1000 + 10**6, RUN_ID[10:25], ids.ATTEMPT)
+NO_SUCH_ATTEMPT = ids.mint(START // 1000 + 10**6, ids.key_in(RUN_ID), ids.ATTEMPT)
 
 
 def scheduled(*, rules: Rules | None = None, **fields: Any) -> Run:
@@ -520,7 +520,7 @@ def test_ownership_errors_in_their_order() -> None:
     run = Run()
     run.batch(activity("a"), activity("b"))
     one, two = run.claim_activity(), run.claim_activity(OTHER)
-    stray = ids.mint(START // 1000 + 10**6, RUN_ID[10:25], ids.ACTIVITY_TASK)
+    stray = ids.mint(START // 1000 + 10**6, ids.key_in(RUN_ID), ids.ACTIVITY_TASK)
 
     def reason(task_id: str, attempt_id: str, owner: str) -> str:
         answers = {run.expect(Refused, CompleteActivity(task_id, attempt_id, owner)).reason}

@@ -11,6 +11,7 @@ from actors.run.commands import RunCommand, WakeUp
 from actors.run.commands.control import CancelRun, TerminateRun
 from actors.run.commands.messages import ChildClosed, ChildRestarted
 from actors.run.commands.steps import CompleteWorkflow, FailWorkflow, StartChild, UpsertSearchAttributes
+from actors.run.ids import RunId
 from actors.run.replies import TOO_EARLY, Done, Refused
 from tests.core.family import CHILD, SECOND, Family, act, end, keys, of_type, parent_of, types
 from tests.core.harness import START, Run, activity, blob, child, finish, result_of, retrying
@@ -274,7 +275,7 @@ def test_a_call_that_restarts_late_is_old_news() -> None:
     [call] = of_type(parent, "ChildWorkflowScheduled")
     old = ChildRestarted(call["child_call_id"], call["child_workflow_run_id"], 1, "part", "link", None, None)
     assert parent.tell(old) == Done() and not parent.changed
-    assert parent.tell(ChildRestarted("unknown", "run", 2, "part", "link", None, None)) == Done() and not parent.changed
+    assert parent.tell(ChildRestarted("unknown", RunId("run"), 2, "part", "link", None, None)) == Done() and not parent.changed
 
 
 def test_news_that_overtook_the_start_of_their_run_wait_for_it() -> None:
@@ -282,8 +283,10 @@ def test_news_that_overtook_the_start_of_their_run_wait_for_it() -> None:
     parent = family.root
     [call] = of_type(parent, "ChildWorkflowScheduled")
     call_id = call["child_call_id"]
-    restarts = {number: ChildRestarted(call_id, f"run {number}", number, "part", "link", None, None) for number in (2, 3)}
-    ended = ChildClosed(call_id, "run 3", 3, "part", "completed", "completed", parent.now)
+    restarts = {
+        number: ChildRestarted(call_id, RunId(f"run {number}"), number, "part", "link", None, None) for number in (2, 3)
+    }
+    ended = ChildClosed(call_id, runs[3], 3, "part", "completed", "completed", parent.now)
     for early in (restarts[3], ended):
         assert parent.tell(early) == Refused(TOO_EARLY) and not parent.changed
     assert parent.tell(restarts[2]) == Done() and parent.new_types == ["ChildRunStarted"]

@@ -97,7 +97,7 @@ DUPLICATES = [("fail", "StartRejected", "rejected_duplicate"), ("use-existing", 
 def test_duplicate_start(policy: str, event: str, outcome: str) -> None:
     run = Run()
     rows = dict(run.rows)
-    other = start_command(run_id=ids.mint(START // 1000 + 9, "0a" + "z" * 13, ids.RUN), duplicate_policy=policy)
+    other = start_command(run_id=ids.new_run_id(START // 1000 + 9, ids.RunKey("0a" + "z" * 13)), duplicate_policy=policy)
     answer = run.expect(Started, NoteDuplicateStart(other))
     assert (answer.outcome, answer.run_id, answer.status) == (outcome, RUN_ID, "pending")
     assert run.new_types == [event]
@@ -301,7 +301,7 @@ def test_ownership_errors_in_their_order() -> None:
         lambda owner=None, attempt=None: HeartbeatWorkflowTask(first.task_id, owner or PYTHON.worker_id, attempt or 1),
         lambda owner=None, attempt=None: FailWorkflowTask(first.task_id, owner or PYTHON.worker_id, attempt or 1, "no"),
     )
-    stray = HeartbeatWorkflowTask(ids.mint(START // 1000 + 10**6, RUN_ID[10:25], ids.WORKFLOW_TASK), "x", 1)
+    stray = HeartbeatWorkflowTask(ids.mint(START // 1000 + 10**6, ids.key_in(RUN_ID), ids.WORKFLOW_TASK), "x", 1)
     assert run.expect(Refused, stray).reason == "task_not_found"
     activity_like = HeartbeatWorkflowTask(first.task_id[:-1] + ids.ACTIVITY_TASK, PYTHON.worker_id, 1)
     assert run.expect(Refused, activity_like).reason == "task_not_found"

@@ -13,6 +13,7 @@ from actors.run.commands.base import Failure, Payload
 from actors.run.commands.control import StartRun
 from actors.run.commands.steps import FailWorkflow
 from actors.run.commands.worker import CompleteWorkflowTask, FailActivity, HeartbeatActivity
+from actors.run.ids import RunKey
 from actors.run.lifecycle import starting
 from tests.core.harness import RUN_ID
 
@@ -25,9 +26,9 @@ def test_text_travels_between_nodes() -> None:
     for question in (
         AskStart(START),
         AskFinishQuery("default", QueryOutcome("q", "w", 1, result=DEEP)),
-        AskRun("k", FailActivity("t", "a", "w", Failure("m", code=b"1" * 30, details=DEEP))),
-        AskRun("k", HeartbeatActivity("t", "a", "w", {"current": b"1e400", "details": DEEP})),
-        AskRun("k", CompleteWorkflowTask("t", "w", 1, [FailWorkflow("m", exception={"e": DEEP, "class": "X"})])),
+        AskRun(RunKey("k"), FailActivity("t", "a", "w", Failure("m", code=b"1" * 30, details=DEEP))),
+        AskRun(RunKey("k"), HeartbeatActivity("t", "a", "w", {"current": b"1e400", "details": DEEP})),
+        AskRun(RunKey("k"), CompleteWorkflowTask("t", "w", 1, [FailWorkflow("m", exception={"e": DEEP, "class": "X"})])),
     ):
         assert protocol.decode_question(protocol.encode(question)) == question
 

@@ -11,7 +11,7 @@ AT = 1_800_000_000 * SECOND
 
 
 def run(at: int, shard: int = 1) -> str:
-    return ids.mint(at // 1000, ids.derived_run_key(shard, f"{at}"), ids.RUN)
+    return ids.new_run_id(at // 1000, ids.derived_run_key(shard, f"{at}"))
 
 
 def job(name: str = "j", *, namespace: str | None = None, after: str = "") -> Job:

@@ -13,6 +13,7 @@ from actors.run.commands import RunCommand
 from actors.run.commands.control import UpdateRun
 from actors.run.commands.messages import ChildClosed, ChildRestarted, Mailed, ParentClosed, StartChildRun
 from actors.run.commands.steps import Steps
+from actors.run.ids import RunId
 from actors.run.presentation import Chronological
 from actors.run.replies import (
     TOO_EARLY,
@@ -72,7 +73,7 @@ class World:
 
     def begin(self, workflow_id: str, **start: Any) -> Member:
         """Start the first run of a workflow id."""
-        run_id = ids.mint(START // 1000, ids.derived_run_key(7, workflow_id), ids.RUN)
+        run_id = ids.new_run_id(START // 1000, ids.derived_run_key(7, workflow_id))
         return self._join(Run(self.rules, self.shown, self.clock, workflow_id=workflow_id, run_id=run_id, **start))
 
     def _join(self, run: Run) -> Member:
@@ -116,7 +117,7 @@ class World:
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
-    def _closed(self, member: Member, children: list[tuple[str, str]]) -> None:
+    def _closed(self, member: Member, children: list[tuple[RunId, str]]) -> None:
         """2.5, 8.5: what happens to the children; those the closing transition itself began are in its events."""
         run = member.run
         types = run.new_types

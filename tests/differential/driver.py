@@ -37,6 +37,7 @@ from actors.run.commands.worker import (
     HeartbeatWorkflowTask,
     ReadHistoryPage,
 )
+from actors.run.ids import RunId
 from actors.run.replies import Refused, RunReply, UpdateStatus
 from tests.cluster.client import ClusterClient, Reply
 from tests.differential import answers
@@ -165,7 +166,7 @@ class Driver:
         sent_at = micros()
         answer = await self._call(body, "/api/workflows")
         run_id, caused = answer.body.get("run_id") or "", caused_by("/api/workflows", body)
-        command = StartRun("default", workflow_id, run_id, name, queue, arguments, attribution=caused, **fields)
+        command = StartRun("default", workflow_id, RunId(run_id), name, queue, arguments, attribution=caused, **fields)
 
         def target(world: World) -> str | None:
             current = world.current(workflow_id)

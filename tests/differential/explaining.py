@@ -17,6 +17,7 @@ from typing import Any
 
 import orjson
 
+from actors.run import ids
 from actors.run.commands import WakeUp
 from actors.run.commands.base import WorkerIdentity
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
@@ -256,7 +257,7 @@ class Explainer:
                 continue
             known = before.run_of(run_id)
             at = 0 if known is None else len(known.history)
-            workflow_id = decided.world.runs[run_id[10:25]].workflow_id
+            workflow_id = decided.world.runs[ids.key_in(run_id)].workflow_id
             there = await self.events(before, run_id, workflow_id)
             if [shown(event) for event in there[at : at + len(lines)]] != [plain(line) for line in lines]:
                 return False

@@ -65,12 +65,12 @@ class World:
 
     def run_of(self, any_id: str) -> ModelRun | None:
         """The run that handed out an id."""
-        return self.runs.get(any_id[10:25])
+        return self.runs.get(ids.key_in(any_id))
 
     def current(self, workflow_id: str) -> ModelRun | None:
         """The newest run of a workflow id."""
         chain = self.instances.get(workflow_id)
-        return None if chain is None else self.runs[chain[-1][10:25]]
+        return None if chain is None else self.runs[ids.key_in(chain[-1])]
 
     def ready(self, kind: str, queue: str, now: int) -> list[TaskReady]:
         """The tasks of a queue that may be claimed now."""

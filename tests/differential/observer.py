@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
+from actors.run import ids
 from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.transition import Letter
 from tests.differential.explaining import DEEPEST, Act, Event, Explainer, ReadHistory, micros, plain, shown
@@ -127,7 +128,7 @@ class Observer:
             self.counts[act.name] += 1
 
     def _run(self, run_id: str) -> ModelRun:
-        return self.world.runs[run_id[10:25]]
+        return self.world.runs[ids.key_in(run_id)]
 
     # -- checks --------------------------------------------------------------------------------------------------------
 
@@ -156,7 +157,7 @@ class Observer:
             there = [] if run_id is None else await self.explainer.events(world, run_id)
             lines.append(f"run {run_id}, server: {_types(there)}")
             if run is not None:
-                concerned = run.run_id[10:25]
+                concerned = ids.key_in(run.run_id)
                 lines += [f"model: {[plain(line)[0] for line in run.history]}", f"next: {there[len(run.history) :][:3]}"]
                 lines += [f"rows: {list(run.rows)}", f"deadline: {run.deadline}, now {micros()}", f"state: {run.state}"]
         own = [line for line in self.journal if concerned and concerned in line]

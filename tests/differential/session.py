@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
+from actors.run import ids
 from tests.differential.batches import QUEUES
 from tests.differential.driver import Driver, Lease
 from tests.differential.explaining import micros
@@ -361,7 +362,7 @@ class Session:
         for workflow_id, chain in world.instances.items():
             listed = await client.get(f"/api/workflows/{workflow_id}/runs")
             assert [item["run_id"] for item in listed.body["runs"]] == list(chain), (workflow_id, listed)
-            for item, run in zip(listed.body["runs"], (world.runs[run_id[10:25]] for run_id in chain), strict=True):
+            for item, run in zip(listed.body["runs"], (world.runs[ids.key_in(run_id)] for run_id in chain), strict=True):
                 state = run.state
                 found = (item["status"], item["closed_reason"], item["workflow_type"], item["task_queue"])
                 assert found == (state.status, state.closed_reason, state.workflow_type, state.task_queue), item

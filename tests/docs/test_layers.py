@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,3 +126,19 @@ def test_statements_of_the_database_stand_in_the_store() -> None:
         if "asyncpg" in path.read_text(encoding="utf-8")
     ]
     assert not found
+
+
+NOT_OF_IDS = {"tests/api/test_payloads.py", "tests/api/test_workflow_routes.py"}  # frames of Avro; an id made wrong
+SLICE_OF_AN_ID = re.compile(r"\[(?:0?:10|10:|10:12|12:25|10:25|25:|:25)\]")
+
+
+def test_only_the_module_of_ids_cuts_ids() -> None:
+    """`ids.key_in`, `shard_of_id`, `kind_of`, `minted_at` know where the parts stand."""
+    cutting = {
+        str(path.relative_to(ROOT))
+        for package in ("actors", "api", "bus", "node", "store", "tests")
+        for path in modules(package)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if SLICE_OF_AN_ID.search(line) and "hexdigest()" not in line
+    }
+    assert cutting <= {"actors/run/ids.py", *NOT_OF_IDS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.commands.base import Command, Payload
+from actors.run.ids import RunId
 
 
 class StartRun(Command, frozen=True, tag="start"):
@@ -15,7 +16,7 @@ class StartRun(Command, frozen=True, tag="start"):
 
     namespace: str
     workflow_id: str
-    run_id: str
+    run_id: RunId
     workflow_type: str
     task_queue: str | None
     arguments: Payload

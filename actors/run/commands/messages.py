@@ -8,13 +8,14 @@ from msgspec import Struct
 
 from actors.run.commands.base import Command, Payload, RetryPolicy
 from actors.run.commands.control import StartRun
+from actors.run.ids import RunId
 
 
 class ChildOrigin(Struct, frozen=True):
     """Where a child came from and what its parent wants to know (engine-semantics 8.1)."""
 
     workflow_id: str
-    run_id: str
+    run_id: RunId
     step: int
     child_call_id: str
     workflow_link_id: str
@@ -34,7 +35,7 @@ class ChildRestarted(Command, frozen=True, tag="child_restarted"):
     """Child to parent: another run of the same call began (continued as new, or retried after a failure)."""
 
     child_call_id: str
-    run_id: str
+    run_id: RunId
     run_number: int
     workflow_type: str
     workflow_link_id: str
@@ -53,7 +54,7 @@ class ChildClosed(Command, frozen=True, tag="child_closed"):
     """Child to parent: the last run of the call is closed. `failure` holds the exception keys of its ending."""
 
     child_call_id: str
-    run_id: str
+    run_id: RunId
     run_number: int
     workflow_type: str
     status: str

@@ -74,7 +74,7 @@ def _successor(tx: Transition, workflow_type: str, queue: str, codec: str) -> Tr
     state = RunState(
         namespace=old.namespace,
         workflow_id=old.workflow_id,
-        run_id=ids.mint(max(tx.now // 1000, old.id_clock), run_key, ids.RUN),
+        run_id=ids.new_run_id(max(tx.now // 1000, old.id_clock), run_key),
         workflow_type=workflow_type,
         task_queue=queue,
         started_at=tx.now,

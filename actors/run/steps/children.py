@@ -29,7 +29,7 @@ def start(tx: Transition, command: StartChild, step: int) -> str:
     link_id = tx.mint(ids.CHILD)
     # Derived from ids of this run, so that the same transition always names the same child.
     shard = ids.shard_of(state.namespace, workflow_id, tx.rules.shards)
-    run_id = ids.mint(tx.now // 1000, ids.derived_run_key(shard, workflow_id), ids.RUN)
+    run_id = ids.new_run_id(tx.now // 1000, ids.derived_run_key(shard, workflow_id))
     retry, timeouts = _snapshots(command)
     child = Child(
         step=step,

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from actors.run.commands.control import StartRun
+from actors.run.ids import RunId
 from actors.run.replies import Refused, Started
 from api.http import json_text
 from api.http.attribution import attribution
@@ -78,7 +79,7 @@ def read_start(fields: Fields, namespace: str, settings: Settings, caused_by: di
     return StartRun(
         namespace=namespace,
         workflow_id=workflow_id or new_ulid(),
-        run_id="",
+        run_id=RunId(""),
         workflow_type=workflow_type,
         task_queue=task_queue,
         arguments=arguments,
