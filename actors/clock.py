@@ -15,6 +15,8 @@ import logging
 import time
 from collections.abc import Callable
 
+from actors.run.times import Micros
+
 _log = logging.getLogger(__name__)
 
 _CONVINCING_READINGS = 3
@@ -44,9 +46,9 @@ class Clock:
         self._doubted = 0
         self._on_step: list[Callable[[int], None]] = []
 
-    def now(self) -> int:
+    def now(self) -> Micros:
         """The present."""
-        return (self.ticks() + self._offset) // 1000
+        return Micros((self.ticks() + self._offset) // 1000)
 
     @property
     def skewed(self) -> bool:

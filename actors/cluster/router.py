@@ -18,6 +18,7 @@ from actors.run.commands import RunCommand
 from actors.run.commands.worker import ReleaseClaim
 from actors.run.ids import RunId, RunKey
 from actors.run.replies import Refused, RunReply
+from actors.run.times import Micros
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable, fail
 from store.errors import StoreUnavailable
@@ -56,7 +57,7 @@ class Runs(Protocol):
         key: str | None = None,
     ) -> asyncio.Future[RunReply]: ...
 
-    def now(self) -> int: ...
+    def now(self) -> Micros: ...
 
 
 class Router:
@@ -109,7 +110,7 @@ class Router:
         run_key = ids.new_run_key(self.shard_of_workflow(namespace, workflow_id))
         return ids.new_run_id(self.now() // 1000, run_key)
 
-    def now(self) -> int:
+    def now(self) -> Micros:
         """The present in microseconds, by the node's clock."""
         assert self._runs is not None
         return self._runs.now()

@@ -11,6 +11,7 @@ import heapq
 from collections.abc import Callable
 
 from actors.run.ids import RunKey
+from actors.run.times import Micros
 
 HORIZON_SECONDS = 90
 
@@ -18,7 +19,7 @@ HORIZON_SECONDS = 90
 class WakeUps:
     """Deadlines of runs, by run key. `fire(run_key)` is called once for each that passes."""
 
-    def __init__(self, fire: Callable[[RunKey], None], now: Callable[[], int]) -> None:
+    def __init__(self, fire: Callable[[RunKey], None], now: Callable[[], Micros]) -> None:
         """`now` in microseconds; `stepped` must be called when it moved otherwise than by time passing."""
         self._fire = fire
         self._now = now
@@ -27,7 +28,7 @@ class WakeUps:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
 
-    def set(self, run_key: RunKey, at: int | None, now: int) -> None:
+    def set(self, run_key: RunKey, at: int | None, now: Micros) -> None:
         """The run's earliest deadline is now `at` microseconds; None for none, far ones are left to the store."""
         if at is None or at > now + HORIZON_SECONDS * 1_000_000:
             self._at.pop(run_key, None)

@@ -29,6 +29,7 @@ from actors.run.ids import RunId, RunKey
 from actors.run.presentation import Chronological
 from actors.run.replies import RunReply
 from actors.run.rules import Rules
+from actors.run.times import Micros
 from actors.run.transition import Letter, TaskReady, Transition
 from store import applied, history, ready_tasks, run_messages, runs, update_requests
 from store.commit.group import GroupCommit
@@ -114,7 +115,7 @@ class Host:
         actor.enqueue(Message(command, namespace, future, mail_id, key))
         return future
 
-    def now(self) -> int:
+    def now(self) -> Micros:
         """The present in microseconds, by the node's clock."""
         return self.clock.now()
 

@@ -12,6 +12,7 @@ import msgspec
 
 from actors.run import ids
 from actors.run.replies import RunReply
+from actors.run.times import Micros
 
 DECIDED_WITHIN_SECONDS = 60.0  # of being accepted at the edge
 KEPT_SECONDS = 600.0
@@ -20,17 +21,17 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[RunReply] = msgspec.msgpack.Decoder(RunReply)
 
 
-def new_key(shard: int, now: int) -> str:
+def new_key(shard: int, now: Micros) -> str:
     """A key for a command accepted `now` (microseconds); it begins with the time."""
     return ids.mint(now // 1000, ids.new_run_key(shard), ids.COMMAND_KEY)
 
 
-def too_old(key: str, now: int) -> bool:
+def too_old(key: str, now: Micros) -> bool:
     """Whether a repetition of this command could not be told any more. `now`: microseconds."""
     return ids.minted_at(key) < now // 1000 - DECIDED_WITHIN_SECONDS * 1000
 
 
-def forgotten_before(now: int) -> str:
+def forgotten_before(now: Micros) -> str:
     """Keys below this one are not needed any more. `now`: microseconds."""
     return ids.mint(max(now // 1000 - int(KEPT_SECONDS * 1000), 0), ids.RunKey(""), "")
 

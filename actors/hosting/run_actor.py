@@ -26,6 +26,7 @@ from actors.run.presentation import Chronological
 from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, WorkflowTaskGrant
 from actors.run.rules import Rules
 from actors.run.state import RunState, decode
+from actors.run.times import Micros
 from actors.run.transition import TaskReady, Transition
 from bus.errors import fail
 from store.commit.writes import RunWrite
@@ -82,7 +83,7 @@ class Home(Protocol):
     @property
     def shown(self) -> Chronological: ...
 
-    def now(self) -> int: ...
+    def now(self) -> Micros: ...
 
     def commit(self, write: RunWrite) -> asyncio.Future[bool]: ...
 
@@ -252,7 +253,7 @@ class RunActor:
             return
         future.add_done_callback(lambda done: self._committed(batch, tx, wake_at, replies, handed, done))
 
-    def _create(self, command: RunCommand, now: int) -> Transition:
+    def _create(self, command: RunCommand, now: Micros) -> Transition:
         host = self._host
         if isinstance(command, StartChildRun):
             return starting.create_child(command, now, host.rules, host.shown)
@@ -392,7 +393,7 @@ class RunActor:
         self.mailbox[:0] = left
         self._step()
 
-    def _leave_out_old(self, batch: list[Message], now: int) -> None:
+    def _leave_out_old(self, batch: list[Message], now: Micros) -> None:
         """Commands that waited so long that a repetition could not be told are not decided; the others are."""
         left: list[Message] = []
         for message in batch:

@@ -19,7 +19,7 @@ from actors.run import ids
 from actors.run.commands import RunCommand
 from actors.run.commands.control import ReadForQuery
 from actors.run.replies import Done, QueryView, Refused, RunReply
-from actors.run.times import SECOND, iso
+from actors.run.times import SECOND, Micros, iso
 
 QUERY_TASK = "f"
 _REMEMBER_SECONDS = 60.0
@@ -84,7 +84,7 @@ class _Waiter:
 class QueryBroker:
     """All query tasks hosted here, by queue, first in, first out."""
 
-    def __init__(self, rules: QueryRules, ask_run: RunAsker, now: Callable[[], int]) -> None:
+    def __init__(self, rules: QueryRules, ask_run: RunAsker, now: Callable[[], Micros]) -> None:
         """`now` in microseconds."""
         self.rules = rules
         self._now = now

@@ -22,6 +22,7 @@ from actors.run.commands import RunCommand
 from actors.run.commands.base import WorkerIdentity
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
+from actors.run.times import Micros
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class _Reserved:
 class QueueActor:
     """Ready tasks and parked polls of (namespace, queue, kind)."""
 
-    def __init__(self, name: QueueName, ask_run: RunAsker, load_ready: LoadReady, now: Callable[[], int]) -> None:
+    def __init__(self, name: QueueName, ask_run: RunAsker, load_ready: LoadReady, now: Callable[[], Micros]) -> None:
         """`now` in microseconds."""
         self.name = name
         self._now = now
@@ -329,7 +330,7 @@ class QueueActor:
                 waiter.ticket = self._waits.add(waiter, waiter.parked.served)
             self._in_line(waiter, window)
 
-    def _arm_ripening(self, due: int | None, now: int) -> None:
+    def _arm_ripening(self, due: int | None, now: Micros) -> None:
         if due is None or (self._ripening is not None and self._ripening_due <= due):
             return
         if self._ripening is not None:

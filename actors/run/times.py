@@ -1,8 +1,14 @@
-"""Times as the contract writes them. Inside the system a time is an int: microseconds since the Unix epoch, UTC."""
+"""Times as the contract writes them. Inside the system a time is an int: microseconds since the Unix epoch, UTC.
+
+A time read from a clock, or handed on as the present, is `Micros`; what is reckoned from it is an int again, as sums are.
+"""
 
 from __future__ import annotations
 
 import time
+from typing import NewType
+
+Micros = NewType("Micros", int)
 
 SECOND = 1_000_000
 

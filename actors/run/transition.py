@@ -20,7 +20,7 @@ from actors.run.ids import RunId
 from actors.run.presentation import Chronological, Recorded
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import NEVER, RunState, WorkflowTask
-from actors.run.times import iso
+from actors.run.times import Micros, iso
 
 PLAIN = Chronological()
 
@@ -87,7 +87,7 @@ class Transition:
         self,
         state: RunState,
         history: list[bytes],
-        now: int,
+        now: Micros,
         rules: Rules = DEFAULT_RULES,
         shown: Chronological = PLAIN,
     ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from actors.run.state import RunState
+from actors.run.times import Micros
 
 
 class Waiting(Struct, frozen=True):
@@ -19,7 +20,7 @@ class Waiting(Struct, frozen=True):
     liveness: str = "closed"
 
 
-def waiting(state: RunState, now: int) -> Waiting:
+def waiting(state: RunState, now: Micros) -> Waiting:
     """What the run waits for at `now` (microseconds)."""
     if not state.is_open:
         return Waiting()
@@ -35,7 +36,7 @@ def waiting(state: RunState, now: int) -> Waiting:
     )
 
 
-def _activity(state: RunState, now: int) -> Waiting | None:
+def _activity(state: RunState, now: Micros) -> Waiting | None:
     unfinished = [activity for activity in state.activities.values() if activity.status in ("ready", "running")]
     if not unfinished:
         return None
@@ -52,7 +53,7 @@ def _activity(state: RunState, now: int) -> Waiting | None:
     )
 
 
-def _update(state: RunState, now: int) -> Waiting | None:
+def _update(state: RunState, now: Micros) -> Waiting | None:
     if not state.updates:
         return None
     update_id, update = next(iter(state.updates.items()))
@@ -66,7 +67,7 @@ def _update(state: RunState, now: int) -> Waiting | None:
     )
 
 
-def _signal(state: RunState, now: int) -> Waiting | None:
+def _signal(state: RunState, now: Micros) -> Waiting | None:
     task = state.open_task
     signal = next((s for s in state.signals if task is not None and s.signal_id == task.signal_id), None)
     if task is None or signal is None:
@@ -112,7 +113,7 @@ def _condition(state: RunState) -> Waiting | None:
     )
 
 
-def _task(state: RunState, now: int) -> Waiting | None:
+def _task(state: RunState, now: Micros) -> Waiting | None:
     task = state.open_task
     if task is None:
         return None
@@ -143,7 +144,7 @@ def _child(state: RunState) -> Waiting | None:
     )
 
 
-def _liveness(state: RunState, now: int) -> str:
+def _liveness(state: RunState, now: Micros) -> str:
     task = state.open_task
     if task is None:
         return "repair_needed"

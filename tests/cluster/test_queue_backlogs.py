@@ -14,6 +14,7 @@ from actors.queue.queue_actor import QueueActor
 from actors.run.commands import RunCommand
 from actors.run.commands.worker import ClaimTask
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply
+from actors.run.times import Micros
 from tests.core.test_candidates import read
 
 NAME = ("default", "queue", "activity")
@@ -64,8 +65,8 @@ class Scene:
         return None if grant is None else grant.task_id  # type: ignore[union-attr]
 
 
-def now() -> int:
-    return time.time_ns() // 1000
+def now() -> Micros:
+    return Micros(time.time_ns() // 1000)
 
 
 def granted(task: QueuedTask) -> ActivityTaskGrant:

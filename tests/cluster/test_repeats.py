@@ -29,6 +29,7 @@ from actors.run.commands.control import (
 )
 from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew
 from actors.run.replies import CommandAnswered, Refused, RunReply, Started, UpdateStatus
+from actors.run.times import Micros
 from store import applied, history, instances, runs
 from tests.cluster.client import ClusterClient
 from tests.cluster.test_letters import ARGUMENTS, World
@@ -144,9 +145,9 @@ async def test_keys_are_forgotten_long_after_nobody_repeats_them(world: World) -
     key = new_key(3, world.host.now())
     await world.host.ask_run(ids.key_in(run_id), SignalRun(name="s"), key=key)
     now = time.time_ns() // 1000
-    assert await applied.forget(world.db, forgotten_before(now + int(KEPT_SECONDS * 1e6) - 2_000_000)) == 0
+    assert await applied.forget(world.db, forgotten_before(Micros(now + int(KEPT_SECONDS * 1e6) - 2_000_000))) == 0
     assert list(await applied.find(world.db, [key])) == [key]
-    assert await applied.forget(world.db, forgotten_before(now + int(KEPT_SECONDS * 1e6) + 2_000_000)) == 1
+    assert await applied.forget(world.db, forgotten_before(Micros(now + int(KEPT_SECONDS * 1e6) + 2_000_000))) == 1
 
 
 async def test_two_updates_under_one_request_id_are_one(world: World) -> None:

@@ -34,7 +34,7 @@ from actors.run.replies import (
 )
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import RunState, decode, encode
-from actors.run.times import SECOND
+from actors.run.times import SECOND, Micros
 from actors.run.transition import Letter, TaskReady, Transition
 
 R = TypeVar("R", bound=RunReply)
@@ -98,7 +98,7 @@ class Run:
         self, rules: Rules = DEFAULT_RULES, shown: Chronological | None = None, clock: Clock | None = None, **start: Any
     ) -> None:
         self._empty(rules, shown or Sdk04(), clock or Clock())
-        tx = starting.create(start_command(**start), self.now, rules, self.shown)
+        tx = starting.create(start_command(**start), Micros(self.now), rules, self.shown)
         self.started = decide(tx, start_command(**start))
         self._keep(tx)
 
@@ -121,7 +121,7 @@ class Run:
         """The first run of a child, begun by its parent's letter."""
         run = cls.__new__(cls)
         run._empty(parent.rules, parent.shown, parent.clock)
-        tx = starting.create_child(command, run.now, run.rules, run.shown)
+        tx = starting.create_child(command, Micros(run.now), run.rules, run.shown)
         run.started = decide(tx, command)
         run._keep(tx)
         return run
@@ -153,7 +153,7 @@ class Run:
         outcomes: list[tuple[Any, ...]] = []
         reads = needs_history(command) or self.state.origin is not None
         for history in (self.history, self.history if reads else ()):
-            tx = Transition(decode(self.data), list(history), self.now, self.rules, self.shown)
+            tx = Transition(decode(self.data), list(history), Micros(self.now), self.rules, self.shown)
             replies.append(decide(tx, command))
             next_ = tx.successor
             begun = None if next_ is None else (encode(next_.state), next_.events, next_.ready)

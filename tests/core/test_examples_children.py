@@ -286,7 +286,7 @@ def test_news_that_overtook_the_start_of_their_run_wait_for_it() -> None:
     restarts = {
         number: ChildRestarted(call_id, RunId(f"run {number}"), number, "part", "link", None, None) for number in (2, 3)
     }
-    ended = ChildClosed(call_id, runs[3], 3, "part", "completed", "completed", parent.now)
+    ended = ChildClosed(call_id, RunId("run 3"), 3, "part", "completed", "completed", parent.now)
     for early in (restarts[3], ended):
         assert parent.tell(early) == Refused(TOO_EARLY) and not parent.changed
     assert parent.tell(restarts[2]) == Done() and parent.new_types == ["ChildRunStarted"]

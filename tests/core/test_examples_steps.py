@@ -20,6 +20,7 @@ from actors.run.commands.steps import (
 from actors.run.decide import decide
 from actors.run.lifecycle import starting
 from actors.run.state import decode
+from actors.run.times import Micros
 from actors.run.transition import Transition
 from tests.core.family import keys, of_type, refused, types
 from tests.core.harness import (
@@ -192,11 +193,11 @@ def test_changes_of_one_batch_build_on_each_other() -> None:
 
 @pytest.mark.parametrize(("steps", "changed"), [([upsert(a=1)], True), ([VALUE, MARKER], False)])
 def test_a_transition_tells_when_attributes_changed(steps: list[Steps], changed: bool) -> None:
-    tx = starting.create(start_command(), START)
+    tx = starting.create(start_command(), Micros(START))
     decide(tx, start_command())
     run = Run()
     grant = run.claim()
-    told = Transition(decode(run.data), list(run.history), run.now, run.rules, run.shown)
+    told = Transition(decode(run.data), list(run.history), Micros(run.now), run.rules, run.shown)
     decide(told, completion(grant, *steps, StartTimer(60)))
     assert (told.attributes_changed, tx.attributes_changed) == (changed, False)
 

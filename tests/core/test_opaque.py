@@ -15,6 +15,7 @@ from actors.run.commands.steps import FailWorkflow
 from actors.run.commands.worker import CompleteWorkflowTask, FailActivity, HeartbeatActivity
 from actors.run.ids import RunKey
 from actors.run.lifecycle import starting
+from actors.run.times import Micros
 from tests.core.harness import RUN_ID
 
 DEEP = b"[" * 510 + b'{"n":1e400,"i":100000000000000000000}' + b"]" * 510
@@ -34,7 +35,7 @@ def test_text_travels_between_nodes() -> None:
 
 
 def test_text_rests_in_states_and_stands_in_events() -> None:
-    tx = starting.create(START, 1_000_000)
+    tx = starting.create(START, Micros(1_000_000))
     starting.begin(tx, START)
     assert run_state.decode(run_state.encode(tx.state)).memo == MEMO
     assert all(b'"memo":%b,' % MEMO in line for line in tx.events[:2])
@@ -46,7 +47,7 @@ def test_text_rests_in_states_and_stands_in_events() -> None:
 def test_values_written_before_are_read_still() -> None:
     """States and letters written when a memo was a map."""
     old = StartRun("default", "w", START.run_id, "order", "q", START.arguments, memo={"a": [1]})
-    tx = starting.create(old, 1_000_000)
+    tx = starting.create(old, Micros(1_000_000))
     starting.begin(tx, old)
     assert run_state.decode(run_state.encode(tx.state)).memo == {"a": [1]}
     assert orjson.loads(tx.events[0])["payload"]["memo"] == {"a": [1]}

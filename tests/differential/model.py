@@ -20,6 +20,7 @@ from actors.run.lifecycle import starting
 from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.rules import Rules
 from actors.run.state import RunState, decode, encode
+from actors.run.times import Micros
 from actors.run.transition import Letter, TaskReady, Transition, earliest_deadline
 
 SHOWN = Sdk04()
@@ -104,7 +105,7 @@ class World:
         current = self.current(command.workflow_id)
         if current is not None:
             return self.tell(current.run_id, NoteDuplicateStart(command), now)
-        tx = starting.create(command, now, self.rules, SHOWN)
+        tx = starting.create(command, Micros(now), self.rules, SHOWN)
         return self._keep(tx, decide(tx, command), {})
 
     def tell(self, run_id: str, command: RunCommand, now: int) -> Decided:
@@ -112,7 +113,7 @@ class World:
         run = self.run_of(run_id)
         if run is None:
             return Decided(self, Refused("task_not_found"), {}, False)
-        tx = Transition(run.state, list(run.history), now, self.rules, SHOWN)
+        tx = Transition(run.state, list(run.history), Micros(now), self.rules, SHOWN)
         return self._keep(tx, decide(tx, command), run.rows)
 
     def deliver(self, letter: Letter, now: int) -> Decided:
@@ -125,7 +126,7 @@ class World:
         command = letter.command
         if not isinstance(command, StartChildRun):
             return Decided(rest, Refused("task_not_found"), {}, False)
-        tx = starting.create_child(command, now, self.rules, SHOWN)
+        tx = starting.create_child(command, Micros(now), self.rules, SHOWN)
         return rest._keep(tx, decide(tx, command), {})
 
     def receiver(self, letter: Letter) -> str:

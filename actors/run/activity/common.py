@@ -6,7 +6,7 @@ from typing import Any
 
 from actors.run.commands.base import Payload
 from actors.run.state import NEVER, Activity, RunState
-from actors.run.times import iso
+from actors.run.times import Micros, iso
 from actors.run.transition import TaskReady, Transition
 
 
@@ -91,7 +91,7 @@ def set_deadline(activity: Activity) -> None:
     activity.deadline = due
 
 
-def expired_kind(activity: Activity, now: int) -> str | None:
+def expired_kind(activity: Activity, now: Micros) -> str | None:
     """Which timeout has passed, in the contract's order of precedence (engine-semantics 5.3)."""
     if activity.schedule_to_close_at is not None and activity.schedule_to_close_at <= now:
         return "schedule_to_close"

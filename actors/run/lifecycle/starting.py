@@ -14,14 +14,14 @@ from actors.run.presentation import Chronological
 from actors.run.replies import Refused, RunReply, Started
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import Origin, RunState
-from actors.run.times import SECOND
+from actors.run.times import SECOND, Micros
 from actors.run.transition import PLAIN, Transition
 
 DEFAULT_QUEUE = "default"
 MOST_NOTED_DUPLICATES = 100  # per run, so that outsiders cannot fill a history up to its limit
 
 
-def create(command: StartRun, now: int, rules: Rules = DEFAULT_RULES, shown: Chronological = PLAIN) -> Transition:
+def create(command: StartRun, now: Micros, rules: Rules = DEFAULT_RULES, shown: Chronological = PLAIN) -> Transition:
     """A new run, not yet begun, in a transition of its own."""
     state = RunState(
         namespace=command.namespace,
@@ -72,7 +72,7 @@ def begin(tx: Transition, command: StartRun) -> RunReply:
     return started(state, "started_new")
 
 
-def create_child(command: StartChildRun, now: int, rules: Rules = DEFAULT_RULES, shown: Chronological = PLAIN) -> Transition:
+def create_child(command: StartChildRun, now: Micros, rules: Rules = DEFAULT_RULES, shown: Chronological = PLAIN) -> Transition:
     """A child's first run, not yet begun, in a transition of its own."""
     tx = create(command.start, now, rules, shown)
     origin, policy = command.origin, command.retry_policy

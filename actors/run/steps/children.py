@@ -14,7 +14,7 @@ from actors.run.failures import neutral_exception
 from actors.run.next_task import cause
 from actors.run.replies import TOO_EARLY, Done, Refused, RunReply
 from actors.run.state import Child
-from actors.run.times import SECOND, iso, iso_seconds
+from actors.run.times import SECOND, Micros, iso, iso_seconds
 from actors.run.transition import Transition
 
 _ENDINGS = {"completed": "ChildRunCompleted", "cancelled": "ChildRunCancelled", "terminated": "ChildRunTerminated"}
@@ -100,7 +100,7 @@ def _snapshots(command: StartChild) -> tuple[dict[str, Any] | None, dict[str, An
     return retry, timeouts
 
 
-def _deadline(now: int, seconds: int | None) -> str | None:
+def _deadline(now: Micros, seconds: int | None) -> str | None:
     return None if seconds is None else iso_seconds(now + seconds * SECOND)
 
 

@@ -29,7 +29,7 @@ from actors.run.replies import (
     WorkflowTaskRenewed,
 )
 from actors.run.state import RunState, WorkflowTask
-from actors.run.times import SECOND, iso, iso_or_none
+from actors.run.times import SECOND, Micros, iso, iso_or_none
 from actors.run.transition import Transition
 
 # -- claims ------------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def recover(tx: Transition, task: WorkflowTask) -> None:
     )
 
 
-def overdue(state: RunState, now: int) -> bool:
+def overdue(state: RunState, now: Micros) -> bool:
     """Whether the run's or the execution's deadline has passed."""
     return (state.run_deadline_at is not None and state.run_deadline_at <= now) or (
         state.execution_deadline_at is not None and state.execution_deadline_at <= now

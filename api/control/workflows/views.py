@@ -9,6 +9,7 @@ import msgspec
 from actors.run.limits import history_budget
 from actors.run.rules import Rules
 from actors.run.state import RunState
+from actors.run.times import Micros
 from actors.run.waiting import waiting
 from api.http.times import ts, ts0, ts0_or_none, ts_or_none
 from api.payloads.codec import decoded_or_none, shown
@@ -95,7 +96,7 @@ def description(
     run_count: int,
     started: bytes | None,
     closed: bytes | None,
-    now: int,
+    now: Micros,
 ) -> dict[str, Any]:
     """The body of a describe, with the history budget hints (engine-semantics 11.2).
 
