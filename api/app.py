@@ -15,11 +15,11 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
-from api.http.call import Services
 from api.http.envelope import WorkerEnvelope
 from api.http.errors import ApiError, method_not_allowed
 from api.http.pipeline import Pipeline
 from api.http.route import PathEntry, Route, paths_of
+from api.http.services import Services
 from api.routes import ROUTES
 from api.system.capabilities import server_capabilities
 
@@ -52,7 +52,7 @@ class _Refusal(Response[bytes]):
 
     def to_asgi_response(self, *_: Any, **__: Any) -> Any:
         async def respond(scope: Any, receive: Any, send: Any) -> None:
-            await self._pipeline.unrouted(scope, send, self._error)
+            await self._pipeline.unrouted(scope, receive, send, self._error)
 
         return respond
 

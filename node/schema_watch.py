@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from api.http.call import Services
+from api.http.services import Services
 from store import schema
 from store.errors import SchemaUnfit, StoreError
 

@@ -21,8 +21,8 @@ from actors.run import ids
 from actors.workers.registry import WorkerRegistry
 from api.app import create_app
 from api.http.auth import authenticator
-from api.http.call import Services
 from api.http.namespace_cache import NamespaceCache
+from api.http.services import Services
 from bus.ask import Ask
 from bus.broadcast import Broadcast
 from bus.connection import Bus

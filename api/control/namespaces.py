@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from api.http.call import Answer, Call
 from api.http.errors import ApiError
 from api.http.fields import Fields
+from api.http.request import Request
+from api.http.response import Response
 from api.http.searching import searched
 from api.http.times import ts0
 from store import namespaces
@@ -32,23 +33,23 @@ def _not_found(name: str) -> ApiError:
     return ApiError(404, "namespace_not_found", f"Namespace [{name}] not found.", namespace=name)
 
 
-async def index(call: Call) -> Answer:
+async def list_(request: Request) -> Response:
     """GET /api/namespaces: all of them, in creation order."""
-    found = await searched(namespaces.listing(call.services.searches))
-    return Answer(200, {"namespaces": [_resource(namespace) for namespace in found]})
+    found = await searched(namespaces.listing(request.services.searches))
+    return Response(200, {"namespaces": [_resource(namespace) for namespace in found]})
 
 
-async def show(call: Call) -> Answer:
+async def describe(request: Request) -> Response:
     """GET /api/namespaces/{namespace}."""
-    name = call.path["namespace"].lower()
-    namespace = await namespaces.get(call.services.db, name)
+    name = request.path["namespace"].lower()
+    namespace = await namespaces.get(request.services.db, name)
     if namespace is None:
         raise _not_found(name)
-    return Answer(200, _resource(namespace))
+    return Response(200, _resource(namespace))
 
 
-def _read_new(call: Call) -> tuple[str, str | None, int | None]:
-    fields = call.fields()
+def _read_new(request: Request) -> tuple[str, str | None, int | None]:
+    fields = request.fields()
     name = fields.identifier("name", required=True, longest=128, pattern=_NAME) or ""
     description, days = _described(fields)
     fields.check()
@@ -59,35 +60,35 @@ def _described(fields: Fields) -> tuple[str | None, int | None]:
     return fields.text("description", longest=1000), fields.integer("retention_days", low=1, high=365)
 
 
-def _read_change(call: Call) -> tuple[str | None, int | None]:
-    fields = call.fields()
+def _read_change(request: Request) -> tuple[str | None, int | None]:
+    fields = request.fields()
     change = _described(fields)
     fields.check()
     return change
 
 
-async def store(call: Call) -> Answer:
+async def create(request: Request) -> Response:
     """POST /api/namespaces."""
-    name, description, days = await call.read(_read_new)
-    default_days = call.services.settings.history_retention_days
-    db = call.services.db
-    if not await namespaces.create(db, name, description, days or default_days, call.services.clock.now()):
+    name, description, days = await request.read(_read_new)
+    default_days = request.services.settings.history_retention_days
+    db = request.services.db
+    if not await namespaces.create(db, name, description, days or default_days, request.services.clock.now()):
         raise ApiError(409, "namespace_already_exists", "Namespace already exists.", namespace=name)
-    call.services.namespaces.forget(name)
+    request.services.namespaces.forget(name)
     namespace = await namespaces.get(db, name)
     if namespace is None:
         raise _not_found(name)
-    return Answer(201, _resource(namespace))
+    return Response(201, _resource(namespace))
 
 
-async def update(call: Call) -> Answer:
+async def update(request: Request) -> Response:
     """PUT /api/namespaces/{namespace}: null or absent fields keep their value."""
-    name = call.path["namespace"].lower()
-    db = call.services.db
+    name = request.path["namespace"].lower()
+    db = request.services.db
     if await namespaces.get(db, name) is None:
         raise _not_found(name)
-    description, days = await call.read(_read_change)
-    namespace = await namespaces.update(db, name, description, days, call.services.clock.now())
+    description, days = await request.read(_read_change)
+    namespace = await namespaces.update(db, name, description, days, request.services.clock.now())
     if namespace is None:
         raise _not_found(name)
-    return Answer(200, _resource(namespace))
+    return Response(200, _resource(namespace))

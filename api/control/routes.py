@@ -5,19 +5,19 @@ from __future__ import annotations
 from api.control import namespaces, workers
 from api.control.debug import routes as debug
 from api.control.workflows import routes as workflows
-from api.http.route import A, O, Route
+from api.http.route import ADMINS, OPERATORS, Route
 
 _NAMESPACES = [
-    Route("GET", "/namespaces", namespaces.index, O, namespaced=False),
-    Route("POST", "/namespaces", namespaces.store, A, namespaced=False),
-    Route("GET", "/namespaces/{namespace}", namespaces.show, O, namespaced=False),
-    Route("PUT", "/namespaces/{namespace}", namespaces.update, A, namespaced=False),
+    Route("GET", "/namespaces", namespaces.list_, OPERATORS, namespaced=False),
+    Route("POST", "/namespaces", namespaces.create, ADMINS, namespaced=False),
+    Route("GET", "/namespaces/{namespace}", namespaces.describe, OPERATORS, namespaced=False),
+    Route("PUT", "/namespaces/{namespace}", namespaces.update, ADMINS, namespaced=False),
 ]
 
 _WORKERS = [
-    Route("GET", "/workers", workers.index, O),
-    Route("GET", "/workers/{worker_id}", workers.show, O),
-    Route("DELETE", "/workers/{worker_id}", workers.destroy, A),
+    Route("GET", "/workers", workers.list_, OPERATORS),
+    Route("GET", "/workers/{worker_id}", workers.describe, OPERATORS),
+    Route("DELETE", "/workers/{worker_id}", workers.delete, ADMINS),
 ]
 
 ROUTES = [*_NAMESPACES, *workflows.ROUTES, *debug.ROUTES, *_WORKERS]

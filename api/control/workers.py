@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from actors.workers.rules import is_stale
-from api.http.call import Answer, Call
 from api.http.errors import ApiError
+from api.http.request import Request
+from api.http.response import Response
 from api.http.searching import searched
 from api.http.times import ts
 from api.payloads.codec import shown
@@ -37,43 +38,43 @@ def _item(worker: Worker, status: str) -> dict[str, Any]:
     }
 
 
-def _shown(call: Call, worker: Worker) -> dict[str, Any]:
+def _shown(request: Request, worker: Worker) -> dict[str, Any]:
     """A list item with the effective status."""
-    stale = is_stale(worker, call.services.clock.now(), call.services.settings.worker_stale_after_seconds)
+    stale = is_stale(worker, request.services.clock.now(), request.services.settings.worker_stale_after_seconds)
     return _item(worker, "stale" if stale else worker.status)
 
 
-def _not_found(call: Call) -> ApiError:
-    worker_id = call.path["worker_id"]
-    return ApiError(404, "worker_not_found", f"Worker [{worker_id}] not found in namespace [{call.namespace}].")
+def _not_found(request: Request) -> ApiError:
+    worker_id = request.path["worker_id"]
+    return ApiError(404, "worker_not_found", f"Worker [{worker_id}] not found in namespace [{request.namespace}].")
 
 
-async def index(call: Call) -> Answer:
+async def list_(request: Request) -> Response:
     """GET /api/workers: by task queue and effective status, last heartbeat first."""
-    query = call.query()
+    query = request.query()
     task_queue = query.get("task_queue", "").strip()
     status = query.get("status", "").strip()
-    services = call.services
-    listed = await searched(services.workers.listing(call.namespace, task_queue or None, db=services.searches))
-    items = [_shown(call, worker) for worker in listed]
+    services = request.services
+    listed = await searched(services.workers.listing(request.namespace, task_queue or None, db=services.searches))
+    items = [_shown(request, worker) for worker in listed]
     items.sort(key=lambda item: (item["last_heartbeat_at"], item["worker_id"]), reverse=True)
     shown = [item for item in items if not status or item["status"] == status]
-    stale_after = call.services.settings.worker_stale_after_seconds
-    return Answer(200, {"namespace": call.namespace, "workers": shown, "stale_after_seconds": stale_after})
+    stale_after = request.services.settings.worker_stale_after_seconds
+    return Response(200, {"namespace": request.namespace, "workers": shown, "stale_after_seconds": stale_after})
 
 
-async def show(call: Call) -> Answer:
+async def describe(request: Request) -> Response:
     """GET /api/workers/{worker_id}."""
-    worker = await workers.get(call.services.db, call.namespace, call.path["worker_id"])
+    worker = await workers.get(request.services.db, request.namespace, request.path["worker_id"])
     if worker is None:
-        raise _not_found(call)
-    return Answer(200, _shown(call, call.services.workers.touched(worker)))
+        raise _not_found(request)
+    return Response(200, _shown(request, request.services.workers.touched(worker)))
 
 
-async def destroy(call: Call) -> Answer:
+async def delete(request: Request) -> Response:
     """DELETE /api/workers/{worker_id}."""
-    worker_id = call.path["worker_id"]
-    if not await workers.delete(call.services.db, call.namespace, worker_id):
-        raise _not_found(call)
-    call.services.workers.changed(call.namespace, worker_id)
-    return Answer(200, {"worker_id": worker_id, "outcome": "deregistered"})
+    worker_id = request.path["worker_id"]
+    if not await workers.delete(request.services.db, request.namespace, worker_id):
+        raise _not_found(request)
+    request.services.workers.changed(request.namespace, worker_id)
+    return Response(200, {"worker_id": worker_id, "outcome": "deregistered"})

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from api.http.call import Call, Principal
+from api.http.auth import Principal
 from api.http.offload import LONG
+from api.http.request import Request
 from api.settings import AttributionSettings
 
 _canonical = msgspec.json.Encoder(order="sorted").encode
@@ -17,24 +18,24 @@ _LABEL = "Standalone Server"
 _LONGEST = 255  # characters kept of a header
 
 
-def attribution(call: Call) -> dict[str, Any]:
+def attribution(request: Request) -> dict[str, Any]:
     """The caller's and the request's part of a command's snapshot; blank values are left out."""
-    settings = call.services.settings.attribution
-    principal = call.principal
+    settings = request.services.settings.attribution
+    principal = request.principal
     method = "none" if principal is None else principal.method
-    auth_method = _forwarded(call, settings, settings.method_header) or method
-    auth_status = _forwarded(call, settings, settings.status_header)
+    auth_method = _forwarded(request, settings, settings.method_header) or method
+    auth_status = _forwarded(request, settings, settings.status_header)
     if auth_status is None:
         auth_status = "not_configured" if method == "none" else "authorized"
-    request_id = _header(call, b"x-request-id") or _named_in_body(call)
-    correlation_id = _header(call, b"x-correlation-id")
+    request_id = _header(request, b"x-request-id") or _named_in_body(request)
+    correlation_id = _header(request, b"x-correlation-id")
     keys = {
-        "caller_label": _forwarded(call, settings, settings.label_header) or _LABEL,
+        "caller_label": _forwarded(request, settings, settings.label_header) or _LABEL,
         "auth_status": auth_status,
         "auth_method": auth_method,
-        "request_method": call.method,
-        "request_path": call.url_path,
-        "request_fingerprint": _fingerprint(call, request_id, correlation_id),
+        "request_method": request.method,
+        "request_path": request.url_path,
+        "request_fingerprint": _fingerprint(request, request_id, correlation_id),
         "request_id": request_id,
         "correlation_id": correlation_id,
         "context": None if principal is None else {"auth": _auth(principal, auth_status, auth_method)},
@@ -42,27 +43,27 @@ def attribution(call: Call) -> dict[str, Any]:
     return {name: value for name, value in keys.items() if value is not None}
 
 
-def _header(call: Call, name: bytes) -> str | None:
-    value = call.headers.get(name, b"").decode("latin-1").strip()
+def _header(request: Request, name: bytes) -> str | None:
+    value = request.headers.get(name, b"").decode("latin-1").strip()
     return value[:_LONGEST] or None
 
 
-def _named_in_body(call: Call) -> str | None:
-    value = call.fields().get("request_id")
+def _named_in_body(request: Request) -> str | None:
+    value = request.fields().get("request_id")
     return value.strip()[:_LONGEST] or None if isinstance(value, str) else None
 
 
-def _forwarded(call: Call, settings: AttributionSettings, name: bytes) -> str | None:
-    return _header(call, name) if settings.trusted and name else None
+def _forwarded(request: Request, settings: AttributionSettings, name: bytes) -> str | None:
+    return _header(request, name) if settings.trusted and name else None
 
 
-def _fingerprint(call: Call, request_id: str | None, correlation_id: str | None) -> str:
+def _fingerprint(request: Request, request_id: str | None, correlation_id: str | None) -> str:
     """The same for the same request sent again; a short one may have its fields in another order."""
-    short = len(call.text) <= LONG and isinstance(call.body, dict)
-    said = [call.method, call.url_path, call.body if short else None, request_id, correlation_id]
+    short = len(request.text) <= LONG and isinstance(request.body, dict)
+    said = [request.method, request.url_path, request.body if short else None, request_id, correlation_id]
     digest = hashlib.sha256(_canonical(said))
     if not short:
-        digest.update(call.text)
+        digest.update(request.text)
     return "sha256:" + digest.hexdigest()
 
 

@@ -7,11 +7,31 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
-from api.http.call import Authenticator, Principal
 from api.http.errors import ApiError
 from api.settings import ROLES, AuthSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated caller (configuration-and-security 2). `legacy_full_access` opens every route of both planes."""
+
+    subject: str
+    roles: tuple[str, ...]
+    method: str
+    legacy_full_access: bool = False
+    claims: dict[str, Any] = field(default_factory=dict)
+
+
+class Authenticator(Protocol):
+    """Turns a request into a principal, or raises ApiError 401 or 500; `readiness` is the `auth` check of /api/ready."""
+
+    def authenticate(self, headers: dict[bytes, bytes], body: bytes) -> Principal: ...
+
+    def readiness(self) -> dict[str, Any]: ...
+
 
 ANONYMOUS = Principal("anonymous", ("admin",), "none", legacy_full_access=True)
 

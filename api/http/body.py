@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from api.http import json_text
-from api.http.call import Receive
 from api.http.errors import ApiError
 from api.http.json_text import Members, Sparse
 from api.http.offload import LONG
+from api.http.request import Receive
 
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 

@@ -1,8 +1,14 @@
-"""Errors an endpoint or a pipeline stage answers with. The pipeline gives them the envelope of the request's plane."""
+"""Errors an endpoint or a pipeline stage answers with. The pipeline gives them the envelope of the request's plane.
+
+What is wrong with a request, or with what it names, is raised as ApiError wherever it is found. What an actor refuses is a
+value (`actors.run.replies.Refused`): endpoints of both planes turn it into a Response and return that.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+
+from api.http.response import Headers, Response
 
 
 class ApiError(Exception):
@@ -18,13 +24,18 @@ class ApiError(Exception):
         message: str,
         *,
         text_key: str = "message",
-        headers: tuple[tuple[bytes, bytes], ...] = (),
+        headers: Headers = (),
         **fields: Any,
     ) -> None:
         super().__init__(reason)
         self.status = status
         self.headers = headers
         self.body: dict[str, Any] = {text_key: message, "reason": reason, **fields}
+
+    @property
+    def response(self) -> Response:
+        """The error as an answer."""
+        return Response(self.status, self.body, self.headers)
 
 
 class ValidationFailed(ApiError):

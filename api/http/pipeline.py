@@ -14,50 +14,30 @@ from urllib.parse import unquote
 
 from actors.errors import Unavailable
 from api.http import envelope
+from api.http.auth import Principal
 from api.http.body import BODY_METHODS, Disconnected, check_media_type, parse_body, read_body
-from api.http.call import Answer, Call, Connection, Principal, Receive, Services
 from api.http.compression import THRESHOLD_BYTES, compress, negotiate
 from api.http.errors import ApiError, method_not_allowed, unavailable
-from api.http.json_text import Members, Sparse
 from api.http.offload import LONG, for_size, off_loop
+from api.http.quirks import extra_headers
+from api.http.request import Receive, Request, Scope
+from api.http.response import Response
 from api.http.route import WORKER, PathEntry, Route, plane_of
-from api.http.singletons import check_singletons, fields_of
+from api.http.services import Services
+from api.http.singletons import check_singletons
 from store.errors import StoreUnavailable
 
 Send = Callable[[Any], Awaitable[None]]
-Scope = dict[str, Any]
 
 log = logging.getLogger("api")
 
 _CONTENT_TYPE = (b"content-type", b"application/json")
 _CACHE_CONTROL = (b"cache-control", b"no-cache, private")
 _CONTROL_VERSION = (envelope.CONTROL_HEADER.lower().encode(), envelope.CONTROL_VERSION.encode())
-_CLOSE = (b"connection", b"close")
 _VARY = (b"vary", b"Accept-Encoding")
 
 _CONTROL_KEY = envelope.CONTROL_HEADER.lower().encode()
 _WORKER_KEY = envelope.WORKER_HEADER.lower().encode()
-
-
-class _Exchange:
-    """One request and what is known of it so far. `compressible`: the answer may be (not before the body was accepted)."""
-
-    __slots__ = (
-        "compressible", "connection", "headers", "method", "path", "plane", "query", "route", "send", "sent", "url_path",
-    )  # fmt: skip
-
-    def __init__(self, scope: Scope, plane: str, route: Route | None, send: Send) -> None:
-        self.sent: list[tuple[bytes, bytes]] = scope["headers"]
-        self.headers = fields_of(self.sent)
-        self.method: str = scope["method"]
-        self.query: bytes = scope["query_string"]
-        self.path: dict[str, str] = scope.get("path_params", {})
-        self.url_path: str = scope["path"]
-        self.plane = plane
-        self.route = route
-        self.send = send
-        self.compressible = False
-        self.connection: Connection | None = scope.get("extensions", {}).get("dw.connection")
 
 
 class Pipeline:
@@ -76,57 +56,55 @@ class Pipeline:
 
     async def handle(self, entry: PathEntry, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request whose path has routes."""
-        exchange = _Exchange(scope, entry.plane, entry.routes.get(scope["method"]), send)
+        request = Request(self._services, scope, receive)
+        route = entry.routes.get(request.method)
         failed = True
         try:
-            answer = await self._answer(entry, exchange, receive)
+            response = await self._answer(entry, route, request)
             failed = False
         except Disconnected:
             return
         except ApiError as error:
-            answer = Answer(error.status, error.body, error.headers)
+            response = error.response
         except (Unavailable, StoreUnavailable):
-            away = unavailable()
-            answer = Answer(away.status, away.body, away.headers)
+            response = unavailable().response
         except Exception:
-            log.exception("unexpected error answering %s %s", scope["method"], entry.template)
-            answer = Answer(500, {"message": "The server met an unexpected error.", "reason": "server_error"})
-        await self._respond(exchange, answer, failed)
+            log.exception("unexpected error answering %s %s", request.method, entry.template)
+            response = Response(500, {"message": "The server met an unexpected error.", "reason": "server_error"})
+        await self._respond(request, entry.plane, route, response, send, failed=failed)
 
-    async def unrouted(self, scope: Scope, send: Send, error: ApiError) -> None:
+    async def unrouted(self, scope: Scope, receive: Receive, send: Send, error: ApiError) -> None:
         """Answers a request whose path has no route (404), or which the router refused."""
-        exchange = _Exchange(scope, plane_of(scope["path"]), None, send)
-        await self._respond(exchange, Answer(error.status, error.body, error.headers), True)
+        request = Request(self._services, scope, receive)
+        await self._respond(request, plane_of(request.url_path), None, error.response, send, failed=True)
 
-    async def _answer(self, entry: PathEntry, exchange: _Exchange, receive: Receive) -> Answer:
-        """All stages after the path was found. Raises ApiError and whatever endpoints raise."""
-        route, headers, method = exchange.route, exchange.headers, exchange.method
+    async def _answer(self, entry: PathEntry, route: Route | None, request: Request) -> Response:
+        """All stages after the path was found; each fills in what it learns. Raises ApiError and whatever endpoints raise."""
         if route is None:
             raise method_not_allowed(entry.allow)
-        if exchange.path:
-            exchange.path = _decoded(exchange.path)
-        if len(headers) != len(exchange.sent):
-            check_singletons(exchange.sent, self._own_singletons)
-        body = await read_body(headers, receive, self._limit)
-        fields: Members | Sparse = {}
-        principal: Principal | None = None
-        read = bool(body) and method in BODY_METHODS
-        if read:
+        headers = request.headers
+        if request.path:
+            request.path = _decoded(request.path)
+        if len(headers) != len(request.sent):
+            check_singletons(request.sent, self._own_singletons)
+        body = await read_body(headers, request.receive, self._limit)
+        admitted = False
+        if body and request.method in BODY_METHODS:
             check_media_type(headers)
+            request.text = body
             if len(body) > LONG:
                 # What costs time to read is read for callers that may ask only.
-                principal = self._admit(route, headers, body)
-                fields = await off_loop(parse_body, headers, body)
+                request.principal = self._admit(route, headers, body)
+                admitted = True
+                request.body = await off_loop(parse_body, headers, body)
             else:
-                fields = parse_body(headers, body)
-        exchange.compressible = True
-        if principal is None:
-            principal = self._admit(route, headers, body)
-        version = ""
+                request.body = parse_body(headers, body)
+        request.compressible = True
+        if not admitted:
+            request.principal = self._admit(route, headers, body)
         if route.versioned:
-            version = self._check_version(route.plane, headers)
-        query = exchange.query
-        namespace = self._namespace(headers, query)
+            request.protocol_version = self._check_version(route.plane, headers)
+        namespace = request.namespace = self._namespace(headers, request.query_string)
         if route.namespaced and not (
             self._services.namespaces.known(namespace) or await self._services.namespaces.exists(namespace)
         ):
@@ -137,22 +115,7 @@ class Pipeline:
                 namespace=namespace,
                 remediation="Create it with POST /api/namespaces first.",
             )
-        call = Call(
-            self._services,
-            namespace,
-            principal,
-            exchange.path,
-            query,
-            fields,
-            receive,
-            version,
-            exchange.connection,
-            headers,
-            method,
-            exchange.url_path,
-            body if read else b"",
-        )
-        return await route.endpoint(call)
+        return await route.endpoint(request)
 
     def _admit(self, route: Route, headers: dict[bytes, bytes], body: bytes) -> Principal | None:
         """Who calls, None on a public route. Raises ApiError 401, 403, 500, or 503 while the node cannot serve."""
@@ -212,35 +175,34 @@ class Pipeline:
             supported_versions=self._worker.supported,
         )
 
-    async def _respond(self, exchange: _Exchange, answer: Answer, failed: bool) -> None:
+    async def _respond(
+        self, request: Request, plane: str, route: Route | None, response: Response, send: Send, *, failed: bool
+    ) -> None:
         """Sends an answer in the envelope of its plane."""
-        headers, route = exchange.headers, exchange.route
-        out = [_CONTENT_TYPE, _CACHE_CONTROL, *answer.headers]
-        body = answer.body
-        if exchange.plane == WORKER:
+        headers, body = request.headers, response.body
+        out = [_CONTENT_TYPE, _CACHE_CONTROL, *response.headers]
+        if plane == WORKER:
             version = headers.get(_WORKER_KEY, b"").strip().decode("latin-1")
             out.append(self._worker.header(version))
             data = self._worker.wrap(version, body if isinstance(body, bytes) else envelope.encode(body))
         else:
             if failed or (route is not None and route.versioned):
                 out.append(_CONTROL_VERSION)
-            if headers.get(b"user-agent", b"").startswith(b"python-httpx/"):
-                # The SDK's synchronous client cannot reuse a connection (sdk-expectations 1.5).
-                out.append(_CLOSE)
+            out += extra_headers(headers)
             if isinstance(body, dict):
                 if route is not None and route.operation is not None:
-                    envelope.add_control_plane(body, route.operation, exchange.path)
+                    envelope.add_control_plane(body, route.operation, request.path)
                 data = envelope.encode(body)
             else:
                 data = body
-        if exchange.compressible and len(data) >= THRESHOLD_BYTES and self._settings.compression_enabled:
+        if request.compressible and len(data) >= THRESHOLD_BYTES and self._settings.compression_enabled:
             encoding = negotiate(headers.get(b"accept-encoding", b""))
             if encoding is not None:
                 data = await for_size(data, compress, data, encoding)
                 out += ((b"content-encoding", encoding.encode()), _VARY)
         out.append((b"content-length", b"%d" % len(data)))
-        await exchange.send({"type": "http.response.start", "status": answer.status, "headers": out})
-        await exchange.send({"type": "http.response.body", "body": b"" if exchange.method == "HEAD" else data})
+        await send({"type": "http.response.start", "status": response.status, "headers": out})
+        await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else data})
 
 
 def _decoded(path: dict[str, str]) -> dict[str, str]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from api.http.call import Endpoint
+from api.http.request import Endpoint
 
 CONTROL = "control"
 WORKER = "worker"
 
-W = ("worker",)
-O = ("operator", "admin")  # noqa: E741 - the contract's name of the role set
-A = ("admin",)
+# The role sets of the route table (configuration-and-security 3.2: W, O, A).
+WORKER_ROLE = ("worker",)
+OPERATORS = ("operator", "admin")
+ADMINS = ("admin",)
 ALL = ("worker", "operator", "admin")
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from api.control.worker_fleet import worker_fleet
 from api.http import envelope
-from api.http.call import Answer, Call
+from api.http.request import Request
+from api.http.response import Response
 from api.settings import Settings
 from api.system.capabilities import capabilities, server_capabilities
 from api.system.manifests import manifest
@@ -159,21 +160,21 @@ class ClusterInfo:
     def __init__(self) -> None:
         self._prefixes: dict[int, tuple[Settings, bytes]] = {}
 
-    async def __call__(self, call: Call) -> Answer:
-        settings = call.services.settings
+    async def __call__(self, request: Request) -> Response:
+        settings = request.services.settings
         cached = self._prefixes.get(id(settings))
         if cached is None:
             cached = self._prefixes[id(settings)] = (settings, envelope.spliceable(_static_info(settings)))
-        listed = await call.services.workers.listing(call.namespace)
+        listed = await request.services.workers.listing(request.namespace)
         live: dict[str, Any] = {
-            "worker_fleet": worker_fleet(call.namespace, listed, settings, call.services.clock.now()),
+            "worker_fleet": worker_fleet(request.namespace, listed, settings, request.services.clock.now()),
             "task_repair": {"policy": asdict(settings.repair_policy), "candidates": _candidates(settings)},
         }
-        principal = call.principal
+        principal = request.principal
         is_admin = principal is None or not principal.roles or principal.roles[0] == "admin"
         if settings.package_provenance is not None and is_admin:
             live["package_provenance"] = settings.package_provenance
-        return Answer(200, envelope.splice(cached[1], envelope.encode(live)))
+        return Response(200, envelope.splice(cached[1], envelope.encode(live)))
 
 
 cluster_info = ClusterInfo()

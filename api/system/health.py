@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from api.http.call import Answer, Call, Services
+from api.http.request import Request
+from api.http.response import Response
+from api.http.services import Services
 from api.http.times import now_seconds_z
 from store import namespaces, schema
 from store.errors import StoreError
@@ -16,19 +18,19 @@ _PROBE_SECONDS = 1.8  # health and readiness are answered within two seconds (co
 _SILENT = {"status": "unavailable", "message": "No answer in time."}
 
 
-async def health(call: Call) -> Answer:
+async def health(request: Request) -> Response:
     """GET /api/health: whether the database answers."""
-    if not await _shared(call.services, "health", _answers):
-        return Answer(503, {"status": "degraded", "timestamp": now_seconds_z(), "checks": {"database": "unavailable"}})
-    return Answer(200, {"status": "serving", "timestamp": now_seconds_z(), "checks": {"database": "ok"}})
+    if not await _shared(request.services, "health", _answers):
+        return Response(503, {"status": "degraded", "timestamp": now_seconds_z(), "checks": {"database": "unavailable"}})
+    return Response(200, {"status": "serving", "timestamp": now_seconds_z(), "checks": {"database": "ok"}})
 
 
-async def ready(call: Call) -> Answer:
+async def ready(request: Request) -> Response:
     """GET /api/ready: every check is made on its own, and at the same time; 503 unless all are ok.
 
     An event stream that stands still is told and does not count: requests are served all the same.
     """
-    services = call.services
+    services = request.services
     waiting = {
         "database": _database_check,
         "migrations": _migrations_check,
@@ -49,7 +51,7 @@ async def ready(call: Call) -> Answer:
     if trouble is not None:
         checks["events"] = {"status": "degraded", "message": f"The event stream stands still: {trouble}."}
     body = {"status": "ready" if is_ready else "not_ready", "timestamp": now_seconds_z(), "checks": checks}
-    return Answer(200 if is_ready else 503, body)
+    return Response(200 if is_ready else 503, body)
 
 
 async def _shared(services: Services, name: str, check: Callable[[Services], Awaitable[Any]]) -> Any:

@@ -10,9 +10,10 @@ from actors.queue.poll import ACTIVITY
 from actors.run.commands.base import Failure
 from actors.run.commands.worker import CompleteActivity, FailActivity, HeartbeatActivity
 from actors.run.replies import ActivityProgress, ActivityRecorded, ActivityTaskGrant, Refused
-from api.http.call import Answer, Call
 from api.http.envelope import encode
 from api.http.fields import Fields, label
+from api.http.request import Request
+from api.http.response import Response
 from api.http.times import ts, ts0, ts_or_none
 from api.payloads.codec import AVRO, JSON, check_envelope, envelope_in, normalise_value
 from api.worker.lease_fence import read_failure
@@ -57,12 +58,12 @@ def task_object(grant: ActivityTaskGrant) -> dict[str, Any]:
     return task
 
 
-async def poll_task(call: Call) -> Answer:
+async def poll_task(request: Request) -> Response:
     """POST /api/worker/activity-tasks/poll."""
-    grant = await poll(call, await call.read(read_poll), ACTIVITY)
+    grant = await poll(request, await request.read(read_poll), ACTIVITY)
     if isinstance(grant, bytes):
-        return Answer(200, grant)
-    return Answer(200, encode({"task": task_object(grant)}))
+        return Response(200, grant)
+    return Response(200, encode({"task": task_object(grant)}))
 
 
 def _guard(fields: Fields) -> tuple[str, str]:
@@ -70,27 +71,27 @@ def _guard(fields: Fields) -> tuple[str, str]:
     return fields.required_text("activity_attempt_id"), fields.required_text("lease_owner")
 
 
-def _completion(call: Call) -> CompleteActivity:
-    fields = call.fields()
+def _completion(request: Request) -> CompleteActivity:
+    fields = request.fields()
     attempt_id, owner = _guard(fields)
     result = normalise_value(fields, "result")
     fields.check()
-    return CompleteActivity(call.path["task_id"], attempt_id, owner, result)
+    return CompleteActivity(request.path["task_id"], attempt_id, owner, result)
 
 
-async def complete(call: Call) -> Answer:
+async def complete(request: Request) -> Response:
     """POST /api/worker/activity-tasks/{task_id}/complete."""
-    return await _report(call, await call.read(_completion), "completed")
+    return await _report(request, await request.read(_completion), "completed")
 
 
-async def _report(call: Call, command: CompleteActivity | FailActivity, outcome: str) -> Answer:
+async def _report(request: Request, command: CompleteActivity | FailActivity, outcome: str) -> Response:
     """Have the outcome of an attempt recorded."""
     task_id, attempt_id = command.task_id, command.attempt_id
-    reply = await call.services.engine.ask_task(call.namespace, task_id, command)
+    reply = await request.services.engine.ask_task(request.namespace, task_id, command)
     if isinstance(reply, Refused):
         return activity_refused(reply, task_id, attempt_id, outcome)
     assert isinstance(reply, ActivityRecorded)
-    return Answer(
+    return Response(
         200,
         {
             "task_id": task_id,
@@ -103,17 +104,17 @@ async def _report(call: Call, command: CompleteActivity | FailActivity, outcome:
     )
 
 
-def _failed(call: Call) -> FailActivity:
-    fields = call.fields()
+def _failed(request: Request) -> FailActivity:
+    fields = request.fields()
     attempt_id, owner = _guard(fields)
     failure = _failure(fields)
     fields.check()
-    return FailActivity(call.path["task_id"], attempt_id, owner, failure)
+    return FailActivity(request.path["task_id"], attempt_id, owner, failure)
 
 
-async def fail(call: Call) -> Answer:
+async def fail(request: Request) -> Response:
     """POST /api/worker/activity-tasks/{task_id}/fail."""
-    return await _report(call, await call.read(_failed), "failed")
+    return await _report(request, await request.read(_failed), "failed")
 
 
 def _failure(fields: Fields) -> Failure:
@@ -183,24 +184,24 @@ def _progress(fields: Fields) -> dict[str, Any]:
     return {name: value for name, value in sent.items() if value is not None}
 
 
-def _beat(call: Call) -> HeartbeatActivity:
-    fields = call.fields()
+def _beat(request: Request) -> HeartbeatActivity:
+    fields = request.fields()
     attempt_id, owner = _guard(fields)
     progress = _progress(fields)
     fields.check()
-    return HeartbeatActivity(call.path["task_id"], attempt_id, owner, progress)
+    return HeartbeatActivity(request.path["task_id"], attempt_id, owner, progress)
 
 
-async def heartbeat(call: Call) -> Answer:
+async def heartbeat(request: Request) -> Response:
     """POST /api/worker/activity-tasks/{task_id}/heartbeat: liveness, progress and the answer whether to go on."""
-    task_id = call.path["task_id"]
-    command = await call.read(_beat)
+    task_id = request.path["task_id"]
+    command = await request.read(_beat)
     attempt_id, owner = command.attempt_id, command.lease_owner
-    reply = await call.services.engine.ask_task(call.namespace, task_id, command)
+    reply = await request.services.engine.ask_task(request.namespace, task_id, command)
     if isinstance(reply, Refused):
         return activity_refused(reply, task_id, attempt_id)
     assert isinstance(reply, ActivityProgress)
-    return Answer(
+    return Response(
         200,
         {
             "task_id": task_id,

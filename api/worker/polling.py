@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from actors.queue.poll import ACTIVITY, Poll
 from actors.workers.rules import Registration
 from api.http.body import Disconnected
-from api.http.call import Call, Receive
 from api.http.errors import worker_error
 from api.http.fields import Fields
+from api.http.request import Receive, Request
 
 if TYPE_CHECKING:
     from actors.queue.parked_poll import Parked
@@ -35,11 +35,11 @@ class PollRequest:
     accept_history_encoding: str
 
 
-def read_poll(call: Call) -> PollRequest:
+def read_poll(request: Request) -> PollRequest:
     """The poll's fields; raises ValidationFailed."""
-    settings = call.services.settings
-    fields = call.fields()
-    request = PollRequest(
+    settings = request.services.settings
+    fields = request.fields()
+    asked = PollRequest(
         worker_id=fields.required_text("worker_id"),
         task_queue=fields.required_text("task_queue"),
         build_id=fields.text("build_id"),
@@ -48,22 +48,22 @@ def read_poll(call: Call) -> PollRequest:
         accept_history_encoding=fields.text("accept_history_encoding", longest=64) or "",
     )
     fields.check()
-    return request
+    return asked
 
 
-def read_query_poll(call: Call) -> PollRequest:
+def read_query_poll(request: Request) -> PollRequest:
     """The fields of a query poll, which has no build check and no pages (worker-protocol 8.1); raises ValidationFailed."""
-    fields = call.fields()
-    request = PollRequest(
+    fields = request.fields()
+    asked = PollRequest(
         worker_id=fields.required_text("worker_id"),
         task_queue=fields.required_text("task_queue"),
         build_id=None,
         poll_request_id=fields.text("poll_request_id"),
-        history_page_size=call.services.settings.history_page_size_default,
+        history_page_size=request.services.settings.history_page_size_default,
         accept_history_encoding="",
     )
     fields.check()
-    return request
+    return asked
 
 
 def page_size(fields: Fields, default: int, most: int) -> int:
@@ -71,40 +71,40 @@ def page_size(fields: Fields, default: int, most: int) -> int:
     return min(fields.integer("history_page_size", low=1, high=1000, default=default) or default, most)
 
 
-async def registered(call: Call, request: PollRequest) -> Registration:
+async def registered(request: Request, asked: PollRequest) -> Registration:
     """The polling worker's registration; raises the errors of worker-protocol 3.6."""
-    workers = call.services.workers
-    registration = workers.cached(call.namespace, request.worker_id) or await workers.get(call.namespace, request.worker_id)
-    worker_id = request.worker_id
+    workers = request.services.workers
+    registration = workers.cached(request.namespace, asked.worker_id) or await workers.get(request.namespace, asked.worker_id)
+    worker_id = asked.worker_id
     if registration is None:
         raise worker_error(412, "worker_not_registered", f"Worker [{worker_id}] is not registered.", worker_id=worker_id)
     worker = registration.worker
-    if worker.task_queue != request.task_queue:
+    if worker.task_queue != asked.task_queue:
         raise worker_error(
             409,
             "task_queue_mismatch",
             "The worker is registered for another task queue.",
             worker_id=worker_id,
             registered_task_queue=worker.task_queue,
-            requested_task_queue=request.task_queue,
+            requested_task_queue=asked.task_queue,
         )
-    if worker.build_id and request.build_id and worker.build_id != request.build_id:
+    if worker.build_id and asked.build_id and worker.build_id != asked.build_id:
         raise worker_error(
             409,
             "build_id_mismatch",
             "The worker is registered with another build id.",
             worker_id=worker_id,
             registered_build_id=worker.build_id,
-            requested_build_id=request.build_id,
+            requested_build_id=asked.build_id,
         )
     return registration
 
 
-async def poll(call: Call, request: PollRequest, kind: str) -> Any:
+async def poll(request: Request, asked: PollRequest, kind: str) -> Any:
     """Parks the poll; the grant, or the body of an empty answer. Raises Disconnected when the client left meanwhile."""
-    services = call.services
-    registration = await registered(call, request)
-    services.workers.contact(call.namespace, request.worker_id)
+    services = request.services
+    registration = await registered(request, asked)
+    services.workers.contact(request.namespace, asked.worker_id)
     if services.draining:
         return EMPTY
     profile = registration.activity_profile if kind == ACTIVITY else registration.workflow_profile
@@ -114,19 +114,19 @@ async def poll(call: Call, request: PollRequest, kind: str) -> Any:
         profile = type(profile)(profile.worker_id, profile.build_id, _NOTHING, profile.dialect)
     parked = services.engine.poll(
         Poll(
-            namespace=call.namespace,
-            queue=request.task_queue,
+            namespace=request.namespace,
+            queue=asked.task_queue,
             kind=kind,
             worker=profile,
             timeout_seconds=services.settings.poll_timeout_seconds,
-            poll_request_id=request.poll_request_id,
-            history_page_size=request.history_page_size,
+            poll_request_id=asked.poll_request_id,
+            history_page_size=asked.history_page_size,
         )
     )
-    grant = await outcome(parked, call.receive)
+    grant = await outcome(parked, request.receive)
     if grant is None:
         return EMPTY_DRAINING if draining else EMPTY
-    connection = call.connection
+    connection = request.connection
     if connection is not None:
         if connection.gone():
             parked.abandon()

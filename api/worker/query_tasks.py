@@ -10,9 +10,10 @@ from actors.errors import Unavailable
 from actors.queue.poll import QUERY
 from actors.queue.query_types import QueryOutcome, QueryTaskGrant
 from actors.run.replies import Refused
-from api.http.call import Answer, Call
 from api.http.envelope import encode
 from api.http.fields import Fields
+from api.http.request import Request
+from api.http.response import Response
 from api.http.times import ts
 from api.payloads.codec import EMPTY_LIST, decoded_or_none, envelope_in, refuse_reference
 from api.worker.lease_fence import guard, read_failure
@@ -52,27 +53,27 @@ def task_object(grant: QueryTaskGrant) -> dict[str, Any]:
     }
 
 
-async def poll_task(call: Call) -> Answer:
+async def poll_task(request: Request) -> Response:
     """POST /api/worker/query-tasks/poll."""
-    request = await call.read(read_query_poll)
+    asked = await request.read(read_query_poll)
     try:
-        grant = await poll(call, request, QUERY)
+        grant = await poll(request, asked, QUERY)
     except Unavailable:
         text = "Queries cannot be handed to workers just now."
-        return Answer(
+        return Response(
             503,
             {
                 "task": None,
                 "reason": "query_task_queue_unavailable",
                 "error": text,
                 "message": text,
-                "namespace": call.namespace,
-                "task_queue": request.task_queue,
+                "namespace": request.namespace,
+                "task_queue": asked.task_queue,
             },
         )
     if isinstance(grant, bytes):
-        return Answer(200, grant)
-    return Answer(200, encode({"task": task_object(grant)}))
+        return Response(200, grant)
+    return Response(200, encode({"task": task_object(grant)}))
 
 
 def _result_envelope(fields: Fields) -> dict[str, Any] | None:
@@ -90,44 +91,44 @@ def _result_envelope(fields: Fields) -> dict[str, Any] | None:
     return {"codec": reader.get("codec"), "blob": blob}
 
 
-def _completion(call: Call) -> QueryOutcome:
-    fields = call.fields()
+def _completion(request: Request) -> QueryOutcome:
+    fields = request.fields()
     owner, attempt = guard(fields, _ATTEMPT)
     envelope = _result_envelope(fields)
     fields.check()
     # A worker that sends the envelope alone leaves the decoding to the server (control-plane 5.8).
     result = fields.opaque("result") if fields.has("result") else decoded_or_none(envelope)
-    return QueryOutcome(call.path["query_task_id"], owner, attempt, result=result, result_envelope=envelope)
+    return QueryOutcome(request.path["query_task_id"], owner, attempt, result=result, result_envelope=envelope)
 
 
-async def complete(call: Call) -> Answer:
+async def complete(request: Request) -> Response:
     """POST /api/worker/query-tasks/{query_task_id}/complete: the caller gets the result and its envelope as given."""
-    return await _finish(call, await call.read(_completion), {"outcome": "completed"})
+    return await _finish(request, await request.read(_completion), {"outcome": "completed"})
 
 
-def _failure(call: Call) -> QueryOutcome:
-    fields = call.fields()
+def _failure(request: Request) -> QueryOutcome:
+    fields = request.fields()
     owner, attempt = guard(fields, _ATTEMPT)
     failure, message = read_failure(fields)
     reason = failure.text("reason") or "query_rejected"
     failure.free_text("type")
     failure.free_text("stack_trace")
     fields.check()
-    return QueryOutcome(call.path["query_task_id"], owner, attempt, failed=True, reason=reason, message=message)
+    return QueryOutcome(request.path["query_task_id"], owner, attempt, failed=True, reason=reason, message=message)
 
 
-async def fail(call: Call) -> Answer:
+async def fail(request: Request) -> Response:
     """POST /api/worker/query-tasks/{query_task_id}/fail: the caller gets the reason and the message."""
-    outcome = await call.read(_failure)
-    return await _finish(call, outcome, {"outcome": "failed", "reason": outcome.reason})
+    outcome = await request.read(_failure)
+    return await _finish(request, outcome, {"outcome": "failed", "reason": outcome.reason})
 
 
-async def _finish(call: Call, outcome: QueryOutcome, told: dict[str, Any]) -> Answer:
-    reply = await call.services.engine.finish_query(call.namespace, outcome)
+async def _finish(request: Request, outcome: QueryOutcome, told: dict[str, Any]) -> Response:
+    reply = await request.services.engine.finish_query(request.namespace, outcome)
     body: dict[str, Any] = {"query_task_id": outcome.query_task_id}
     if isinstance(reply, Refused):
         status = 404 if reply.reason == "query_task_not_found" else 409
         text = _TEXTS.get(reply.reason, f"Refused: {reply.reason}.")
         told = {"outcome": "rejected", **reply.detail, "reason": reply.reason, "error": text}
-        return Answer(status, {**body, **told, "status": status})
-    return Answer(200, {**body, "query_task_attempt": outcome.attempt, **told, "status": 200})
+        return Response(status, {**body, **told, "status": status})
+    return Response(200, {**body, "query_task_attempt": outcome.attempt, **told, "status": 200})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.replies import Refused
-from api.http.call import Answer
+from api.http.response import Response
 
 _NOT_FOUND = frozenset({"task_not_found", "attempt_not_found", "history_not_available"})
 
@@ -36,29 +36,29 @@ def _text(refused: Refused) -> str:
     return str(refused.detail.get("error") or _TEXTS.get(refused.reason) or f"Refused: {refused.reason}.")
 
 
-def workflow_task_refused(refused: Refused, task_id: str, attempt: int, outcome: str | None = None) -> Answer:
+def workflow_task_refused(refused: Refused, task_id: str, attempt: int, outcome: str | None = None) -> Response:
     """The answer to a refused workflow-task call. `outcome`: what success would report, or None."""
     reason, detail = refused.reason, refused.detail
     body: dict[str, Any] = {"task_id": task_id, "workflow_task_attempt": attempt}
     if reason == "structural_limit_exceeded":
-        return Answer(422, {**body, "outcome": "rejected", **detail, "error": _text(refused), "reason": reason})
+        return Response(422, {**body, "outcome": "rejected", **detail, "error": _text(refused), "reason": reason})
     if reason in _UNRECORDED and outcome is not None:
         body |= {"outcome": outcome, "recorded": False}
         if outcome == "completed":
             body |= {"run_id": None, "run_status": None, "created_task_ids": []}
-        return Answer(409, {**body, **detail, "reason": reason})
+        return Response(409, {**body, **detail, "reason": reason})
     status = 404 if reason in _NOT_FOUND else 409
-    return Answer(status, {**body, **detail, "error": _text(refused), "reason": reason})
+    return Response(status, {**body, **detail, "error": _text(refused), "reason": reason})
 
 
-def activity_refused(refused: Refused, task_id: str, attempt_id: str, outcome: str | None = None) -> Answer:
+def activity_refused(refused: Refused, task_id: str, attempt_id: str, outcome: str | None = None) -> Response:
     """The answer to a refused activity call. `outcome` is what the call would have reported: `completed`, `failed` or None."""
     reason, detail = refused.reason, refused.detail
     body: dict[str, Any] = {"task_id": task_id, "activity_attempt_id": attempt_id}
     if reason in _NOT_FOUND or reason in _ACTIVITY_OWNERSHIP or outcome is None:
         status = 404 if reason in _NOT_FOUND else 409
-        return Answer(status, {**body, **detail, "error": _text(refused), "reason": reason})
+        return Response(status, {**body, **detail, "error": _text(refused), "reason": reason})
     if reason in _IGNORED:
         body |= {"outcome": "ignored", "recorded": False, "reason": reason, "next_task_id": None, "error": _text(refused)}
-        return Answer(409, {**detail, **body})
-    return Answer(409, {**body, "outcome": outcome, "recorded": False, "reason": reason, "next_task_id": None, **detail})
+        return Response(409, {**detail, **body})
+    return Response(409, {**body, "outcome": outcome, "recorded": False, "reason": reason, "next_task_id": None, **detail})

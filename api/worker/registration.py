@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from actors.workers.rules import DefinitionChanged
-from api.http.call import Answer, Call
 from api.http.errors import ApiError, worker_error
 from api.http.fields import MOST_FAULTS, Fields, label
 from api.http.ids import new_ulid
+from api.http.request import Request
+from api.http.response import Response
 from store import workers
 from store.workers import Contact, Worker
 
@@ -27,10 +28,10 @@ _SLOTS = {
 _NO_RETENTION = {"throttled": True, "processed": 0, "pruned": 0, "skipped": 0, "failed": 0}
 
 
-async def register(call: Call) -> Answer:
+async def register(request: Request) -> Response:
     """POST /api/worker/register: creates or replaces a registration, 201."""
-    services = call.services
-    worker = await call.read(_registration)
+    services = request.services
+    worker = await request.read(_registration)
     try:
         await services.workers.register(worker)
     except DefinitionChanged as changed:
@@ -41,7 +42,7 @@ async def register(call: Call) -> Answer:
             workflow_type=changed.workflow_type,
             remediation="Register the changed definition under a new worker_id.",
         ) from None
-    return Answer(
+    return Response(
         201,
         {
             "worker_id": worker.worker_id,
@@ -55,9 +56,9 @@ async def register(call: Call) -> Answer:
     )
 
 
-def _registration(call: Call) -> Worker:
+def _registration(request: Request) -> Worker:
     """The registration a request asks for. Raises ValidationFailed."""
-    fields = call.fields()
+    fields = request.fields()
     worker_id = fields.identifier("worker_id") or new_ulid().upper()
     task_queue = fields.required_text("task_queue")
     runtime = fields.choice("runtime", RUNTIMES)
@@ -77,9 +78,9 @@ def _registration(call: Call) -> Worker:
     metrics = _metrics(fields)
     wish = _heartbeat_wish(fields)
     fields.check()
-    now = call.services.clock.now()
+    now = request.services.clock.now()
     return Worker(
-        namespace=call.namespace,
+        namespace=request.namespace,
         worker_id=worker_id,
         task_queue=task_queue,
         runtime=runtime or "",
@@ -101,20 +102,20 @@ def _registration(call: Call) -> Worker:
     )
 
 
-def _beat(call: Call) -> tuple[str, dict[str, int | None] | None, bytes | None, int | None]:
+def _beat(request: Request) -> tuple[str, dict[str, int | None] | None, bytes | None, int | None]:
     """The worker id, the slots as sent, the metrics, and the interval the worker wishes. Raises ValidationFailed."""
-    fields = call.fields()
+    fields = request.fields()
     worker_id = fields.required_text("worker_id")
     slots, metrics, wish = _slots(fields), _metrics(fields), _heartbeat_wish(fields)
     fields.check()
     return worker_id, slots, metrics, wish
 
 
-async def heartbeat(call: Call) -> Answer:
+async def heartbeat(request: Request) -> Response:
     """POST /api/worker/heartbeat: liveness, slots and metrics of a registered worker."""
-    services = call.services
-    worker_id, sent, metrics, wish = await call.read(_beat)
-    registration = await services.workers.get(call.namespace, worker_id)
+    services = request.services
+    worker_id, sent, metrics, wish = await request.read(_beat)
+    registration = await services.workers.get(request.namespace, worker_id)
     if registration is None:
         raise _not_registered(404, worker_id)
     worker = registration.worker
@@ -125,13 +126,15 @@ async def heartbeat(call: Call) -> Answer:
             "max_concurrent_activity_tasks": worker.max_concurrent_activity_tasks,
         },
     )
-    contact = Contact(call.namespace, worker_id, call.services.clock.now(), slots, metrics, heartbeat_interval_seconds=wish)
+    contact = Contact(
+        request.namespace, worker_id, request.services.clock.now(), slots, metrics, heartbeat_interval_seconds=wish
+    )
     if not await workers.touch(services.db, [contact]):
-        services.workers.changed(call.namespace, worker_id)
+        services.workers.changed(request.namespace, worker_id)
         raise _not_registered(404, worker_id)
     if wish is not None:
         worker.heartbeat_interval_seconds = wish
-    return Answer(
+    return Response(
         200,
         {
             "worker_id": worker_id,

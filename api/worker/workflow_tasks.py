@@ -19,11 +19,12 @@ from actors.run.replies import (
     WorkflowTaskRenewed,
 )
 from api.http import page_tokens
-from api.http.call import Answer, Call
 from api.http.compression import compress
 from api.http.envelope import encode
 from api.http.errors import ValidationFailed
 from api.http.offload import for_size
+from api.http.request import Request
+from api.http.response import Response
 from api.http.times import ts
 from api.worker.commands.batch import Batches
 from api.worker.lease_fence import guard, read_failure
@@ -107,21 +108,21 @@ def task_object(grant: WorkflowTaskGrant, accepted_encoding: str) -> dict[str, A
     }
 
 
-async def poll_task(call: Call) -> Answer:
+async def poll_task(request: Request) -> Response:
     """POST /api/worker/workflow-tasks/poll."""
-    request = await call.read(read_poll)
-    grant = await poll(call, request, WORKFLOW)
+    asked = await request.read(read_poll)
+    grant = await poll(request, asked, WORKFLOW)
     if isinstance(grant, bytes):
-        return Answer(200, grant)
-    accepted = request.accept_history_encoding
+        return Response(200, grant)
+    accepted = asked.accept_history_encoding
     compressed = grant.history_events if accepted and grant.history_count >= COMPRESSION_THRESHOLD_EVENTS else b""
-    return Answer(200, encode({"task": await for_size(compressed, task_object, grant, accepted)}))
+    return Response(200, encode({"task": await for_size(compressed, task_object, grant, accepted)}))
 
 
-def _page(call: Call) -> tuple[ReadHistoryPage, str, int | None]:
+def _page(request: Request) -> tuple[ReadHistoryPage, str, int | None]:
     """What is asked of the run, the encodings the worker takes, and the position in its token, None for an unreadable one."""
-    settings = call.services.settings
-    fields = call.fields()
+    settings = request.services.settings
+    fields = request.fields()
     owner, attempt = guard(fields, _ATTEMPT)
     token = fields.required_text("next_history_page_token", longest=None)
     size = page_size(fields, settings.history_page_size_default, settings.history_page_size_max)
@@ -129,23 +130,23 @@ def _page(call: Call) -> tuple[ReadHistoryPage, str, int | None]:
     fields.check()
     after = page_tokens.decode(token)
     # An unreadable token is answered only to the owner of the lease, so the fence is asked in any case.
-    command = ReadHistoryPage(call.path["task_id"], owner, attempt, after or 0, 1 if after is None else size)
+    command = ReadHistoryPage(request.path["task_id"], owner, attempt, after or 0, 1 if after is None else size)
     return command, accepted, after
 
 
-async def history_page(call: Call) -> Answer:
+async def history_page(request: Request) -> Response:
     """POST /api/worker/workflow-tasks/{task_id}/history."""
-    task_id = call.path["task_id"]
-    command, accepted, after = await call.read(_page)
+    task_id = request.path["task_id"]
+    command, accepted, after = await request.read(_page)
     attempt = command.attempt
-    reply = await call.services.engine.ask_task(call.namespace, task_id, command)
+    reply = await request.services.engine.ask_task(request.namespace, task_id, command)
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt)
     if after is None:
         body = {"task_id": task_id, "error": "The page token is not readable.", "reason": "invalid_page_token"}
-        return Answer(400, body)
+        return Response(400, body)
     assert isinstance(reply, HistoryPage)
-    return Answer(
+    return Response(
         200,
         {
             "task_id": task_id,
@@ -157,22 +158,22 @@ async def history_page(call: Call) -> Answer:
     )
 
 
-def _holder(call: Call) -> tuple[str, int]:
-    fields = call.fields()
+def _holder(request: Request) -> tuple[str, int]:
+    fields = request.fields()
     holder = guard(fields, _ATTEMPT)
     fields.check()
     return holder
 
 
-async def heartbeat(call: Call) -> Answer:
+async def heartbeat(request: Request) -> Response:
     """POST /api/worker/workflow-tasks/{task_id}/heartbeat: extends the lease."""
-    task_id = call.path["task_id"]
-    owner, attempt = await call.read(_holder)
-    reply = await call.services.engine.ask_task(call.namespace, task_id, HeartbeatWorkflowTask(task_id, owner, attempt))
+    task_id = request.path["task_id"]
+    owner, attempt = await request.read(_holder)
+    reply = await request.services.engine.ask_task(request.namespace, task_id, HeartbeatWorkflowTask(task_id, owner, attempt))
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt)
     assert isinstance(reply, WorkflowTaskRenewed)
-    return Answer(
+    return Response(
         200,
         {
             "task_id": task_id,
@@ -187,9 +188,9 @@ async def heartbeat(call: Call) -> Answer:
     )
 
 
-def _completion(call: Call) -> tuple[str, int, list[Steps], dict[str, list[str]]]:
+def _completion(request: Request) -> tuple[str, int, list[Steps], dict[str, list[str]]]:
     """Owner, attempt, steps, and the faults that only the owner of the lease is told."""
-    fields = call.fields()
+    fields = request.fields()
     owner, attempt = guard(fields, _ATTEMPT)
     faults: dict[str, list[str]] = {}
     steps = _batches.read(fields, faults)
@@ -197,22 +198,22 @@ def _completion(call: Call) -> tuple[str, int, list[Steps], dict[str, list[str]]
     return owner, attempt, steps, faults
 
 
-async def complete(call: Call) -> Answer:
+async def complete(request: Request) -> Response:
     """POST /api/worker/workflow-tasks/{task_id}/complete: all commands are applied, or none."""
-    task_id = call.path["task_id"]
-    owner, attempt, steps, faults = await call.read(_completion)
-    engine = call.services.engine
+    task_id = request.path["task_id"]
+    owner, attempt, steps, faults = await request.read(_completion)
+    engine = request.services.engine
     if faults:
         # Faults of content are told to the owner of the lease only: ask the fence, change nothing.
-        fence = await engine.ask_task(call.namespace, task_id, ReadHistoryPage(task_id, owner, attempt, 0, 1))
+        fence = await engine.ask_task(request.namespace, task_id, ReadHistoryPage(task_id, owner, attempt, 0, 1))
         if isinstance(fence, Refused):
             return workflow_task_refused(fence, task_id, attempt, "completed")
         raise ValidationFailed(faults)
-    reply = await engine.ask_task(call.namespace, task_id, CompleteWorkflowTask(task_id, owner, attempt, steps))
+    reply = await engine.ask_task(request.namespace, task_id, CompleteWorkflowTask(task_id, owner, attempt, steps))
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt, "completed")
     assert isinstance(reply, WorkflowTaskCompleted)
-    return Answer(
+    return Response(
         200,
         {
             "task_id": task_id,
@@ -227,26 +228,26 @@ async def complete(call: Call) -> Answer:
     )
 
 
-def _failure(call: Call) -> FailWorkflowTask:
-    fields = call.fields()
+def _failure(request: Request) -> FailWorkflowTask:
+    fields = request.fields()
     owner, attempt = guard(fields, _ATTEMPT)
     failure, message = read_failure(fields)
     kind = failure.free_text("type")
     trace = failure.free_text("stack_trace")
     fields.check()
-    return FailWorkflowTask(call.path["task_id"], owner, attempt, message, kind, trace)
+    return FailWorkflowTask(request.path["task_id"], owner, attempt, message, kind, trace)
 
 
-async def fail(call: Call) -> Answer:
+async def fail(request: Request) -> Response:
     """POST /api/worker/workflow-tasks/{task_id}/fail: this attempt failed, not the workflow."""
-    task_id = call.path["task_id"]
-    command = await call.read(_failure)
+    task_id = request.path["task_id"]
+    command = await request.read(_failure)
     attempt = command.attempt
-    reply = await call.services.engine.ask_task(call.namespace, task_id, command)
+    reply = await request.services.engine.ask_task(request.namespace, task_id, command)
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt, "failed")
     assert isinstance(reply, WorkflowTaskFailed)
-    return Answer(
+    return Response(
         200,
         {
             "task_id": task_id,

@@ -21,7 +21,7 @@ _LEFT = _RESET | getattr(select, "POLLRDHUP", 0)
 
 
 class Watched(asyncio.Protocol):
-    """A connection that stands in the scope's extensions (`api.http.call.Connection`)."""
+    """A connection that stands in the scope's extensions (`api.http.request.Connection`)."""
 
     transport: asyncio.Transport
 

@@ -13,8 +13,8 @@ import pytest
 from actors.workers.registry import WorkerRegistry
 from api.app import create_app
 from api.http.auth import authenticator
-from api.http.call import Services
 from api.http.namespace_cache import NamespaceCache
+from api.http.services import Services
 from api.settings import Settings
 from node.http.server import HttpServer, base_url, bind
 from store.pool import Database

@@ -15,8 +15,8 @@ import pytest
 
 from api.http import json_text
 from api.http.body import parse_body
-from api.http.call import Call
 from api.http.errors import ApiError
+from api.http.fields import Fields
 from api.payloads.codec import envelope_in, is_avro_blob, normalise_input
 from api.settings import LimitSettings, Settings
 from tests.api.conftest import CONTROL, Api
@@ -134,7 +134,7 @@ async def test_long_bodies_are_read_for_callers_that_may_ask(api: Api) -> None:
 
 
 def fields_of(text: bytes) -> Any:
-    return Call(None, "", None, {}, b"", parse_body({}, text), None, text=text).fields()  # type: ignore[arg-type]
+    return Fields(parse_body({}, text), source=text)
 
 
 def test_texts_are_taken_apart_as_if_they_were_read(monkeypatch: pytest.MonkeyPatch) -> None:

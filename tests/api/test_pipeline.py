@@ -10,9 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from api.http.call import Answer, Call
 from api.http.envelope import CONTRACT, PROJECTED_FIELDS
-from api.http.route import ALL, WORKER, A, O, Route, W
+from api.http.request import Request
+from api.http.response import Response
+from api.http.route import ADMINS, ALL, OPERATORS, WORKER, WORKER_ROLE, Route
 from api.routes import ROUTES
 from api.settings import AuthSettings, LimitSettings, Settings
 from store.pool import Database
@@ -29,25 +30,32 @@ ADMIN = {"Authorization": "Bearer a-token"}
 JSON = {"Content-Type": "application/json"}
 
 
-async def echo(call: Call) -> Answer:
+async def echo(request: Request) -> Response:
     """Answers what the endpoint was given."""
-    return Answer(
-        200, {"namespace": call.namespace, "path": call.path, "query": call.query(), "body": call.body, "big": "x" * 900}
+    return Response(
+        200,
+        {
+            "namespace": request.namespace,
+            "path": request.path,
+            "query": request.query(),
+            "body": request.body,
+            "big": "x" * 900,
+        },
     )
 
 
-async def broken(call: Call) -> Answer:
+async def broken(request: Request) -> Response:
     raise RuntimeError("secret text")
 
 
 ECHO_ROUTES = [
     *ROUTES,
-    Route("POST", "/echo/{name}", echo, O),
-    Route("GET", "/echo/{name}", echo, O),
-    Route("POST", "/worker/echo", echo, W, plane=WORKER),
+    Route("POST", "/echo/{name}", echo, OPERATORS),
+    Route("GET", "/echo/{name}", echo, OPERATORS),
+    Route("POST", "/worker/echo", echo, WORKER_ROLE, plane=WORKER),
     Route("GET", "/broken", broken, ALL),
-    Route("GET", "/worker/broken", broken, W, plane=WORKER),
-    Route("POST", "/only-admin", echo, A),
+    Route("GET", "/worker/broken", broken, WORKER_ROLE, plane=WORKER),
+    Route("POST", "/only-admin", echo, ADMINS),
 ]
 
 

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from api.http.attribution import attribution
-from api.http.call import Call, Principal, Services
+from api.http.auth import Principal
+from api.http.request import Request
+from api.http.services import Services
 from api.settings import Settings
 
 WHO = Principal("legacy-token", ("admin",), "token", legacy_full_access=True, claims={"legacy_credential": True})
@@ -19,4 +21,6 @@ async def _nothing() -> None:
 
 def caused_by(path: str, body: dict[str, Any]) -> dict[str, Any]:
     """What the server notes of a POST with the test token and no header that names it."""
-    return attribution(Call(_SERVICES, "default", WHO, {}, b"", body, _nothing, method="POST", url_path=path))
+    request = Request(_SERVICES, {"method": "POST", "path": path, "query_string": b"", "headers": []}, _nothing)
+    request.namespace, request.principal, request.body = "default", WHO, body
+    return attribution(request)

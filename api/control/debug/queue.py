@@ -12,7 +12,7 @@ from typing import Any
 from actors.run import ids
 from actors.run.state import RunState
 from api.control.worker_fleet import pollers
-from api.http.call import Services
+from api.http.services import Services
 from api.http.times import ts, ts_or_none
 from store import ready_tasks, runs
 from store.commit.writes import ReadyTask

@@ -17,41 +17,42 @@ from api.control.debug.tasks import Compatibility, Health, pruned
 from api.control.worker_fleet import live_workers, worker_fleet
 from api.control.workflows.read import current_run, named_run
 from api.control.workflows.views import is_terminal, status_bucket
-from api.http.call import Answer, Call
 from api.http.fields import Fields
+from api.http.request import Request
+from api.http.response import Response
 from api.http.times import ts, ts_or_none
 from store.runs import StoredRun
 from store.workers import Worker
 
 
-async def debug(call: Call) -> Answer:
+async def debug(request: Request) -> Response:
     """GET /api/workflows/{workflow_id}/debug: its current run."""
-    with_payload = _with_payload(call)
-    run, _ = await current_run(call)
-    return await _snapshot(call, run, with_payload)
+    with_payload = _with_payload(request)
+    run, _ = await current_run(request)
+    return await _snapshot(request, run, with_payload)
 
 
-async def debug_run(call: Call) -> Answer:
+async def debug_run(request: Request) -> Response:
     """GET /api/workflows/{workflow_id}/runs/{run_id}/debug."""
-    with_payload = _with_payload(call)
-    run, _ = await named_run(call)
-    return await _snapshot(call, run, with_payload)
+    with_payload = _with_payload(request)
+    run, _ = await named_run(request)
+    return await _snapshot(request, run, with_payload)
 
 
-def _with_payload(call: Call) -> bool:
-    fields = Fields(dict(call.query()))
+def _with_payload(request: Request) -> bool:
+    fields = Fields(dict(request.query()))
     wanted = fields.boolean("include_last_event_payload")
     fields.check()
     return wanted
 
 
-async def _snapshot(call: Call, run: StoredRun, with_payload: bool) -> Answer:
-    services = call.services
+async def _snapshot(request: Request, run: StoredRun, with_payload: bool) -> Response:
+    services = request.services
     settings = services.settings
     now = services.clock.now()
     state = run_state.decode(run.row.state)
     lines = await history.tail(services.db, run.run_id, run.row.last_sequence)
-    fleet = await services.workers.listing(call.namespace)
+    fleet = await services.workers.listing(request.namespace)
     on_queue = [worker for worker in fleet if worker.task_queue == state.task_queue]
     compatibility = Compatibility(
         state.compatibility,
@@ -88,12 +89,12 @@ async def _snapshot(call: Call, run: StoredRun, with_payload: bool) -> Answer:
                     "task_queue": state.task_queue,
                 },
                 "task_queue_pollers": [] if queue is None else queue["pollers"],
-                "namespace_worker_fleet": worker_fleet(call.namespace, fleet, settings, now),
+                "namespace_worker_fleet": worker_fleet(request.namespace, fleet, settings, now),
             }
         ),
         "findings": _findings(health, tasks, activities, queue),
     }
-    return Answer(200, body)
+    return Response(200, body)
 
 
 def _matched(marker: str | None, live: list[Worker]) -> bool:

@@ -9,8 +9,9 @@ from actors.run.commands.control import ArchiveRun, CancelRun, Commanded, Repair
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from api.control.workflows.targets import check_body, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution
-from api.http.call import Answer, Call
 from api.http.fields import Fields
+from api.http.request import Request
+from api.http.response import Response
 from api.payloads.codec import normalise_message
 
 _LONGEST_REASON = 1000
@@ -22,13 +23,13 @@ _REJECTIONS = {
 }
 
 
-def result_fields(call: Call, reply: CommandAnswered | UpdateStatus) -> dict[str, Any]:
+def result_fields(request: Request, reply: CommandAnswered | UpdateStatus) -> dict[str, Any]:
     """The fields that name a command and its target in every result, `outcome` and the reasons still to be set."""
     return {
         "outcome": None,
         "workflow_id": reply.workflow_id,
         "run_id": reply.run_id,
-        "requested_run_id": run_id_of(call),
+        "requested_run_id": run_id_of(request),
         "resolved_run_id": reply.run_id,
         "command_id": reply.command_id,
         "command_sequence": reply.command_sequence,
@@ -42,9 +43,9 @@ def result_fields(call: Call, reply: CommandAnswered | UpdateStatus) -> dict[str
     }
 
 
-def command_fields(call: Call, reply: CommandAnswered) -> dict[str, Any]:
+def command_fields(request: Request, reply: CommandAnswered) -> dict[str, Any]:
     """The result of a command that reached a run."""
-    body = result_fields(call, reply)
+    body = result_fields(request, reply)
     body["outcome"] = reply.outcome
     if reply.rejection is None:
         body["reason"] = reply.reason
@@ -55,58 +56,58 @@ def command_fields(call: Call, reply: CommandAnswered) -> dict[str, Any]:
     return body
 
 
-async def _command(call: Call, command: Commanded, status: int, **named: str) -> Answer:
-    engine = call.services.engine
-    reply = await engine.command(call.namespace, call.path["workflow_id"], command, run_id_of(call))
+async def _command(request: Request, command: Commanded, status: int, **named: str) -> Response:
+    engine = request.services.engine
+    reply = await engine.command(request.namespace, request.path["workflow_id"], command, run_id_of(request))
     if isinstance(reply, Refused):
-        raise target_refused(call, reply)
+        raise target_refused(request, reply)
     assert isinstance(reply, CommandAnswered)
-    return Answer(status if reply.rejection is None else 409, {**command_fields(call, reply), **named})
+    return Response(status if reply.rejection is None else 409, {**command_fields(request, reply), **named})
 
 
-def _read_signal(call: Call) -> tuple[Fields, Payload | None, str | None]:
-    fields = call.fields()
+def _read_signal(request: Request) -> tuple[Fields, Payload | None, str | None]:
+    fields = request.fields()
     return fields, normalise_message(fields), fields.text("request_id")
 
 
-async def signal(call: Call) -> Answer:
+async def signal(request: Request) -> Response:
     """POST .../signal/{signal_name}: durable on return; `request_id` is recorded and does not deduplicate."""
-    name = operation_name(call, "signal_name")
-    fields, arguments, request_id = await call.read(_read_signal)
-    await check_body(call, fields)
-    command = SignalRun(request_id, run_id_of(call) is not None, attribution(call), name, arguments)
-    return await _command(call, command, 202, signal_name=name)
+    name = operation_name(request, "signal_name")
+    fields, arguments, request_id = await request.read(_read_signal)
+    await check_body(request, fields)
+    command = SignalRun(request_id, run_id_of(request) is not None, attribution(request), name, arguments)
+    return await _command(request, command, 202, signal_name=name)
 
 
-def _read_reason(call: Call) -> tuple[Fields, str | None, str | None]:
-    fields = call.fields()
+def _read_reason(request: Request) -> tuple[Fields, str | None, str | None]:
+    fields = request.fields()
     return fields, fields.text("reason", longest=_LONGEST_REASON), fields.text("request_id")
 
 
-async def _with_reason(call: Call, kind: type[CancelRun] | type[TerminateRun] | type[ArchiveRun]) -> Answer:
-    fields, reason, request_id = await call.read(_read_reason)
-    await check_body(call, fields)
-    return await _command(call, kind(request_id, run_id_of(call) is not None, attribution(call), reason), 200)
+async def _with_reason(request: Request, kind: type[CancelRun] | type[TerminateRun] | type[ArchiveRun]) -> Response:
+    fields, reason, request_id = await request.read(_read_reason)
+    await check_body(request, fields)
+    return await _command(request, kind(request_id, run_id_of(request) is not None, attribution(request), reason), 200)
 
 
-async def cancel(call: Call) -> Answer:
+async def cancel(request: Request) -> Response:
     """POST .../cancel: closes the run at once."""
-    return await _with_reason(call, CancelRun)
+    return await _with_reason(request, CancelRun)
 
 
-async def terminate(call: Call) -> Answer:
+async def terminate(request: Request) -> Response:
     """POST .../terminate: closes the run at once."""
-    return await _with_reason(call, TerminateRun)
+    return await _with_reason(request, TerminateRun)
 
 
-async def archive(call: Call) -> Answer:
+async def archive(request: Request) -> Response:
     """POST /api/workflows/{workflow_id}/archive: a closed run is exempt from retention."""
-    return await _with_reason(call, ArchiveRun)
+    return await _with_reason(request, ArchiveRun)
 
 
-async def repair(call: Call) -> Answer:
+async def repair(request: Request) -> Response:
     """POST /api/workflows/{workflow_id}/repair: gets a stuck run going again."""
-    fields = call.fields()
+    fields = request.fields()
     request_id = fields.text("request_id")
-    await check_body(call, fields)
-    return await _command(call, RepairRun(request_id, attribution=attribution(call)), 200)
+    await check_body(request, fields)
+    return await _command(request, RepairRun(request_id, attribution=attribution(request)), 200)

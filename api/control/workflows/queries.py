@@ -12,8 +12,9 @@ from actors.run.commands.base import Payload
 from actors.run.replies import Refused
 from actors.workers.rules import QUERY_WORKER_INCOMPATIBLE, QUERY_WORKER_UNAVAILABLE
 from api.control.workflows.targets import HISTORICAL, check_body, operation_name, run_id_of, target_refused
-from api.http.call import Answer, Call
 from api.http.fields import Fields
+from api.http.request import Request
+from api.http.response import Response
 from api.payloads.codec import normalise_input, shown
 
 # Why the server has no answer.
@@ -29,19 +30,19 @@ _OURS = {
 _WORKERS = {"rejected_unknown_query": 404, "invalid_query_arguments": 422}
 
 
-def _read(call: Call) -> tuple[Fields, Payload]:
-    fields = call.fields()
+def _read(request: Request) -> tuple[Fields, Payload]:
+    fields = request.fields()
     return fields, normalise_input(fields)
 
 
-async def query(call: Call) -> Answer:
+async def query(request: Request) -> Response:
     """POST .../query/{query_name}."""
-    name = operation_name(call, "query_name")
-    fields, arguments = await call.read(_read)
-    await check_body(call, fields)
+    name = operation_name(request, "query_name")
+    fields, arguments = await request.read(_read)
+    await check_body(request, fields)
 
-    workflow_id, run_id = call.path["workflow_id"], run_id_of(call)
-    reply = await call.services.engine.query(call.namespace, workflow_id, Query(name, arguments), run_id)
+    workflow_id, run_id = request.path["workflow_id"], run_id_of(request)
+    reply = await request.services.engine.query(request.namespace, workflow_id, Query(name, arguments), run_id)
     body: dict[str, Any] = {
         "workflow_id": workflow_id,
         "run_id": run_id,
@@ -53,13 +54,13 @@ async def query(call: Call) -> Answer:
     }
     if isinstance(reply, Refused):
         if reply.reason in ("instance_not_found", HISTORICAL):
-            raise target_refused(call, reply)
+            raise target_refused(request, reply)
         status, text = _OURS.get(reply.reason, (409, f"Refused: {reply.reason}."))
         body |= {"run_id": reply.detail.get("run_id", run_id), "reason": reply.reason, "message": text}
-        return Answer(status, body)
+        return Response(status, body)
     body["run_id"] = reply.run_id
     if reply.reason is not None:
         body |= {"reason": reply.reason, "message": reply.message or "The worker refused the query."}
-        return Answer(_WORKERS.get(reply.reason, 409), body)
+        return Response(_WORKERS.get(reply.reason, 409), body)
     body |= {"result": shown(reply.result), "result_envelope": reply.result_envelope}
-    return Answer(200, body)
+    return Response(200, body)

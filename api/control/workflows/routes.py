@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from api.control.workflows import commands, queries, read, start, updates
-from api.http.route import O, Route
+from api.http.route import OPERATORS, Route
 
 _WORKFLOW = "/workflows/{workflow_id}"
 _RUN = f"{_WORKFLOW}/runs/{{run_id}}"
 
 _WORKFLOWS = [
-    Route("GET", "/workflows", read.index, O, operation="list"),
-    Route("POST", "/workflows", start.start, O, operation="start"),
-    Route("GET", "/workflows/{workflow_id}", read.describe, O, operation="describe"),
-    Route("GET", "/workflows/{workflow_id}/runs", read.list_runs, O, operation="list_runs"),
-    Route("GET", _RUN, read.describe_run, O, operation="describe_run"),
-    Route("GET", f"{_RUN}/history", read.history, O, operation="history"),
-    Route("POST", f"{_WORKFLOW}/repair", commands.repair, O, operation="repair"),
-    Route("POST", f"{_WORKFLOW}/archive", commands.archive, O, operation="archive"),
+    Route("GET", "/workflows", read.list_, OPERATORS, operation="list"),
+    Route("POST", "/workflows", start.start, OPERATORS, operation="start"),
+    Route("GET", "/workflows/{workflow_id}", read.describe, OPERATORS, operation="describe"),
+    Route("GET", "/workflows/{workflow_id}/runs", read.list_runs, OPERATORS, operation="list_runs"),
+    Route("GET", _RUN, read.describe_run, OPERATORS, operation="describe_run"),
+    Route("GET", f"{_RUN}/history", read.history, OPERATORS, operation="history"),
+    Route("POST", f"{_WORKFLOW}/repair", commands.repair, OPERATORS, operation="repair"),
+    Route("POST", f"{_WORKFLOW}/archive", commands.archive, OPERATORS, operation="archive"),
 ]
 
 # Commands and questions that may name the run, too (control-plane 5.12).
 _TARGETED = [
-    Route("POST", f"{target}/{path}", endpoint, O, operation=operation)
+    Route("POST", f"{target}/{path}", endpoint, OPERATORS, operation=operation)
     for target in (_WORKFLOW, _RUN)
     for path, endpoint, operation in (
         ("signal/{signal_name}", commands.signal, "signal"),

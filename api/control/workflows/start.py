@@ -10,10 +10,11 @@ from actors.run.ids import RunId
 from actors.run.replies import Refused, Started
 from api.http import json_text
 from api.http.attribution import attribution
-from api.http.call import Answer, Call
 from api.http.errors import ApiError, ValidationFailed
 from api.http.fields import LONGEST_SECONDS, Fields
 from api.http.ids import new_ulid
+from api.http.request import Request
+from api.http.response import Response
 from api.payloads.codec import normalise_input
 from api.settings import Settings
 from api.worker.commands.attributes import Unfit, attribute_value
@@ -38,10 +39,10 @@ _UNSUPPORTED = {
 _UNSUPPORTED_NAMES = frozenset(_UNSUPPORTED)
 
 
-async def start(call: Call) -> Answer:
+async def start(request: Request) -> Response:
     """POST /api/workflows."""
-    command = await call.read(_read)
-    engine = call.services.engine
+    command = await request.read(_read)
+    engine = request.services.engine
     reply = await engine.start_workflow(command)
     if isinstance(reply, Refused):
         raise _refused(reply, command)
@@ -49,8 +50,8 @@ async def start(call: Call) -> Answer:
     return _started(reply)
 
 
-def _read(call: Call) -> StartRun:
-    return read_start(call.fields(), call.namespace, call.services.settings, attribution(call))
+def _read(request: Request) -> StartRun:
+    return read_start(request.fields(), request.namespace, request.services.settings, attribution(request))
 
 
 def read_start(fields: Fields, namespace: str, settings: Settings, caused_by: dict[str, Any] | None = None) -> StartRun:
@@ -145,7 +146,7 @@ def _search_attributes(fields: Fields, settings: Settings) -> dict[str, Any]:
     return found
 
 
-def _started(reply: Started) -> Answer:
+def _started(reply: Started) -> Response:
     body: dict[str, Any] = {
         "workflow_id": reply.workflow_id,
         "run_id": reply.run_id,
@@ -157,13 +158,13 @@ def _started(reply: Started) -> Answer:
         "outcome": reply.outcome,
     }
     if reply.outcome == "started_new":
-        return Answer(201, body)
+        return Response(201, body)
     if reply.outcome == "returned_existing_active":
-        return Answer(200, body)
+        return Response(200, body)
     body["message"] = "The workflow has already been started."
     body["reason"] = "duplicate_not_allowed"
     body["rejection_reason"] = "instance_already_started"
-    return Answer(409, body)
+    return Response(409, body)
 
 
 def _refused(reply: Refused, command: StartRun) -> ApiError:

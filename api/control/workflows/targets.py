@@ -8,18 +8,18 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.replies import Refused
-from api.http.call import Call
 from api.http.errors import ApiError, ValidationFailed
 from api.http.fields import Fields, label
+from api.http.request import Request
 from store import instances
 
 HISTORICAL = "historical_run_command_rejected"
 
 
-def operation_name(call: Call, field: str) -> str:
+def operation_name(request: Request, field: str) -> str:
     """The name of the signal, query or update in the URL; raises ValidationFailed on `field` when it cannot be one."""
-    name = call.path[field]
-    limit = call.services.settings.limits.max_operation_name_length
+    name = request.path[field]
+    limit = request.services.settings.limits.max_operation_name_length
     if not name:
         raise ValidationFailed({field: [f"The {label(field)} field is required."]})
     if any(character < " " or character == "\x7f" for character in name):
@@ -29,30 +29,30 @@ def operation_name(call: Call, field: str) -> str:
     return name
 
 
-def run_id_of(call: Call) -> str | None:
+def run_id_of(request: Request) -> str | None:
     """The run the URL names, None on instance routes."""
-    return call.path.get("run_id")
+    return request.path.get("run_id")
 
 
-async def check_body(call: Call, fields: Fields) -> None:
+async def check_body(request: Request, fields: Fields) -> None:
     """Raises ValidationFailed for the faults noted; a target that is not there comes first (404, 409)."""
     if not fields.errors:
         return
-    instance = await instances.get(call.services.db, call.path["workflow_id"])
-    if instance is None or instance.namespace != call.namespace:
-        raise target_refused(call, Refused("instance_not_found"))
-    run_id = run_id_of(call)
+    instance = await instances.get(request.services.db, request.path["workflow_id"])
+    if instance is None or instance.namespace != request.namespace:
+        raise target_refused(request, Refused("instance_not_found"))
+    run_id = run_id_of(request)
     if run_id is not None and run_id != instance.current_run_id:
-        raise target_refused(call, Refused(HISTORICAL))
+        raise target_refused(request, Refused(HISTORICAL))
     fields.check()
 
 
-def target_refused(call: Call, refused: Refused) -> ApiError:
+def target_refused(request: Request, refused: Refused) -> ApiError:
     """The answer to a command whose target is no workflow of the namespace, or not its current run."""
-    named: dict[str, Any] = {"workflow_id": call.path["workflow_id"]}
+    named: dict[str, Any] = {"workflow_id": request.path["workflow_id"]}
     if refused.reason == "instance_not_found":
         return ApiError(404, "instance_not_found", "Workflow not found.", **named)
     if refused.reason == HISTORICAL:
         text = "The run is not the current run of the workflow."
-        return ApiError(409, HISTORICAL, text, run_id=run_id_of(call), target_scope="run", **named)
+        return ApiError(409, HISTORICAL, text, run_id=run_id_of(request), target_scope="run", **named)
     return ApiError(409, refused.reason, f"Refused: {refused.reason}.", **{**refused.detail, **named})

@@ -10,9 +10,10 @@ from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from api.control.workflows.commands import command_fields, result_fields
 from api.control.workflows.targets import check_body, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution
-from api.http.call import Answer, Call
 from api.http.fields import LONGEST_SECONDS, Fields
 from api.http.offload import for_size
+from api.http.request import Request
+from api.http.response import Response
 from api.http.times import ts, ts_or_none
 from api.payloads.codec import decoded_or_none, normalise_message, shown
 
@@ -20,54 +21,54 @@ from api.payloads.codec import decoded_or_none, normalise_message, shown
 _REFUSED_BY_VALIDATOR = "update validator failed: "
 
 
-def _read(call: Call) -> tuple[Fields, Payload | None, str | None, str | None, int | None]:
+def _read(request: Request) -> tuple[Fields, Payload | None, str | None, str | None, int | None]:
     """The reader of the fields, then the arguments, the request id, what is waited for and how many seconds."""
-    fields = call.fields()
+    fields = request.fields()
     arguments = normalise_message(fields)
-    request_id = _request_id(call, fields)
+    request_id = _request_id(request, fields)
     wait_for = fields.choice("wait_for", ("accepted", "completed"), default="accepted")
     timeout = fields.integer(
-        "wait_timeout_seconds", low=1, high=LONGEST_SECONDS, default=call.services.settings.update_wait_seconds
+        "wait_timeout_seconds", low=1, high=LONGEST_SECONDS, default=request.services.settings.update_wait_seconds
     )
     if fields.has("wait_policy"):
         fields.fault("wait_policy", "The wait_policy field is no longer supported. Use wait_for.")
     return fields, arguments, request_id, wait_for, timeout
 
 
-async def update(call: Call) -> Answer:
+async def update(request: Request) -> Response:
     """POST .../update/{update_name}."""
-    name = operation_name(call, "update_name")
-    fields, arguments, request_id, wait_for, timeout = await call.read(_read)
-    await check_body(call, fields)
+    name = operation_name(request, "update_name")
+    fields, arguments, request_id, wait_for, timeout = await request.read(_read)
+    await check_body(request, fields)
     seconds = timeout if wait_for == "completed" else None
-    run_id = run_id_of(call)
-    command = UpdateRun(request_id, run_id is not None, attribution(call), name, arguments)
-    reply = await call.services.engine.update(
-        call.namespace, call.path["workflow_id"], command, run_id, None if seconds is None else float(seconds)
+    run_id = run_id_of(request)
+    command = UpdateRun(request_id, run_id is not None, attribution(request), name, arguments)
+    reply = await request.services.engine.update(
+        request.namespace, request.path["workflow_id"], command, run_id, None if seconds is None else float(seconds)
     )
     if isinstance(reply, Refused):
-        raise target_refused(call, reply)
+        raise target_refused(request, reply)
     waited = {"wait_for": wait_for, "wait_timed_out": False, "wait_timeout_seconds": seconds}
     if isinstance(reply, CommandAnswered):
-        return Answer(409, {**_rejected(call, reply), **waited, "update_name": name})
+        return Response(409, {**_rejected(request, reply), **waited, "update_name": name})
     assert isinstance(reply, UpdateStatus)
     waited["wait_timed_out"] = seconds is not None and reply.status == "accepted"
-    return _answer({**await _status(call, reply), **waited, "update_name": name}, reply)
+    return _answer({**await _status(request, reply), **waited, "update_name": name}, reply)
 
 
-def _request_id(call: Call, fields: Fields) -> str | None:
+def _request_id(request: Request, fields: Fields) -> str | None:
     """The id that makes a repeated update the same one: the body's, else the header's."""
     request_id = fields.text("request_id")
-    header = call.headers.get(b"x-request-id")
+    header = request.headers.get(b"x-request-id")
     if request_id is not None or header is None or "request_id" in fields.errors:
         return request_id
     return Fields({"request_id": header.decode("latin-1")}, fields.prefix, fields.errors).text("request_id")
 
 
-def _rejected(call: Call, reply: CommandAnswered) -> dict[str, Any]:
-    at = ts(call.services.clock.now())
+def _rejected(request: Request, reply: CommandAnswered) -> dict[str, Any]:
+    at = ts(request.services.clock.now())
     return {
-        **command_fields(call, reply),
+        **command_fields(request, reply),
         "update_id": reply.update_id,
         "update_status": "rejected",
         "workflow_sequence": None,
@@ -82,13 +83,13 @@ def _rejected(call: Call, reply: CommandAnswered) -> dict[str, Any]:
     }
 
 
-async def _status(call: Call, reply: UpdateStatus) -> dict[str, Any]:
+async def _status(request: Request, reply: UpdateStatus) -> dict[str, Any]:
     """The result of an accepted update as it stands now."""
     envelope = None if reply.result is None else reply.result.envelope()
     blob = None if reply.result is None else reply.result.blob
     closed_at = ts_or_none(reply.closed_at or None)
     return {
-        **result_fields(call, reply),
+        **result_fields(request, reply),
         "update_id": reply.update_id,
         "update_status": reply.status,
         "workflow_sequence": reply.step,
@@ -103,15 +104,15 @@ async def _status(call: Call, reply: UpdateStatus) -> dict[str, Any]:
     }
 
 
-def _answer(body: dict[str, Any], reply: UpdateStatus) -> Answer:
+def _answer(body: dict[str, Any], reply: UpdateStatus) -> Response:
     if reply.status == "completed":
         body["outcome"] = "update_completed"
-        return Answer(200, body)
+        return Response(200, body)
     if reply.status != "failed":
-        return Answer(202, body)
+        return Response(202, body)
     message = reply.failure_message or "The update failed."
     refused = message.startswith(_REFUSED_BY_VALIDATOR)
     body["outcome"] = "update_failed"
     body["reason"] = "update_rejected" if refused else "update_handler_failed"
     body["message"] = message
-    return Answer(409 if refused else 422, body)
+    return Response(409 if refused else 422, body)

@@ -1,0 +1,53 @@
+"""Everything endpoints talk to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from actors.clock import Clock
+
+if TYPE_CHECKING:
+    from actors.engine import Engine
+    from actors.workers.registry import WorkerRegistry
+    from api.http.auth import Authenticator
+    from api.http.namespace_cache import NamespaceCache
+    from api.settings import Settings
+    from store.commit.write_watch import WriteWatch
+    from store.pool import Database
+
+
+class CacheProbe(Protocol):
+    """The coordination store behind the `cache` check of `/api/ready`: writes, reads back and deletes a random value."""
+
+    async def __call__(self) -> str | None:
+        """None when the round trip worked, else a text saying why not (no credentials, no addresses)."""
+        ...
+
+
+@dataclass(slots=True)
+class Services:
+    """Everything endpoints talk to. `draining` is set when the node shuts down: polls then answer empty.
+
+    `db` reads by key and writes, `searches` reads lists, `probes` is for health and readiness (`store.pools`).
+    `unfit`: why the schema of the database can not be served; every request that needs a credential is then answered 503.
+    """
+
+    settings: Settings
+    db: Database
+    searches: Database
+    probes: Database
+    engine: Engine
+    auth: Authenticator
+    namespaces: NamespaceCache
+    workers: WorkerRegistry
+    cache_probe: CacheProbe | None = None
+    clock: Clock = field(default_factory=Clock)
+    events_trouble: Callable[[], str | None] = lambda: None  # why the event stream stands still, if it does
+    draining: bool = False
+    writes: WriteWatch | None = None
+    checks: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
+    """The checks of health and readiness in flight, shared by all who ask meanwhile."""
+    unfit: str | None = None
