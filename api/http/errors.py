@@ -46,6 +46,11 @@ class ValidationFailed(ApiError):
         super().__init__(422, "validation_failed", first, errors=errors, validation_errors=errors)
 
 
+def refusal(status: int, reason: str, message: str, **fields: Any) -> Response:
+    """What an actor refused, as the control plane answers it (control-plane 1.7)."""
+    return Response(status, {"message": message, "reason": reason, **fields})
+
+
 def worker_error(status: int, reason: str, error: str, **fields: Any) -> ApiError:
     """A business error of the worker plane, whose text stands under `error` (worker-protocol 2.4)."""
     return ApiError(status, reason, error, text_key="error", **fields)

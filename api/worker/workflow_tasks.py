@@ -27,9 +27,9 @@ from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts
 from api.worker.commands.batch import Batches
+from api.worker.error_responses import workflow_task_refused
 from api.worker.lease_fence import guard, read_failure
 from api.worker.polling import page_size, poll, read_poll
-from api.worker.refusals import workflow_task_refused
 
 COMPRESSION_THRESHOLD_EVENTS = 50
 

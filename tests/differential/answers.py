@@ -26,7 +26,7 @@ from actors.run.replies import (
 from actors.run.times import iso, iso_or_none
 from api.http import page_tokens
 from api.worker import activity_tasks, workflow_tasks
-from api.worker.refusals import activity_refused, workflow_task_refused
+from api.worker.error_responses import activity_refused, workflow_task_refused
 from tests.cluster.client import Reply
 
 Shown = tuple[int, dict[str, Any]]

@@ -7,7 +7,7 @@ from typing import Any
 from actors.run.commands.base import Payload
 from actors.run.commands.control import ArchiveRun, CancelRun, Commanded, RepairRun, SignalRun, TerminateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
-from api.control.workflows.targets import check_body, operation_name, run_id_of, target_refused
+from api.control.workflows.workflow_target import missing_target, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution
 from api.http.fields import Fields
 from api.http.request import Request
@@ -60,7 +60,7 @@ async def _command(request: Request, command: Commanded, status: int, **named: s
     engine = request.services.engine
     reply = await engine.command(request.namespace, request.path["workflow_id"], command, run_id_of(request))
     if isinstance(reply, Refused):
-        raise target_refused(request, reply)
+        return target_refused(request, reply)
     assert isinstance(reply, CommandAnswered)
     return Response(status if reply.rejection is None else 409, {**command_fields(request, reply), **named})
 
@@ -74,7 +74,9 @@ async def signal(request: Request) -> Response:
     """POST .../signal/{signal_name}: durable on return; `request_id` is recorded and does not deduplicate."""
     name = operation_name(request, "signal_name")
     fields, arguments, request_id = await request.read(_read_signal)
-    await check_body(request, fields)
+    missing = await missing_target(request, fields)
+    if missing is not None:
+        return missing
     command = SignalRun(request_id, run_id_of(request) is not None, attribution(request), name, arguments)
     return await _command(request, command, 202, signal_name=name)
 
@@ -86,7 +88,9 @@ def _read_reason(request: Request) -> tuple[Fields, str | None, str | None]:
 
 async def _with_reason(request: Request, kind: type[CancelRun] | type[TerminateRun] | type[ArchiveRun]) -> Response:
     fields, reason, request_id = await request.read(_read_reason)
-    await check_body(request, fields)
+    missing = await missing_target(request, fields)
+    if missing is not None:
+        return missing
     return await _command(request, kind(request_id, run_id_of(request) is not None, attribution(request), reason), 200)
 
 
@@ -109,5 +113,7 @@ async def repair(request: Request) -> Response:
     """POST /api/workflows/{workflow_id}/repair: gets a stuck run going again."""
     fields = request.fields()
     request_id = fields.text("request_id")
-    await check_body(request, fields)
+    missing = await missing_target(request, fields)
+    if missing is not None:
+        return missing
     return await _command(request, RepairRun(request_id, attribution=attribution(request)), 200)

@@ -11,7 +11,7 @@ from actors.queue.query_types import Query
 from actors.run.commands.base import Payload
 from actors.run.replies import Refused
 from actors.workers.rules import QUERY_WORKER_INCOMPATIBLE, QUERY_WORKER_UNAVAILABLE
-from api.control.workflows.targets import HISTORICAL, check_body, operation_name, run_id_of, target_refused
+from api.control.workflows.workflow_target import HISTORICAL, missing_target, operation_name, run_id_of, target_refused
 from api.http.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
@@ -39,7 +39,9 @@ async def query(request: Request) -> Response:
     """POST .../query/{query_name}."""
     name = operation_name(request, "query_name")
     fields, arguments = await request.read(_read)
-    await check_body(request, fields)
+    missing = await missing_target(request, fields)
+    if missing is not None:
+        return missing
 
     workflow_id, run_id = request.path["workflow_id"], run_id_of(request)
     reply = await request.services.engine.query(request.namespace, workflow_id, Query(name, arguments), run_id)
@@ -54,7 +56,7 @@ async def query(request: Request) -> Response:
     }
     if isinstance(reply, Refused):
         if reply.reason in ("instance_not_found", HISTORICAL):
-            raise target_refused(request, reply)
+            return target_refused(request, reply)
         status, text = _OURS.get(reply.reason, (409, f"Refused: {reply.reason}."))
         body |= {"run_id": reply.detail.get("run_id", run_id), "reason": reply.reason, "message": text}
         return Response(status, body)

@@ -10,7 +10,7 @@ from actors.run.ids import RunId
 from actors.run.replies import Refused, Started
 from api.http import json_text
 from api.http.attribution import attribution
-from api.http.errors import ApiError, ValidationFailed
+from api.http.errors import ValidationFailed, refusal
 from api.http.fields import LONGEST_SECONDS, Fields
 from api.http.ids import new_ulid
 from api.http.request import Request
@@ -45,7 +45,7 @@ async def start(request: Request) -> Response:
     engine = request.services.engine
     reply = await engine.start_workflow(command)
     if isinstance(reply, Refused):
-        raise _refused(reply, command)
+        return _refused(reply, command)
     assert isinstance(reply, Started)
     return _started(reply)
 
@@ -167,11 +167,11 @@ def _started(reply: Started) -> Response:
     return Response(409, body)
 
 
-def _refused(reply: Refused, command: StartRun) -> ApiError:
+def _refused(reply: Refused, command: StartRun) -> Response:
     if reply.reason == "workflow_type_mismatch":
         text = f"The workflow type field must be the type [{command.workflow_id}] was started with."
-        return ValidationFailed({"workflow_type": [text]})
+        return ValidationFailed({"workflow_type": [text]}).response
     if reply.reason == "workflow_id_reserved_in_namespace":
         text = "The workflow id is reserved in another namespace."
-        return ApiError(409, reply.reason, text, workflow_id=command.workflow_id)
-    return ApiError(409, reply.reason, "The start was refused.", workflow_id=command.workflow_id, **reply.detail)
+        return refusal(409, reply.reason, text, workflow_id=command.workflow_id)
+    return refusal(409, reply.reason, "The start was refused.", workflow_id=command.workflow_id, **reply.detail)

@@ -8,7 +8,7 @@ from actors.run.commands.base import Payload
 from actors.run.commands.control import UpdateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from api.control.workflows.commands import command_fields, result_fields
-from api.control.workflows.targets import check_body, operation_name, run_id_of, target_refused
+from api.control.workflows.workflow_target import missing_target, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution
 from api.http.fields import LONGEST_SECONDS, Fields
 from api.http.offload import for_size
@@ -39,7 +39,9 @@ async def update(request: Request) -> Response:
     """POST .../update/{update_name}."""
     name = operation_name(request, "update_name")
     fields, arguments, request_id, wait_for, timeout = await request.read(_read)
-    await check_body(request, fields)
+    missing = await missing_target(request, fields)
+    if missing is not None:
+        return missing
     seconds = timeout if wait_for == "completed" else None
     run_id = run_id_of(request)
     command = UpdateRun(request_id, run_id is not None, attribution(request), name, arguments)
@@ -47,7 +49,7 @@ async def update(request: Request) -> Response:
         request.namespace, request.path["workflow_id"], command, run_id, None if seconds is None else float(seconds)
     )
     if isinstance(reply, Refused):
-        raise target_refused(request, reply)
+        return target_refused(request, reply)
     waited = {"wait_for": wait_for, "wait_timed_out": False, "wait_timeout_seconds": seconds}
     if isinstance(reply, CommandAnswered):
         return Response(409, {**_rejected(request, reply), **waited, "update_name": name})

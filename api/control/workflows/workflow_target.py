@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.replies import Refused
-from api.http.errors import ApiError, ValidationFailed
+from api.http.errors import ValidationFailed, refusal
 from api.http.fields import Fields, label
 from api.http.request import Request
+from api.http.response import Response
 from store import instances
 
 HISTORICAL = "historical_run_command_rejected"
@@ -34,25 +35,28 @@ def run_id_of(request: Request) -> str | None:
     return request.path.get("run_id")
 
 
-async def check_body(request: Request, fields: Fields) -> None:
-    """Raises ValidationFailed for the faults noted; a target that is not there comes first (404, 409)."""
+async def missing_target(request: Request, fields: Fields) -> Response | None:
+    """The answer to a request with faults whose target is not there (404, 409), which comes first; None when all is well.
+
+    Raises ValidationFailed for the faults noted in `fields` when the target is there.
+    """
     if not fields.errors:
-        return
+        return None
     instance = await instances.get(request.services.db, request.path["workflow_id"])
     if instance is None or instance.namespace != request.namespace:
-        raise target_refused(request, Refused("instance_not_found"))
+        return target_refused(request, Refused("instance_not_found"))
     run_id = run_id_of(request)
     if run_id is not None and run_id != instance.current_run_id:
-        raise target_refused(request, Refused(HISTORICAL))
-    fields.check()
+        return target_refused(request, Refused(HISTORICAL))
+    raise ValidationFailed(fields.errors)
 
 
-def target_refused(request: Request, refused: Refused) -> ApiError:
+def target_refused(request: Request, refused: Refused) -> Response:
     """The answer to a command whose target is no workflow of the namespace, or not its current run."""
     named: dict[str, Any] = {"workflow_id": request.path["workflow_id"]}
     if refused.reason == "instance_not_found":
-        return ApiError(404, "instance_not_found", "Workflow not found.", **named)
+        return refusal(404, "instance_not_found", "Workflow not found.", **named)
     if refused.reason == HISTORICAL:
         text = "The run is not the current run of the workflow."
-        return ApiError(409, HISTORICAL, text, run_id=run_id_of(request), target_scope="run", **named)
-    return ApiError(409, refused.reason, f"Refused: {refused.reason}.", **{**refused.detail, **named})
+        return refusal(409, HISTORICAL, text, run_id=run_id_of(request), target_scope="run", **named)
+    return refusal(409, refused.reason, f"Refused: {refused.reason}.", **{**refused.detail, **named})
