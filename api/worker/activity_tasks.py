@@ -15,7 +15,8 @@ from api.http.fields import Fields, label
 from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts, ts0, ts_or_none
-from api.payloads.codec import AVRO, JSON, check_envelope, envelope_in, normalise_value
+from api.payloads.codec import AVRO, JSON
+from api.payloads.inputs import check_envelope, envelope_in, normalise_value
 from api.worker.error_responses import activity_refused
 from api.worker.lease_fence import read_failure
 from api.worker.polling import poll, read_poll

@@ -15,7 +15,8 @@ from api.http.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts
-from api.payloads.codec import EMPTY_LIST, decoded_or_none, envelope_in, refuse_reference
+from api.payloads.codec import decoded_or_none
+from api.payloads.inputs import EMPTY_LIST, envelope_in, refuse_reference
 from api.worker.lease_fence import guard, read_failure
 from api.worker.polling import poll, read_query_poll
 

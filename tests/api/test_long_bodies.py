@@ -17,7 +17,8 @@ from api.http import json_text
 from api.http.body import parse_body
 from api.http.errors import ApiError
 from api.http.fields import Fields
-from api.payloads.codec import envelope_in, is_avro_blob, normalise_input
+from api.payloads.codec import is_avro_blob
+from api.payloads.inputs import envelope_in, normalise_input
 from api.settings import LimitSettings, Settings
 from tests.api.conftest import CONTROL, Api
 from tests.api.driver import Http

@@ -16,16 +16,8 @@ from actors.run.commands.steps import RecordSideEffect
 from actors.run.payloads import in_codec
 from api.http.fields import Fields
 from api.payloads.avro_frames import Undecodable
-from api.payloads.codec import (
-    decoded,
-    encode,
-    is_avro_blob,
-    normalise_arguments,
-    normalise_input,
-    normalise_message,
-    normalise_side_effect,
-    normalise_value,
-)
+from api.payloads.codec import decoded, encode, is_avro_blob
+from api.payloads.inputs import normalise_arguments, normalise_input, normalise_message, normalise_side_effect, normalise_value
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -12,7 +12,7 @@ from api.http.attribution import attribution
 from api.http.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
-from api.payloads.codec import normalise_message
+from api.payloads.inputs import normalise_message
 
 _LONGEST_REASON = 1000
 

@@ -15,7 +15,8 @@ from api.control.workflows.workflow_target import HISTORICAL, missing_target, op
 from api.http.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
-from api.payloads.codec import normalise_input, shown
+from api.payloads.codec import shown
+from api.payloads.inputs import normalise_input
 
 # Why the server has no answer.
 _OURS = {

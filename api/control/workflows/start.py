@@ -15,7 +15,7 @@ from api.http.fields import LONGEST_SECONDS, Fields
 from api.http.ids import new_ulid
 from api.http.request import Request
 from api.http.response import Response
-from api.payloads.codec import normalise_input
+from api.payloads.inputs import normalise_input
 from api.settings import Settings
 from api.worker.commands.attributes import Unfit, attribute_value
 

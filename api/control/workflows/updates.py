@@ -15,7 +15,8 @@ from api.http.offload import for_size
 from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts, ts_or_none
-from api.payloads.codec import decoded_or_none, normalise_message, shown
+from api.payloads.codec import decoded_or_none, shown
+from api.payloads.inputs import normalise_message
 
 # How the SDK words a validator's refusal; nothing else marks one (worker-protocol 5.10).
 _REFUSED_BY_VALIDATOR = "update validator failed: "

@@ -24,7 +24,8 @@ from actors.run.commands.steps import (
 )
 from api.http import json_text
 from api.http.fields import LONGEST_SECONDS, Fields, as_integer
-from api.payloads.codec import AVRO, normalise_arguments, normalise_side_effect, normalise_value
+from api.payloads.codec import AVRO
+from api.payloads.inputs import normalise_arguments, normalise_side_effect, normalise_value
 from api.worker.commands.attributes import read_attribute_types, read_attributes
 
 ACTIVITY_TIMEOUTS = ("start_to_close_timeout", "schedule_to_start_timeout", "schedule_to_close_timeout", "heartbeat_timeout")
