@@ -22,13 +22,6 @@ _ITEM_COLUMNS = """
 
 _NOT_YET = 60_000_000  # microseconds after "now" that no clock is ahead unless it is wrong
 
-# status_bucket -> statuses (control-plane 5)
-BUCKETS = {
-    "running": ("pending", "running", "waiting"),
-    "completed": ("completed",),
-    "failed": ("failed", "cancelled", "terminated"),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
@@ -151,23 +144,28 @@ async def listing(
     namespace: str,
     *,
     workflow_type: str | None = None,
-    bucket: str | None = None,
+    statuses: Sequence[str] | None = None,
     query: str | None = None,
     after: Position | None = None,
     limit: int = 50,
 ) -> list[RunItem]:
     """Runs of a namespace, newest first, ties by run id descending (control-plane 5.3).
 
-    `bucket` is a key of `BUCKETS`; `query` a case-insensitive part of the workflow id or business key; `after` leaves out
-    everything up to and including that position, whether its run is still listed or not. Ask for one row more than a page
-    to learn whether another page follows.
+    `query` is a case-insensitive part of the workflow id or business key; `after` leaves out everything up to and including
+    that position, whether its run is still listed or not. Ask for one row more than a page to learn whether another page
+    follows.
     """
-    sql, args = listing_sql(namespace, workflow_type, bucket, query, after, limit)
+    sql, args = listing_sql(namespace, workflow_type, statuses, query, after, limit)
     return [_item(row) for row in await db.fetch(sql, *args)]
 
 
 def listing_sql(
-    namespace: str, workflow_type: str | None, bucket: str | None, query: str | None, after: Position | None, limit: int
+    namespace: str,
+    workflow_type: str | None,
+    statuses: Sequence[str] | None,
+    query: str | None,
+    after: Position | None,
+    limit: int,
 ) -> tuple[str, list[object]]:
     """The statement of `listing` and its arguments."""
     conditions = ["namespace = $1"]
@@ -179,8 +177,8 @@ def listing_sql(
 
     if workflow_type is not None:
         where("workflow_type = ?", workflow_type)
-    if bucket is not None:
-        where("status = ANY (?)", list(BUCKETS[bucket]))
+    if statuses is not None:
+        where("status = ANY (?)", list(statuses))
     if query is not None:
         where("(strpos(lower(workflow_id), lower(?)) > 0 OR strpos(lower(business_key), lower(?)) > 0)", query)
     if after is not None:

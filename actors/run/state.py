@@ -15,8 +15,6 @@ from msgspec import Struct
 from actors.run import ids
 from actors.run.ids import RunId, RunKey
 
-OPEN_STATUSES = frozenset({"pending", "waiting", "running"})
-
 # An instant no deadline reaches.
 NEVER = 1 << 62
 

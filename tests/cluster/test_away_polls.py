@@ -18,6 +18,7 @@ from actors.queue.poll import Poll, WorkerProfile
 from actors.run.commands import RunCommand
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import Done, Refused, RunReply
+from actors.run.times import Micros
 from bus.ask import Ask
 from bus.connection import Bus, BusOptions
 from tests.cluster.test_lost_answers import soon
@@ -60,7 +61,7 @@ class Home(Router):
         self.claims.append((command, future))
         return future
 
-    def now(self) -> int:
+    def now(self) -> Micros:
         return Clock().now()
 
 

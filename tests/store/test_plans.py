@@ -54,7 +54,7 @@ async def test_a_page_of_runs_is_read_from_its_position_on(dsn: str, size: str, 
     try:
         if size != "new":
             await connection.execute(FILL)
-        sql, _ = runs.listing_sql("d", None, bucket, query, runs.Position(2500, "r2500"), 51)
+        sql, _ = runs.listing_sql("d", None, [bucket] if bucket else None, query, runs.Position(2500, "r2500"), 51)
         await connection.execute(f"PREPARE page AS {sql}")
         given = [f"'{{{bucket}}}'"] if bucket else []
         given += [f"'{query}'"] if query else []

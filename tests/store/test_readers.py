@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors.run.status_buckets import BUCKETS
 from store import history, namespaces, ready_tasks, run_messages, runs
 from store.commit.group import GroupCommit
 from store.commit.writes import ReadyTask
@@ -134,8 +135,8 @@ async def test_listing(db: Database, commits: GroupCommit) -> None:
         assert await ids(after=after, limit=3) == [following.run_id for following in newest_first[number + 1 : number + 4]]
     assert await ids(after=runs.Position(NOW - 1, "z")) == []
     for bucket, count in (("running", 3), ("completed", 1), ("failed", 3)):
-        found = await runs.listing(db, "default", bucket=bucket)
-        assert {item.status for item in found} == set(runs.BUCKETS[bucket])
+        found = await runs.listing(db, "default", statuses=BUCKETS[bucket])
+        assert {item.status for item in found} == set(BUCKETS[bucket])
         assert len(found) == count
     assert await ids(workflow_type="Greeter", query="oRDER-4") == [made[4][1]]
     assert await ids(query="%_oFF") == [made[3][1]], "no character of a query is a wildcard"

@@ -9,14 +9,14 @@ from typing import Any
 
 from actors.run import state as run_state
 from actors.run.state import RunState
+from actors.run.status_buckets import is_terminal, status_bucket
 from actors.run.waiting import waiting
 from api.control.debug import history
 from api.control.debug import tasks as debug_tasks
 from api.control.debug.queue import active_count, task_queue
 from api.control.debug.tasks import Compatibility, Health, pruned
 from api.control.worker_fleet import live_workers, worker_fleet
-from api.control.workflows.read import current_run, named_run
-from api.control.workflows.views import is_terminal, status_bucket
+from api.control.workflows.lookup import current_run, named_run
 from api.http.fields import Fields
 from api.http.request import Request
 from api.http.response import Response

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.control.workflows import commands, queries, read, start, updates
+from api.control.workflows import commands, history, queries, read, start, updates
 from api.http.route import OPERATORS, Route
 
 _WORKFLOW = "/workflows/{workflow_id}"
@@ -14,7 +14,7 @@ _WORKFLOWS = [
     Route("GET", "/workflows/{workflow_id}", read.describe, OPERATORS, operation="describe"),
     Route("GET", "/workflows/{workflow_id}/runs", read.list_runs, OPERATORS, operation="list_runs"),
     Route("GET", _RUN, read.describe_run, OPERATORS, operation="describe_run"),
-    Route("GET", f"{_RUN}/history", read.history, OPERATORS, operation="history"),
+    Route("GET", f"{_RUN}/history", history.history, OPERATORS, operation="history"),
     Route("POST", f"{_WORKFLOW}/repair", commands.repair, OPERATORS, operation="repair"),
     Route("POST", f"{_WORKFLOW}/archive", commands.archive, OPERATORS, operation="archive"),
 ]

@@ -9,14 +9,12 @@ import msgspec
 from actors.run.limits import history_budget
 from actors.run.rules import Rules
 from actors.run.state import RunState
+from actors.run.status_buckets import is_terminal, status_bucket
 from actors.run.times import Micros
 from actors.run.waiting import waiting
 from api.http.times import ts, ts0, ts0_or_none, ts_or_none
 from api.payloads.codec import decoded_or_none, shown
 from store.runs import RunItem, StoredRun
-
-_BUCKETS = {"completed": "completed", "failed": "failed", "cancelled": "failed", "terminated": "failed"}
-_TERMINAL = frozenset(_BUCKETS)
 
 
 class _Payloads(msgspec.Struct):
@@ -30,15 +28,6 @@ class _Event(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Event).decode
-
-
-def status_bucket(status: str) -> str:
-    """`running`, `completed` or `failed` (control-plane 5)."""
-    return _BUCKETS.get(status, "running")
-
-
-def is_terminal(status: str) -> bool:
-    return status in _TERMINAL
 
 
 def list_item(item: RunItem) -> dict[str, Any]:

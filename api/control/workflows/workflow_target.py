@@ -8,11 +8,11 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.replies import Refused
+from api.control.workflows.lookup import named_instance
 from api.http.errors import ValidationFailed, refusal
 from api.http.fields import Fields, label
 from api.http.request import Request
 from api.http.response import Response
-from store import instances
 
 HISTORICAL = "historical_run_command_rejected"
 
@@ -42,8 +42,8 @@ async def missing_target(request: Request, fields: Fields) -> Response | None:
     """
     if not fields.errors:
         return None
-    instance = await instances.get(request.services.db, request.path["workflow_id"])
-    if instance is None or instance.namespace != request.namespace:
+    instance = await named_instance(request)
+    if instance is None:
         return target_refused(request, Refused("instance_not_found"))
     run_id = run_id_of(request)
     if run_id is not None and run_id != instance.current_run_id:
