@@ -78,7 +78,8 @@ class _FailedCallbacks(logging.Handler):
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(logging.Formatter().format(record))
+        if record.getMessage().startswith("Exception in callback"):
+            self.texts.append(logging.Formatter().format(record))
 
 
 class MakeCluster:
