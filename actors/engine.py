@@ -1,7 +1,7 @@
 """The engine as the API sees it: start, poll, tell a task, command a workflow id; wherever in the cluster the actors are.
 
 A facade: the ways are `Router` (to runs), `Polls` (to queues) and `Control` (to workflow ids). This module also answers what
-other nodes ask and carries letters and ready tasks between nodes.
+other nodes ask and carries messages and ready tasks between nodes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from actors.cluster.protocol import (
     TaskOffer,
 )
 from actors.cluster.router import Owners, Router
-from actors.cluster.run_messages import Mailman
+from actors.cluster.run_messages import MessageDelivery
 from actors.errors import Unavailable
 from actors.hosting.host import Host
 from actors.hosting.run_actor import InstanceTaken
@@ -41,12 +41,12 @@ from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.queue.queue_actor import QueueName
 from actors.run import ids
 from actors.run.commands import RunCommand, WakeUp
-from actors.run.commands.control import Commanded, NoteDuplicateStart, StartRun, UpdateRun
+from actors.run.commands.control import ControlCommand, NoteDuplicateStart, StartRun, UpdateRun
 from actors.run.commands.worker import ClaimTask
 from actors.run.lifecycle.starting import started
 from actors.run.replies import Refused, RunReply
 from actors.run.state import decode
-from actors.run.transition import Letter, TaskReady
+from actors.run.transition import RunMessage, TaskReady
 from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import Control
 from bus.ask import Ask
@@ -74,7 +74,7 @@ class Engine:
         self._polls: Polls
         self._control: Control
         self._queries: QueryBroker
-        self.mail: Mailman
+        self.delivery: MessageDelivery
 
     def attach(self, host: Host, shards: int, query_rules: QueryRules) -> None:
         """The actors of this node and how many shards there are; from here on requests and other nodes are answered."""
@@ -82,7 +82,7 @@ class Engine:
         self._queries = QueryBroker(query_rules, self._router.ask_run, host.now)
         self._polls = Polls(host, self._queries, self._router, self._ask)
         self._control = Control(self._db, host, self._queries, self._router, self._ask, self._workers)
-        self.mail = Mailman(self._db, host)
+        self.delivery = MessageDelivery(self._db, host)
         self._router.attach(host, shards)
         if self._draining:
             self._polls.drain()
@@ -156,7 +156,7 @@ class Engine:
         self._check_attached()
         return self._polls.poll(poll)
 
-    async def command(self, namespace: str, workflow_id: str, command: Commanded, run_id: str | None = None) -> RunReply:
+    async def command(self, namespace: str, workflow_id: str, command: ControlCommand, run_id: str | None = None) -> RunReply:
         """Signal, cancel, terminate, repair or archive (`Control.command`)."""
         await self._admit()
         return await self._control.command(namespace, workflow_id, command, run_id)
@@ -199,14 +199,14 @@ class Engine:
         """Have the run that minted `any_id` decide a command, wherever it is hosted."""
         return self._router.ask_run(any_id, command)
 
-    def post(self, letters: list[Letter]) -> None:
-        """Announce committed letters to the nodes hosting their receivers; the rows are there if that is lost."""
-        here: list[Letter] = []
-        for letter in letters:
-            owner = self._router.elsewhere(ids.shard_of_id(letter.run_id))
-            if owner is None or not self._ask.tell(owner, protocol.encode(Posted([letter]))):
-                here.append(letter)
-        self.mail.deliver(here)
+    def post(self, messages: list[RunMessage]) -> None:
+        """Announce committed messages to the nodes hosting their receivers; the rows are there if that is lost."""
+        here: list[RunMessage] = []
+        for message in messages:
+            owner = self._router.elsewhere(ids.shard_of_id(message.run_id))
+            if owner is None or not self._ask.tell(owner, protocol.encode(Posted([message]))):
+                here.append(message)
+        self.delivery.deliver(here)
 
     def dispatch(self, namespace: str, task: TaskReady) -> None:
         """Bring a committed ready task to the node hosting its queue; losing it is harmless, the row is there."""
@@ -241,7 +241,7 @@ class Engine:
     def _told(self, payload: bytes) -> None:
         told = protocol.decode_told(payload)
         if isinstance(told, Posted):
-            self.mail.deliver(told.letters)
+            self.delivery.deliver(told.messages)
         elif isinstance(told, Lent):
             self._polls.lent(told.numbers)
         else:

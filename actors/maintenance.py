@@ -95,7 +95,7 @@ class Upkeep:
             queue.reload()
         with contextlib.suppress(StoreUnavailable):
             await self._wake_due(shards)
-            await self._engine.mail.scan(shards)
+            await self._engine.delivery.scan(shards)
             await self._publisher.sweep(shards, self._host.now())
 
     async def _tick(self) -> None:
@@ -103,7 +103,7 @@ class Upkeep:
         held = self._held()
         if held:
             await self._wake_due(held)
-            await self._engine.mail.scan(held)
+            await self._engine.delivery.scan(held)
             self._look_for_setbacks()
         await self._publisher.flush()
         now = asyncio.get_running_loop().time()

@@ -14,7 +14,7 @@ from actors.hosting.run_actor import REQUEST_TAKEN
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.run import ids
-from actors.run.commands.control import Commanded, UpdateRun
+from actors.run.commands.control import ControlCommand, UpdateRun
 from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
 from actors.update_waiters import UpdateWaits
 from actors.workers.registry import WorkerRegistry
@@ -70,7 +70,7 @@ class Control:
         return Refused("instance_not_found")
 
     async def _tell_current(
-        self, namespace: str, workflow_id: str, key: str, command: Commanded | UpdateRun, run_id: str | None
+        self, namespace: str, workflow_id: str, key: str, command: ControlCommand | UpdateRun, run_id: str | None
     ) -> CommandAnswered | UpdateStatus | Refused:
         sure = run_id is not None
         for _ in range(_TRIES):
@@ -98,7 +98,7 @@ class Control:
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
-    async def command(self, namespace: str, workflow_id: str, command: Commanded, run_id: str | None) -> RunReply:
+    async def command(self, namespace: str, workflow_id: str, command: ControlCommand, run_id: str | None) -> RunReply:
         """Signal, cancel, terminate, repair, archive: `CommandAnswered`, or `Refused` (`instance_not_found`,
         `historical_run_command_rejected`).
         """

@@ -10,10 +10,10 @@ from msgspec import Struct
 from actors.queue.poll import Poll
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.run.commands import RunCommand
-from actors.run.commands.control import Commanded, StartRun, UpdateRun
+from actors.run.commands.control import ControlCommand, StartRun, UpdateRun
 from actors.run.ids import RunKey
 from actors.run.replies import ActivityTaskGrant, RunReply, UpdateStatus, WorkflowTaskGrant
-from actors.run.transition import Letter
+from actors.run.transition import RunMessage
 
 
 class AskRun(Struct, tag="run", frozen=True):
@@ -53,7 +53,7 @@ class AskCommand(Struct, tag="command", frozen=True):
     namespace: str
     workflow_id: str
     key: str
-    command: Commanded
+    command: ControlCommand
     run_id: str | None = None
 
 
@@ -101,9 +101,9 @@ class QueryAnswered(Struct, tag="query_answered", frozen=True):
 
 
 class Posted(Struct, tag="posted", frozen=True):
-    """Letters for runs of the receiver; each is a row of the mailbox, too."""
+    """Messages for runs of the receiver; each is a row of the mailbox, too."""
 
-    letters: list[Letter]
+    messages: list[RunMessage] = msgspec.field(name="letters")
 
 
 class Lent(Struct, tag="lent", frozen=True):

@@ -53,7 +53,7 @@ class Runs(Protocol):
         run_key: RunKey,
         command: RunCommand,
         namespace: str | None = None,
-        mail_id: str | None = None,
+        message_id: str | None = None,
         key: str | None = None,
     ) -> asyncio.Future[RunReply]: ...
 

@@ -1,7 +1,7 @@
 """Messages between runs, applied exactly once: a row of the mailbox each, announced at once, found again by a scan.
 
-The sender's commit inserts the row, the commit that applies it deletes it (architecture, rule 4). Announcing a letter twice, or
-to the wrong node, is harmless: a letter whose row is gone is not applied.
+The sender's commit inserts the row, the commit that applies it deletes it (architecture, rule 4). Announcing one twice, or
+to the wrong node, is harmless: a message whose row is gone is not applied.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import msgspec
 from actors.errors import Unavailable
 from actors.hosting.run_actor import InstanceTaken
 from actors.run import ids
-from actors.run.commands.messages import Mailed, ParentClosed, StartChildRun
+from actors.run.commands.messages import ParentClosed, RunMessageCommand, StartChildRun
 from actors.run.ids import RunKey
 from actors.run.replies import TOO_EARLY, Refused, RunReply
-from actors.run.transition import Letter
+from actors.run.transition import RunMessage
 from store import instances, run_messages
 from store.errors import StoreError
 from store.pool import Database
@@ -28,19 +28,19 @@ _log = logging.getLogger(__name__)
 
 _SCAN_LIMIT = 1000
 
-_decoder: msgspec.msgpack.Decoder[Mailed] = msgspec.msgpack.Decoder(Mailed)
+_decoder: msgspec.msgpack.Decoder[RunMessageCommand] = msgspec.msgpack.Decoder(RunMessageCommand)
 
 
 class Receivers(Protocol):
-    """Who applies letters: the runs hosted here."""
+    """Who applies messages: the runs hosted here."""
 
     def ask_run(
-        self, run_key: RunKey, command: Mailed, namespace: str | None = None, mail_id: str | None = None
+        self, run_key: RunKey, command: RunMessageCommand, namespace: str | None = None, message_id: str | None = None
     ) -> asyncio.Future[RunReply]: ...
 
 
-class Mailman:
-    """Delivers letters to the runs of this node."""
+class MessageDelivery:
+    """Delivers messages to the runs of this node."""
 
     def __init__(self, db: Database, receivers: Receivers) -> None:
         self._db = db
@@ -48,13 +48,13 @@ class Mailman:
         self._under_way: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def deliver(self, letters: Iterable[Letter]) -> None:
-        """Have these letters applied by the runs hosted here; what fails is found again by the scan."""
-        for letter in letters:
-            if letter.mail_id in self._under_way:
+    def deliver(self, messages: Iterable[RunMessage]) -> None:
+        """Have these messages applied by the runs hosted here; what fails is found again by the scan."""
+        for message in messages:
+            if message.message_id in self._under_way:
                 continue
-            self._under_way.add(letter.mail_id)
-            task = asyncio.get_running_loop().create_task(self._deliver(letter))
+            self._under_way.add(message.message_id)
+            task = asyncio.get_running_loop().create_task(self._deliver(message))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -62,45 +62,45 @@ class Mailman:
         """Deliver what lies in the mailbox for these shards."""
         rows = await run_messages.pending(self._db, list(shards), _SCAN_LIMIT)
         self.deliver(
-            Letter(row.mail_id, row.namespace, row.workflow_id, ids.RunId(row.run_id or ""), _decoder.decode(row.body))
+            RunMessage(row.mail_id, row.namespace, row.workflow_id, ids.RunId(row.run_id or ""), _decoder.decode(row.body))
             for row in rows
         )
 
-    async def _deliver(self, letter: Letter) -> None:
+    async def _deliver(self, message: RunMessage) -> None:
         try:
-            if isinstance(letter.command, ParentClosed):
-                await self._close_child(letter, letter.command)
+            if isinstance(message.command, ParentClosed):
+                await self._close_child(message, message.command)
             else:
-                await self._apply(letter)
+                await self._apply(message)
         except (Unavailable, StoreError):
             pass
         except Exception:
-            _log.exception("letter %s could not be delivered", letter.mail_id)
+            _log.exception("message %s could not be delivered", message.message_id)
         finally:
-            self._under_way.discard(letter.mail_id)
+            self._under_way.discard(message.message_id)
 
-    async def _apply(self, letter: Letter) -> None:
-        begins = isinstance(letter.command, StartChildRun)
+    async def _apply(self, message: RunMessage) -> None:
+        begins = isinstance(message.command, StartChildRun)
         try:
-            reply = await self._receivers.ask_run(ids.key_in(letter.run_id), letter.command, None, letter.mail_id)
+            reply = await self._receivers.ask_run(ids.key_in(message.run_id), message.command, None, message.message_id)
         except InstanceTaken:  # an earlier delivery began the child
-            await run_messages.discard(self._db, [letter.mail_id])
+            await run_messages.discard(self._db, [message.message_id])
             return
-        # A receiver that is gone. A child that is not there has yet to begin: its letter stays, as one that came too early.
+        # A receiver that is gone. A child that is not there has yet to begin: its message stays, as one that came too early.
         if isinstance(reply, Refused) and not begins and reply.reason != TOO_EARLY:
-            await run_messages.discard(self._db, [letter.mail_id])
+            await run_messages.discard(self._db, [message.message_id])
 
-    async def _close_child(self, letter: Letter, command: ParentClosed) -> None:
+    async def _close_child(self, message: RunMessage, command: ParentClosed) -> None:
         """Tell the child's last run: it may have gone on, now or earlier, as another one of which its parent had not heard."""
         told = ""
         while True:
-            instance = await instances.get(self._db, letter.workflow_id)
+            instance = await instances.get(self._db, message.workflow_id)
             if instance is None:
-                return  # the letter that begins it lies in the mailbox as well: the scan brings both again
+                return  # the message that begins it lies in the mailbox as well: the scan brings both again
             if instance.current_run_id == told:
-                await run_messages.discard(self._db, [letter.mail_id])  # closed for good
+                await run_messages.discard(self._db, [message.message_id])  # closed for good
                 return
             told = instance.current_run_id
-            reply = await self._receivers.ask_run(ids.key_in(told), command, None, letter.mail_id)
+            reply = await self._receivers.ask_run(ids.key_in(told), command, None, message.message_id)
             if not isinstance(reply, Refused):
                 return

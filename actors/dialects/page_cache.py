@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from actors.run.presentation import number
+from actors.run.dialect import number
 
 _KEPT_BYTES = 32 * 1024 * 1024
 _LEAST_EVENTS = 100

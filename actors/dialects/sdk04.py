@@ -24,8 +24,8 @@ import msgspec
 
 from actors.dialects.page_cache import PageCache
 from actors.run.commands.base import Payload
-from actors.run.commands.steps import ScheduleActivity, StartChild, StartTimer, Steps
-from actors.run.presentation import Chronological, Recorded, number
+from actors.run.commands.steps import ScheduleActivity, StartChild, StartTimer, WorkflowCommand
+from actors.run.dialect import PlainHistory, Recorded, Snapshot, number
 from actors.run.state import RunState, View, WorkflowTask
 
 DIALECT = "0.4"
@@ -38,7 +38,7 @@ def dialect_of(runtime: str, sdk_version: str | None) -> str:
     return DIALECT if runtime == "python" and (sdk_version or "").startswith("durable-workflow-python/0.") else ""
 
 
-class Sdk04(Chronological):
+class Sdk04(PlainHistory):
     """Keeps the view of every run; shows it to workers of the 0.4 generation."""
 
     def __init__(self) -> None:
@@ -60,22 +60,19 @@ class Sdk04(Chronological):
         else:
             view.fresh.append(event.sequence)
 
-    def batch(self, state: RunState, steps: Sequence[Steps], numbers: list[int]) -> None:
+    def batch(self, state: RunState, steps: Sequence[WorkflowCommand], numbers: list[int]) -> None:
         view = state.view
         view.groups = [group for group in view.groups if group]
         view.groups.append(list(numbers))
         state.batch = self._digests.of(state, steps)
 
-    def claimed(self, state: RunState, dialect: str) -> int:
+    def claimed(self, state: RunState, dialect: str) -> Snapshot:
         view = state.view
         _extend(view, hold=_holding(state))
-        return view.length if dialect == DIALECT else state.last_sequence
-
-    def view_length(self, state: RunState) -> int:
-        return state.view.length
-
-    def new_receivers(self, state: RunState, dialect: str) -> bool:
-        return bool(state.view.receivers) if dialect == DIALECT else bool(state.receivers)
+        repeatable = bool(view.groups and view.groups[-1])
+        if dialect == DIALECT:
+            return Snapshot(view.length, view.length, repeatable, bool(view.receivers))
+        return Snapshot(state.last_sequence, view.length, repeatable, bool(state.receivers))
 
     def seen(self, state: RunState, task: WorkflowTask) -> None:
         super().seen(state, task)
@@ -99,11 +96,7 @@ class Sdk04(Chronological):
         lines = [line for first, last in _spans(view) for line in history[first - 1 : last]]
         return number(lines, 1), len(lines)
 
-    def repeatable(self, state: RunState) -> bool:
-        groups = state.view.groups
-        return bool(groups and groups[-1])
-
-    def repeats(self, state: RunState, steps: Sequence[Steps]) -> bool:
+    def repeats(self, state: RunState, steps: Sequence[WorkflowCommand]) -> bool:
         task = state.task
         return (
             task is not None
@@ -251,9 +244,9 @@ class _Digests:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[tuple[int, str], tuple[Sequence[Steps], bytes]] = OrderedDict()
+        self._known: OrderedDict[tuple[int, str], tuple[Sequence[WorkflowCommand], bytes]] = OrderedDict()
 
-    def of(self, state: RunState, steps: Sequence[Steps]) -> bytes:
+    def of(self, state: RunState, steps: Sequence[WorkflowCommand]) -> bytes:
         """`_digest`, remembered for long batches."""
         if len(steps) < _LONG_BATCH:
             return _digest(state, steps)
@@ -269,7 +262,7 @@ class _Digests:
         return digest
 
 
-def _digest(state: RunState, steps: Sequence[Steps]) -> bytes:
+def _digest(state: RunState, steps: Sequence[WorkflowCommand]) -> bytes:
     """What makes two batches equal: kinds, names, queues, arguments, delays, and no other option (worker-protocol 6.3).
 
     Stored with the run: it must say the same of the same batch in every later version of this program.
@@ -278,7 +271,7 @@ def _digest(state: RunState, steps: Sequence[Steps]) -> bytes:
     return hashlib.blake2b(_encode(same), digest_size=16).digest()
 
 
-def _identity(step: Steps, queue: str | None) -> tuple[object, ...]:
+def _identity(step: WorkflowCommand, queue: str | None) -> tuple[object, ...]:
     if isinstance(step, ScheduleActivity):
         return "activity", step.activity_type, _value(step.arguments), step.queue or queue
     if isinstance(step, StartChild):

@@ -25,12 +25,12 @@ from actors.queue.queue_actor import QueueActor, QueueName
 from actors.run import ids, setback
 from actors.run.commands import RunCommand, WakeUp
 from actors.run.commands.control import StartRun
+from actors.run.dialect import Dialect
 from actors.run.ids import RunId, RunKey
-from actors.run.presentation import Chronological
 from actors.run.replies import RunReply
 from actors.run.rules import Rules
 from actors.run.times import Micros
-from actors.run.transition import Letter, TaskReady, Transition
+from actors.run.transition import RunMessage, TaskReady, Transition
 from store import applied, history, ready_tasks, run_messages, runs, update_requests
 from store.commit.group import GroupCommit
 from store.commit.writes import RunWrite
@@ -48,7 +48,7 @@ class Surroundings(Protocol):
 
     def dispatch(self, namespace: str, task: TaskReady) -> None: ...
 
-    def post(self, letters: list[Letter]) -> None: ...
+    def post(self, messages: list[RunMessage]) -> None: ...
 
     def take_back(self, grant: Grant) -> None: ...
 
@@ -65,14 +65,14 @@ class Host:
         publisher: Publisher,
         surroundings: Surroundings,
         rules: Rules,
-        shown: Chronological,
+        dialect: Dialect,
         shards: int,
         cache_bytes: int,
         clock: Clock,
     ) -> None:
         self.clock = clock
         self.rules = rules
-        self.shown = shown
+        self.dialect = dialect
         self._db = db
         self._committer = committer
         self._publisher = publisher
@@ -97,12 +97,12 @@ class Host:
         run_key: RunKey,
         command: RunCommand,
         namespace: str | None = None,
-        mail_id: str | None = None,
+        message_id: str | None = None,
         key: str | None = None,
     ) -> asyncio.Future[RunReply]:
         """Have a run decide a command here; `namespace` must be the run's own, None skips that check.
 
-        `mail_id`: the letter it came in; `key`: of a command that must be applied once.
+        `message_id`: the message it came in; `key`: of a command that must be applied once.
 
         The future raises `Unavailable` when the outcome is unknown, `InstanceTaken` for a start whose workflow id exists.
         """
@@ -112,18 +112,18 @@ class Host:
             actor = self._runs[run_key] = RunActor(self, run_key)
         else:
             self._runs.move_to_end(run_key)
-        actor.enqueue(Message(command, namespace, future, mail_id, key))
+        actor.enqueue(Message(command, namespace, future, message_id, key))
         return future
 
     def now(self) -> Micros:
         """The present in microseconds, by the node's clock."""
         return self.clock.now()
 
-    def adopt(self, tx: Transition) -> None:
+    def admit_successor(self, tx: Transition) -> None:
         """A run created together with its predecessor's end: it lives here from now on."""
         run_key = tx.state.run_key
         actor = RunActor(self, run_key)
-        actor.adopt(tx)
+        actor.admit_successor(tx)
         self._runs[run_key] = actor
         self.committed(actor, tx, tx.wake_at())
         for task in tx.ready.values():
@@ -145,8 +145,8 @@ class Host:
             self._current[state.workflow_id] = state.run_id
         for update_id in tx.closed_updates:
             self.watchers.wake(update_id)
-        if tx.letters:
-            self._around.post(tx.letters)
+        if tx.messages:
+            self._around.post(tx.messages)
         if tx.events:
             self.watchers.wake(state.run_id)
             self._publisher.publish(state, tx.events, max(actor.published, self._publisher.known(state.run_id)))
@@ -235,9 +235,9 @@ class Host:
         """All events of a run, up to a sequence."""
         return await history.load(self._db, run_id, upto=upto)
 
-    async def letters_there(self, mail_ids: list[str]) -> set[str]:
-        """Which of these letters nobody has applied yet."""
-        return await run_messages.existing(self._db, mail_ids)
+    async def messages_there(self, message_ids: list[str]) -> set[str]:
+        """Which of these messages nobody has applied yet."""
+        return await run_messages.existing(self._db, message_ids)
 
     async def answers_to(self, keys: list[str]) -> dict[str, RunReply]:
         """What those of these commands that were applied already were answered."""

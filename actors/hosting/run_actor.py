@@ -20,9 +20,9 @@ from actors.run.commands.control import StartRun, UpdateRun
 from actors.run.commands.messages import StartChildRun
 from actors.run.commands.worker import ClaimTask
 from actors.run.decide import decide, needs_history, reads_what_stays
+from actors.run.dialect import Dialect
 from actors.run.ids import RunId, RunKey
 from actors.run.lifecycle import starting
-from actors.run.presentation import Chronological
 from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, WorkflowTaskGrant
 from actors.run.rules import Rules
 from actors.run.state import RunState, decode
@@ -49,24 +49,24 @@ _HandedOver = tuple[Reservation, TaskGrant]
 class Message:
     """A command in a mailbox, and who waits for the answer.
 
-    `namespace` None: asked by the system itself. `mail_id`: the letter it came in, deleted by the commit that applies it.
+    `namespace` None: asked by the system itself. `message_id`: the message it came in, deleted by the commit that applies it.
     `key`: of a command that must be applied once (`actors.hosting.repeats`).
     """
 
-    __slots__ = ("command", "future", "key", "mail_id", "namespace")
+    __slots__ = ("command", "future", "key", "message_id", "namespace")
 
     def __init__(
         self,
         command: RunCommand,
         namespace: str | None,
         future: asyncio.Future[RunReply],
-        mail_id: str | None = None,
+        message_id: str | None = None,
         key: str | None = None,
     ) -> None:
         self.command = command
         self.namespace = namespace
         self.future = future
-        self.mail_id = mail_id
+        self.message_id = message_id
         self.key = key
 
 
@@ -81,7 +81,7 @@ class Home(Protocol):
     def rules(self) -> Rules: ...
 
     @property
-    def shown(self) -> Chronological: ...
+    def dialect(self) -> Dialect: ...
 
     def now(self) -> Micros: ...
 
@@ -89,7 +89,7 @@ class Home(Protocol):
 
     def committed(self, actor: RunActor, tx: Transition, wake_at: int | None) -> None: ...
 
-    def adopt(self, tx: Transition) -> None: ...
+    def admit_successor(self, tx: Transition) -> None: ...
 
     def dispatch(self, namespace: str, task: TaskReady) -> None: ...
 
@@ -107,7 +107,7 @@ class Home(Protocol):
 
     async def load_history(self, run_id: RunId, upto: int) -> list[bytes]: ...
 
-    async def letters_there(self, mail_ids: list[str]) -> set[str]: ...
+    async def messages_there(self, message_ids: list[str]) -> set[str]: ...
 
     async def answers_to(self, keys: list[str]) -> dict[str, RunReply]: ...
 
@@ -214,7 +214,7 @@ class RunActor:
                 tx = self._create(batch[0].command, now)
                 creating = True
             else:
-                tx = Transition(self.state, [] if self.history is None else self.history, now, host.rules, host.shown)
+                tx = Transition(self.state, [] if self.history is None else self.history, now, host.rules, host.dialect)
                 creating = False
             replies: list[RunReply] = []
             applied: list[tuple[str, RunReply | None]] = []
@@ -228,9 +228,9 @@ class RunActor:
                 if message.key is not None:  # one that changed nothing may be the repetition of one that did
                     applied.append((message.key, reply if tx.state.last_sequence > before else None))
             received = [
-                message.mail_id
+                message.message_id
                 for message, reply in zip(batch, replies, strict=True)
-                if message.mail_id is not None and not isinstance(reply, Refused)
+                if message.message_id is not None and not isinstance(reply, Refused)
             ]
             if not tx.changed and not received:
                 if applied or (not certain and any(map(_needs_certainty, batch, replies))):
@@ -256,9 +256,9 @@ class RunActor:
     def _create(self, command: RunCommand, now: Micros) -> Transition:
         host = self._host
         if isinstance(command, StartChildRun):
-            return starting.create_child(command, now, host.rules, host.shown)
+            return starting.create_child(command, now, host.rules, host.dialect)
         assert isinstance(command, StartRun)
-        return starting.create(command, now, host.rules, host.shown)
+        return starting.create(command, now, host.rules, host.dialect)
 
     async def _check(self, batch: list[Message], replies: list[RunReply]) -> None:
         state = self.state
@@ -323,7 +323,7 @@ class RunActor:
             for task in tx.ready.values():
                 host.dispatch(tx.state.namespace, task)
             if tx.successor is not None:
-                host.adopt(tx.successor)
+                host.admit_successor(tx.successor)
         except Exception:  # the sweeps make up for effects that fail; an actor that stays busy would be lost
             _log.exception("run %s: the effects of a commit failed", self.run_key)
         pause = len(self.state.activities) * _PAUSE_SECONDS_PER_ACTIVITY
@@ -361,7 +361,7 @@ class RunActor:
             self.retries = 0
             self._failed(batch, Unavailable("the run is changed from elsewhere all the time"))
             return
-        if any(message.mail_id is not None or message.key is not None for message in batch):
+        if any(message.message_id is not None or message.key is not None for message in batch):
             self._task = asyncio.get_running_loop().create_task(self._sort(batch, workflow_id))
             return
         self.mailbox[:0] = batch
@@ -370,11 +370,11 @@ class RunActor:
     async def _sort(self, batch: list[Message], workflow_id: str) -> None:
         """What somebody applied already is a conflict for ever: leave it out, and answer as it was answered."""
         host = self._host
-        letters = [message.mail_id for message in batch if message.mail_id is not None]
+        messages = [message.message_id for message in batch if message.message_id is not None]
         keys = [message.key for message in batch if message.key is not None]
         requests = [name for name in map(_request_id, batch) if name is not None]
         try:
-            there = await host.letters_there(letters) if letters else set()
+            there = await host.messages_there(messages) if messages else set()
             answers = await host.answers_to(keys) if keys else {}
             taken = await host.requests_taken(workflow_id, requests) if requests else set()
         except Exception as error:
@@ -382,7 +382,7 @@ class RunActor:
             return
         left: list[Message] = []
         for message in batch:
-            if message.mail_id is not None and message.mail_id not in there:
+            if message.message_id is not None and message.message_id not in there:
                 _answer(message, Done())
             elif message.key is not None and message.key in answers:
                 _answer(message, answers[message.key])
@@ -404,7 +404,7 @@ class RunActor:
         self.mailbox[:0] = left
         self._step()
 
-    def adopt(self, tx: Transition) -> None:
+    def admit_successor(self, tx: Transition) -> None:
         """Take over a run that another transition created and committed."""
         self.state = tx.state
         self.history = tx.history

@@ -11,7 +11,7 @@ from actors.hosting.repeats import encode_answer
 from actors.run import ids, opaque
 from actors.run.replies import RunReply
 from actors.run.state import RunState, encode
-from actors.run.transition import Letter, TaskReady, Transition
+from actors.run.transition import RunMessage, TaskReady, Transition
 from store.commit.writes import AppliedCommand, Mail, ReadyTask, RunIdentity, RunRow, RunWrite, UpdateRequest
 
 QueueShard = Callable[[str, str], int]
@@ -28,7 +28,7 @@ def run_write(
 ) -> RunWrite:
     """Everything `tx` changes, to be committed against `version` (0 with `creating`).
 
-    `received`: the letters it applies; `applied`: keys of commands with their answers, None for one without effect.
+    `received`: the messages it applies; `applied`: keys of commands with their answers, None for one without effect.
     """
     state = tx.state
     successor = None
@@ -55,7 +55,7 @@ def run_write(
         history=b"\n".join(tx.events),
         ready=[_ready(task, state.namespace, queue_shard) for task in tx.ready.values()],
         unready=tx.unready,
-        sent=[mail_row(letter) for letter in tx.letters],
+        sent=[message_row(message) for message in tx.messages],
         received=list(received),
         applied=[AppliedCommand(key, None if reply is None else encode_answer(reply)) for key, reply in applied],
         requests=[UpdateRequest(state.workflow_id, request_id, update_id) for request_id, update_id in tx.requests],
@@ -66,15 +66,15 @@ def run_write(
 _encoder = msgspec.msgpack.Encoder()
 
 
-def mail_row(letter: Letter) -> Mail:
-    """The mailbox row of a letter."""
+def message_row(message: RunMessage) -> Mail:
+    """The mailbox row of a message."""
     return Mail(
-        mail_id=letter.mail_id,
-        shard=ids.shard_of_id(letter.run_id),
-        namespace=letter.namespace,
-        workflow_id=letter.workflow_id,
-        run_id=letter.run_id,
-        body=_encoder.encode(letter.command),
+        mail_id=message.message_id,
+        shard=ids.shard_of_id(message.run_id),
+        namespace=message.namespace,
+        workflow_id=message.workflow_id,
+        run_id=message.run_id,
+        body=_encoder.encode(message.command),
     )
 
 

@@ -42,7 +42,7 @@ WAIT = "a"
 SIGNAL = "b"
 UPDATE = "c"
 CHILD = "d"
-MAIL = "e"
+RUN_MESSAGE = "e"
 COMMAND_KEY = "f"
 
 

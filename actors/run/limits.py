@@ -14,8 +14,8 @@ from actors.run.commands.steps import (
     ScheduleActivity,
     StartChild,
     StartTimer,
-    Steps,
     UpsertSearchAttributes,
+    WorkflowCommand,
 )
 from actors.run.payloads import payload_of, size_of
 from actors.run.rules import Rules
@@ -24,7 +24,7 @@ from actors.run.steps.markers import merge
 from actors.run.transition import Transition
 
 
-def exceeded(tx: Transition, steps: Sequence[Steps]) -> dict[str, Any] | None:
+def exceeded(tx: Transition, steps: Sequence[WorkflowCommand]) -> dict[str, Any] | None:
     """The fields of a structural refusal if this batch passes a limit, None if it may be applied."""
     noted = len(tx.near)
     refused = _exceeded(tx, steps)
@@ -33,7 +33,7 @@ def exceeded(tx: Transition, steps: Sequence[Steps]) -> dict[str, Any] | None:
     return refused
 
 
-def _exceeded(tx: Transition, steps: Sequence[Steps]) -> dict[str, Any] | None:
+def _exceeded(tx: Transition, steps: Sequence[WorkflowCommand]) -> dict[str, Any] | None:
     state, rules = tx.state, tx.rules
     if refused := _oversize(tx, "command_batch_size", len(steps), rules.max_batch_commands):
         return refused
@@ -68,13 +68,13 @@ def _exceeded(tx: Transition, steps: Sequence[Steps]) -> dict[str, Any] | None:
     return None
 
 
-def _events(step: Steps) -> int:
+def _events(step: WorkflowCommand) -> int:
     """How many events a step itself writes."""
     two = isinstance(step, StartChild | CompleteUpdate) or (isinstance(step, OpenConditionWait) and bool(step.timeout_seconds))
     return 2 if two else 1
 
 
-def _counted(step: Steps) -> str | None:
+def _counted(step: WorkflowCommand) -> str | None:
     """The count a step adds to."""
     if isinstance(step, ScheduleActivity):
         return "pending_activity_count"

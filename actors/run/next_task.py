@@ -14,7 +14,7 @@ def ours(state: RunState, any_id: str, kind: str) -> bool:
     return ids.run_key_of(any_id) == state.run_key and ids.kind_of(any_id) == kind and ids.minted_at(any_id) <= state.id_clock
 
 
-def cause(tx: Transition, context: dict[str, Any], step: int) -> str | None:
+def wake_workflow(tx: Transition, context: dict[str, Any], step: int) -> str | None:
     """Something happened that a worker must see. Returns the id of the ready task that will show it, if there is one now."""
     state = tx.state
     task = state.open_task
@@ -23,12 +23,12 @@ def cause(tx: Transition, context: dict[str, Any], step: int) -> str | None:
     if task.status == "ready" and task.update_id is None:
         return task.task_id
     # An update's task answers the update alone: whatever else happens gets a task of its own afterwards.
-    if state.next_context is None and tx.shown.shows(state, task.dialect, step):
+    if state.next_context is None and tx.dialect.shows(state, task.dialect, step):
         state.next_context = context
     return None
 
 
-def follow_up(tx: Transition) -> str | None:
+def next_workflow_task(tx: Transition) -> str | None:
     """After a task ended: the next one, if there is a reason for it. Returns its id."""
     state = tx.state
     if state.next_context is not None:

@@ -1,6 +1,6 @@
 """JSON that a run hands on without understanding it: kept as text, so that no depth and no number is too much for it.
 
-In commands, states and letters a value of type `bytes` is the JSON text of a value, checked by whoever took it in.
+In commands, states and messages a value of type `bytes` is the JSON text of a value, checked by whoever took it in.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from actors.run.commands.steps import (
     RecordSideEffect,
     ScheduleActivity,
     StartChild,
-    Steps,
+    WorkflowCommand,
 )
 from actors.run.commands.worker import CompleteActivity
 
@@ -23,10 +23,10 @@ JSON = "json"
 _WITH_ARGUMENTS = (ScheduleActivity, StartChild, ContinueAsNew)
 _WITH_RESULT = (CompleteWorkflow, CompleteUpdate, RecordSideEffect, CompleteActivity)
 
-S = TypeVar("S", bound=Steps | CompleteActivity)
+S = TypeVar("S", bound=WorkflowCommand | CompleteActivity)
 
 
-def payload_of(step: Steps | CompleteActivity) -> Payload | None:
+def payload_of(step: WorkflowCommand | CompleteActivity) -> Payload | None:
     """What a command carries."""
     if isinstance(step, _WITH_ARGUMENTS):
         return step.arguments
@@ -43,7 +43,7 @@ def size_of(payload: Payload | None) -> int:
     return len(blob) if blob.isascii() else len(blob.encode())
 
 
-def all_in_codec(steps: list[Steps], codec: str) -> list[Steps]:
+def all_in_codec(steps: list[WorkflowCommand], codec: str) -> list[WorkflowCommand]:
     """`in_codec` of a batch; the same list if there is nothing to do, by which a repeated batch is recognised fast."""
     for step in steps:
         payload = payload_of(step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.run import requests
 from actors.run.commands.control import RepairRun
-from actors.run.next_task import follow_up
+from actors.run.next_task import next_workflow_task
 from actors.run.replies import RunReply
 from actors.run.transition import Transition
 from actors.run.waiting import waiting
@@ -21,7 +21,7 @@ def repair(tx: Transition, command: RepairRun) -> RunReply:
     task = state.open_task
     dispatched = tx.set_right
     if task is None:
-        dispatched = follow_up(tx) is not None or dispatched
+        dispatched = next_workflow_task(tx) is not None or dispatched
     elif task.status == "leased":
         if task.lease_expires_at <= tx.now:
             lease.make_ready(tx, task)

@@ -16,7 +16,7 @@ class Reply(Struct, tag_field="is", frozen=True):
     """Base of every answer."""
 
 
-TOO_EARLY = "too_early"  # a letter that overtook one before it: it is refused for now and stays in the mailbox
+TOO_EARLY = "too_early"  # a message that overtook one before it: it is refused for now and stays in the mailbox
 
 
 class Refused(Reply, frozen=True, tag="refused"):

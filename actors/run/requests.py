@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
-from actors.run.commands.control import Commanded, StartRun, UpdateRun
+from actors.run.commands.control import ControlCommand, StartRun, UpdateRun
 from actors.run.events import command_of
 from actors.run.replies import CommandAnswered
 from actors.run.times import iso
@@ -33,7 +33,7 @@ def command_keys(tx: Transition, command_id: str) -> dict[str, Any]:
 def snapshot(
     tx: Transition,
     numbered: tuple[str, int],
-    command: StartRun | Commanded | UpdateRun,
+    command: StartRun | ControlCommand | UpdateRun,
     outcome: str | None = None,
     *,
     applied: bool = False,

@@ -11,18 +11,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import orjson
 from msgspec import Struct
 
 from actors.run import ids, opaque
-from actors.run.commands.messages import Mailed
+from actors.run.commands.messages import RunMessageCommand
+from actors.run.dialect import Dialect, PlainHistory, Recorded
 from actors.run.ids import RunId
-from actors.run.presentation import Chronological, Recorded
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import NEVER, RunState, WorkflowTask
 from actors.run.times import Micros, iso
 
-PLAIN = Chronological()
+PLAIN_HISTORY = PlainHistory()
 
 # Events by what they mean to a worker's view of history.
 RESOLUTIONS = frozenset(
@@ -45,20 +46,20 @@ class TaskReady(Struct, frozen=True):
     fairness_weight: int = 1
 
 
-class Letter(Struct, frozen=True):
+class RunMessage(Struct, frozen=True):
     """A message to another run, applied there exactly once (architecture, rule 4)."""
 
-    mail_id: str
+    message_id: str = msgspec.field(name="mail_id")
     namespace: str
     workflow_id: str
     run_id: RunId
-    command: Mailed
+    command: RunMessageCommand
 
 
 class Transition:
     """Collects what one or more decisions change.
 
-    `history` holds the run's serialized events, recording appends to it; `shown` keeps what workers are shown of it.
+    `history` holds the run's serialized events, recording appends to it; `dialect` keeps what workers are shown of it.
     """
 
     __slots__ = (
@@ -66,16 +67,16 @@ class Transition:
         "changed",
         "closed_updates",
         "created",
+        "dialect",
         "events",
         "history",
-        "letters",
+        "messages",
         "near",
         "now",
         "ready",
         "requests",
         "rules",
         "set_right",
-        "shown",
         "stamp",
         "state",
         "successor",
@@ -89,19 +90,19 @@ class Transition:
         history: list[bytes],
         now: Micros,
         rules: Rules = DEFAULT_RULES,
-        shown: Chronological = PLAIN,
+        dialect: Dialect = PLAIN_HISTORY,
     ) -> None:
         self.state = state
         self.history = history
         self.now = now
         self.stamp = max(now, state.recorded_at)
         self.rules = rules
-        self.shown = shown
+        self.dialect = dialect
         self.events: list[bytes] = []
         self.ready: dict[str, TaskReady] = {}
         self.unready: list[str] = []
         self.created: list[str] = []
-        self.letters: list[Letter] = []
+        self.messages: list[RunMessage] = []
         self.requests: list[tuple[str, str]] = []  # (request id, update id) newly accepted
         self.closed_updates: list[str] = []
         self.successor: Transition | None = None
@@ -143,7 +144,7 @@ class Transition:
         self.events.append(line)
         self.history.append(line)
         resolves = step if event_type in RESOLUTIONS else 0
-        self.shown.recorded(state, Recorded(sequence, event_type, resolves, self.task_id is not None))
+        self.dialect.recorded(state, Recorded(sequence, event_type, resolves, self.task_id is not None))
         self.changed = True
         return sequence
 
@@ -222,9 +223,9 @@ class Transition:
             )
         )
 
-    def send(self, workflow_id: str, run_id: RunId, command: Mailed) -> None:
+    def send(self, workflow_id: str, run_id: RunId, command: RunMessageCommand) -> None:
         """Have another run apply `command`, exactly once, after this transition is committed."""
-        self.letters.append(Letter(self.mint(ids.MAIL), self.state.namespace, workflow_id, run_id, command))
+        self.messages.append(RunMessage(self.mint(ids.RUN_MESSAGE), self.state.namespace, workflow_id, run_id, command))
         self.changed = True
 
     # -- deadlines -----------------------------------------------------------------------------------------------------

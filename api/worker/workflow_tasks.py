@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from actors.queue.poll import WORKFLOW
-from actors.run.commands.steps import Steps
+from actors.run.commands.steps import WorkflowCommand
 from actors.run.commands.worker import CompleteWorkflowTask, FailWorkflowTask, HeartbeatWorkflowTask, ReadHistoryPage
 from actors.run.replies import (
     HistoryPage,
@@ -188,7 +188,7 @@ async def heartbeat(request: Request) -> Response:
     )
 
 
-def _completion(request: Request) -> tuple[str, int, list[Steps], dict[str, list[str]]]:
+def _completion(request: Request) -> tuple[str, int, list[WorkflowCommand], dict[str, list[str]]]:
     """Owner, attempt, steps, and the faults that only the owner of the lease is told."""
     fields = request.fields()
     owner, attempt = guard(fields, _ATTEMPT)

@@ -196,7 +196,7 @@ class Arena:
         return found
 
     async def _all_closed(self) -> None:
-        """No open run and no letter on its way, in one look: a letter may begin another run."""
+        """No open run and no message on its way, in one look: a message may begin another run."""
         connection = await asyncpg.connect(self.made.place.dsn)
         sql = "SELECT (SELECT count(*) FROM runs WHERE closed_at IS NULL), (SELECT count(*) FROM mailbox)"
         left: tuple[int, ...] = ()
@@ -208,7 +208,7 @@ class Arena:
             stuck = (await self._list("&status=running") or [{"workflow_id": "-", "run_id": "-"}])[0]
             reply = await self.crew.client.get(f"/api/workflows/{stuck['workflow_id']}/runs/{stuck['run_id']}/history")
             shown = kinds(reply.body.get("events", []))
-            text = f"after {DEADLINE_SECONDS} s there are {left} open runs and letters, such as {stuck}: {shown}"
+            text = f"after {DEADLINE_SECONDS} s there are {left} open runs and messages, such as {stuck}: {shown}"
             raise AssertionError(f"{text}; {self.crew.answers}") from None
         finally:
             await connection.close()

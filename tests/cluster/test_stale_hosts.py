@@ -15,7 +15,7 @@ from actors.queue.query_types import Query
 from actors.run import ids
 from actors.run.commands.base import WorkerIdentity
 from actors.run.commands.control import ReadForQuery, ReadUpdate, UpdateRun
-from actors.run.commands.steps import CompleteUpdate, CompleteWorkflow, ContinueAsNew, Steps
+from actors.run.commands.steps import CompleteUpdate, CompleteWorkflow, ContinueAsNew, WorkflowCommand
 from actors.run.commands.worker import (
     ANY_ATTEMPT,
     ClaimTask,
@@ -30,7 +30,7 @@ from actors.run.replies import Done, HistoryPage, QueryView, Refused, RunReply, 
 from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import Control
 from store import instances, ready_tasks
-from tests.cluster.test_letters import World
+from tests.cluster.test_run_messages import World
 from tests.support.services import TestServices
 
 pytestmark = pytest.mark.cluster
@@ -54,7 +54,7 @@ class Pair:
         assert isinstance(grant, WorkflowTaskGrant), grant
         return grant
 
-    async def complete(self, at: Host, grant: WorkflowTaskGrant, *steps: Steps) -> RunReply:
+    async def complete(self, at: Host, grant: WorkflowTaskGrant, *steps: WorkflowCommand) -> RunReply:
         attempt = grant.workflow_task_attempt
         return await at.ask_run(self.run_key, CompleteWorkflowTask(self.task_id, grant.lease_owner, attempt, list(steps)))
 

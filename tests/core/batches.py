@@ -20,8 +20,8 @@ from actors.run.commands.steps import (
     ScheduleActivity,
     StartChild,
     StartTimer,
-    Steps,
     UpsertSearchAttributes,
+    WorkflowCommand,
 )
 from tests.core.harness import blob, finish, onward, wait
 
@@ -53,7 +53,7 @@ children = st.builds(
     run_timeout_seconds=st.sampled_from([None, None, None, 100]),
 )
 waits = st.builds(wait, st.sampled_from(["a", "a", "b", None]), st.sampled_from([None, None, 0, 5, 60]))
-immediate: st.SearchStrategy[Steps] = st.sampled_from(
+immediate: st.SearchStrategy[WorkflowCommand] = st.sampled_from(
     [
         RecordSideEffect(blob("VALUE")),
         RecordVersionMarker("change", 2, 1, 3),
@@ -68,13 +68,13 @@ batches: st.SearchStrategy[Any] = (
     | st.tuples(st.lists(immediate, max_size=2), grouped | waits.map(lambda one: [one])).map(lambda pair: [*pair[0], *pair[1]])
     | st.lists(immediate, min_size=1, max_size=2)
 )
-terminal: st.SearchStrategy[Steps] = st.sampled_from(
+terminal: st.SearchStrategy[WorkflowCommand] = st.sampled_from(
     [finish(), FailWorkflow("no"), FailWorkflow("no", "Bad", non_retryable=True), onward(), onward(None)]
 )
 endings = st.tuples(st.lists(activities | children | immediate, max_size=1), terminal).map(lambda pair: [pair[1], *pair[0]])
 
 
-def says(steps: list[Steps], queue: str) -> list[tuple[Any, ...]]:
+def says(steps: list[WorkflowCommand], queue: str) -> list[tuple[Any, ...]]:
     """What makes two batches the same one (3.2): no other option of a command does."""
     out: list[tuple[Any, ...]] = []
     for step in steps:
@@ -90,7 +90,7 @@ def says(steps: list[Steps], queue: str) -> list[tuple[Any, ...]]:
     return out
 
 
-def reopens(steps: list[Steps], key: str | None, fingerprint: str | None) -> bool:
+def reopens(steps: list[WorkflowCommand], key: str | None, fingerprint: str | None) -> bool:
     """Whether a batch only opens the wait again that it was shown open (6.2)."""
     lone = steps[0] if len(steps) == 1 else None
     return (
@@ -100,7 +100,7 @@ def reopens(steps: list[Steps], key: str | None, fingerprint: str | None) -> boo
     )
 
 
-def records(steps: list[Steps]) -> list[str]:
+def records(steps: list[WorkflowCommand]) -> list[str]:
     """The events the commands of a batch record, the terminal one last wherever it stands."""
     out: list[str] = []
     for step in [step for step in steps if not isinstance(step, TERMINAL_STEPS)]:
@@ -110,7 +110,7 @@ def records(steps: list[Steps]) -> list[str]:
     return out
 
 
-def _records(step: Steps) -> list[str]:
+def _records(step: WorkflowCommand) -> list[str]:
     match step:
         case ScheduleActivity():
             return ["ActivityScheduled"]

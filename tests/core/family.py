@@ -6,7 +6,7 @@ from typing import Any
 
 from actors.run.commands import RunCommand
 from actors.run.commands.messages import ParentClosed, StartChildRun
-from actors.run.commands.steps import Steps
+from actors.run.commands.steps import WorkflowCommand
 from actors.run.replies import CommandAnswered, Refused
 from tests.core.harness import Event, Run, child
 
@@ -49,7 +49,7 @@ def rejected(run: Run, command: RunCommand, rejection: str, outcome: str | None)
     answer = run.expect(CommandAnswered, command)
     assert (answer.rejection, answer.outcome) == (rejection, outcome)
     assert answer.command_sequence == before.command_sequence + 1
-    assert answer.command_id and not run.new and not run.letters and run.successor is None
+    assert answer.command_id and not run.new and not run.messages and run.successor is None
     after = run.state
     before.command_sequence, before.id_clock = after.command_sequence, after.id_clock
     assert after == before
@@ -73,18 +73,18 @@ class Family:
         """Deliver what the last command of `run` sent, and all that follows from it."""
         if run.successor is not None:
             self.chains[run.state.workflow_id].append(run.successor)
-        for letter in run.letters:
-            if isinstance(letter.command, StartChildRun):
-                child = Run.child(letter.command, run)
-                assert child.state.run_id == letter.run_id
-                self.chains[letter.workflow_id] = [child]
+        for message in run.messages:
+            if isinstance(message.command, StartChildRun):
+                child = Run.child(message.command, run)
+                assert child.state.run_id == message.run_id
+                self.chains[message.workflow_id] = [child]
                 continue
-            chain = self.chains[letter.workflow_id]
-            at = next(at for at, each in enumerate(chain) if each.state.run_id == letter.run_id)
-            answer = chain[at].tell(letter.command)
-            while isinstance(letter.command, ParentClosed) and isinstance(answer, Refused) and at + 1 < len(chain):
+            chain = self.chains[message.workflow_id]
+            at = next(at for at, each in enumerate(chain) if each.state.run_id == message.run_id)
+            answer = chain[at].tell(message.command)
+            while isinstance(message.command, ParentClosed) and isinstance(answer, Refused) and at + 1 < len(chain):
                 at += 1
-                answer = chain[at].tell(letter.command)
+                answer = chain[at].tell(message.command)
             self.deliver(chain[at])
 
     def newest(self, workflow_id: str) -> Run:
@@ -96,7 +96,7 @@ class Family:
         return [self.newest(payload["child_workflow_instance_id"]) for payload in of_type(run, "ChildWorkflowScheduled")]
 
 
-def parent_of(*steps: Steps, **start: Any) -> Family:
+def parent_of(*steps: WorkflowCommand, **start: Any) -> Family:
     """A family whose root did these steps first: a child, unless told otherwise."""
     family = Family(Run(**start))
     end(family, family.root, *(steps or (child(),)))
@@ -109,7 +109,7 @@ def act(family: Family, run: Run, command: RunCommand) -> None:
     family.deliver(run)
 
 
-def end(family: Family, run: Run, *steps: Steps) -> Run:
+def end(family: Family, run: Run, *steps: WorkflowCommand) -> Run:
     """Complete the ready task of a run and deliver what follows; the run that is current then."""
     run.batch(*steps)
     family.deliver(run)

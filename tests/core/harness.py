@@ -18,11 +18,18 @@ from actors.run.commands import RunCommand, WakeUp
 from actors.run.commands.base import Failure, Payload, RetryPolicy, WorkerIdentity
 from actors.run.commands.control import ReadForQuery, SignalRun, StartRun, UpdateRun
 from actors.run.commands.messages import StartChildRun
-from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, OpenConditionWait, ScheduleActivity, StartChild, Steps
+from actors.run.commands.steps import (
+    CompleteWorkflow,
+    ContinueAsNew,
+    OpenConditionWait,
+    ScheduleActivity,
+    StartChild,
+    WorkflowCommand,
+)
 from actors.run.commands.worker import ClaimTask, CompleteActivity, CompleteWorkflowTask, FailActivity, ReadHistoryPage
 from actors.run.decide import decide, needs_history
+from actors.run.dialect import Dialect
 from actors.run.lifecycle import starting
-from actors.run.presentation import Chronological
 from actors.run.replies import (
     ActivityTaskGrant,
     CommandAnswered,
@@ -35,7 +42,7 @@ from actors.run.replies import (
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import RunState, decode, encode
 from actors.run.times import SECOND, Micros
-from actors.run.transition import Letter, TaskReady, Transition
+from actors.run.transition import RunMessage, TaskReady, Transition
 
 R = TypeVar("R", bound=RunReply)
 Event = dict[str, Any]
@@ -91,26 +98,26 @@ class Clock:
 class Run:
     """One run in its stored form, and the clock it lives by.
 
-    `new`, `letters`, `successor` and `near` are what the last command recorded, sent, began and found near a limit.
+    `new`, `messages`, `successor` and `near` are what the last command recorded, sent, began and found near a limit.
     """
 
     def __init__(
-        self, rules: Rules = DEFAULT_RULES, shown: Chronological | None = None, clock: Clock | None = None, **start: Any
+        self, rules: Rules = DEFAULT_RULES, dialect: Dialect | None = None, clock: Clock | None = None, **start: Any
     ) -> None:
-        self._empty(rules, shown or Sdk04(), clock or Clock())
-        tx = starting.create(start_command(**start), Micros(self.now), rules, self.shown)
+        self._empty(rules, dialect or Sdk04(), clock or Clock())
+        tx = starting.create(start_command(**start), Micros(self.now), rules, self.dialect)
         self.started = decide(tx, start_command(**start))
         self._keep(tx)
 
-    def _empty(self, rules: Rules, shown: Chronological, clock: Clock) -> None:
+    def _empty(self, rules: Rules, dialect: Dialect, clock: Clock) -> None:
         self.rules = rules
-        self.shown = shown
+        self.dialect = dialect
         self.clock = clock
         self.history: list[bytes] = []
         self.rows: dict[str, TaskReady] = {}
         self.wake_at: int | None = None
         self.new: list[Event] = []
-        self.letters: list[Letter] = []
+        self.messages: list[RunMessage] = []
         self.successor: Run | None = None
         self.changed = False
         self.near: list[tuple[str, int, int]] = []
@@ -118,10 +125,10 @@ class Run:
 
     @classmethod
     def child(cls, command: StartChildRun, parent: Run) -> Run:
-        """The first run of a child, begun by its parent's letter."""
+        """The first run of a child, begun by its parent's message."""
         run = cls.__new__(cls)
-        run._empty(parent.rules, parent.shown, parent.clock)
-        tx = starting.create_child(command, Micros(run.now), run.rules, run.shown)
+        run._empty(parent.rules, parent.dialect, parent.clock)
+        tx = starting.create_child(command, Micros(run.now), run.rules, run.dialect)
         run.started = decide(tx, command)
         run._keep(tx)
         return run
@@ -129,7 +136,7 @@ class Run:
     def _adopt(self, tx: Transition) -> Run:
         """The run that a transition of this one began."""
         run = type(self).__new__(type(self))
-        run._empty(self.rules, self.shown, self.clock)
+        run._empty(self.rules, self.dialect, self.clock)
         run._keep(tx)
         return run
 
@@ -153,16 +160,16 @@ class Run:
         outcomes: list[tuple[Any, ...]] = []
         reads = needs_history(command) or self.state.origin is not None
         for history in (self.history, self.history if reads else ()):
-            tx = Transition(decode(self.data), list(history), Micros(self.now), self.rules, self.shown)
+            tx = Transition(decode(self.data), list(history), Micros(self.now), self.rules, self.dialect)
             replies.append(decide(tx, command))
             next_ = tx.successor
             begun = None if next_ is None else (encode(next_.state), next_.events, next_.ready)
             rows = (tx.ready, tx.unready, tx.requests, tx.closed_updates)
-            outcomes.append((encode(tx.state), tx.events, rows, tx.changed, tx.letters, begun))
+            outcomes.append((encode(tx.state), tx.events, rows, tx.changed, tx.messages, begun))
         assert replies[0] == replies[1] and outcomes[0] == outcomes[1], f"{command} is not decided by state and time alone"
         if not tx.changed:
             assert encode(tx.state) == self.data, f"{command} changed the state behind the store's back"
-            assert not (tx.events or tx.ready or tx.unready or tx.letters or tx.successor)
+            assert not (tx.events or tx.ready or tx.unready or tx.messages or tx.successor)
         self._keep(tx)
         return replies[1]
 
@@ -180,7 +187,7 @@ class Run:
         self.history += tx.events
         self.new = [orjson.loads(line) for line in tx.events]
         self.near = tx.near
-        self.letters = tx.letters
+        self.messages = tx.messages
         self.successor = None if tx.successor is None else self._adopt(tx.successor)
         self.wake_at = tx.wake_at()
 
@@ -220,11 +227,11 @@ class Run:
         """Claim a ready activity task, the oldest by default."""
         return self.expect(ActivityTaskGrant, ClaimTask(self.row("activity", at).task_id, worker))
 
-    def complete(self, grant: WorkflowTaskGrant, *steps: Steps) -> WorkflowTaskCompleted:
+    def complete(self, grant: WorkflowTaskGrant, *steps: WorkflowCommand) -> WorkflowTaskCompleted:
         """Complete a leased workflow task."""
         return self.expect(WorkflowTaskCompleted, completion(grant, *steps))
 
-    def batch(self, *steps: Steps, worker: WorkerIdentity = PYTHON) -> WorkflowTaskCompleted:
+    def batch(self, *steps: WorkflowCommand, worker: WorkerIdentity = PYTHON) -> WorkflowTaskCompleted:
         """Claim the workflow task and complete it at once."""
         return self.complete(self.claim(worker), *steps)
 
@@ -262,7 +269,7 @@ class Run:
 
 
 def completion(
-    grant: WorkflowTaskGrant, *steps: Steps, owner: str | None = None, attempt: int | None = None
+    grant: WorkflowTaskGrant, *steps: WorkflowCommand, owner: str | None = None, attempt: int | None = None
 ) -> CompleteWorkflowTask:
     """The completion a worker with this grant sends."""
     return CompleteWorkflowTask(grant.task_id, owner or grant.lease_owner, attempt or grant.workflow_task_attempt, list(steps))

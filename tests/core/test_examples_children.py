@@ -35,7 +35,7 @@ def test_a_plain_child_on_the_parents_side() -> None:
     assert (payload["parent_close_policy"], payload["child_status"], payload["child_run_number"]) == ("abandon", "pending", 1)
     assert payload["child_workflow_type"] == payload["child_workflow_class"] == "part" and payload["sequence"] == 1
     assert done.created_task_ids == [ids.first_task_of(payload["child_workflow_run_id"])] and run.rows == {}
-    assert [letter.workflow_id for letter in run.letters] == [payload["child_workflow_instance_id"]]
+    assert [message.workflow_id for message in run.messages] == [payload["child_workflow_instance_id"]]
 
 
 def test_a_plain_child_on_its_own_side() -> None:
@@ -246,10 +246,10 @@ def test_news_of_a_child_are_taken_once_and_only_by_an_open_parent() -> None:
     family = parent_of()
     [part] = family.children_of(family.root)
     part.batch(finish())
-    [letter] = part.letters
-    assert isinstance(letter.command, ChildClosed)
+    [message] = part.messages
+    assert isinstance(message.command, ChildClosed)
     family.deliver(part)
-    assert family.root.tell(letter.command) == Done() and not family.root.changed
+    assert family.root.tell(message.command) == Done() and not family.root.changed
     other = parent_of()
     other.root.tell(CancelRun())
     [part] = other.children_of(other.root)

@@ -230,7 +230,7 @@ def test_a_failed_workflow_task_waits_for_its_backoff_and_no_longer() -> None:
 def test_a_child_tried_again_waits_for_its_backoff_and_no_longer() -> None:
     parent = Run()
     parent.batch(child(retry_policy=retrying(2, 10)))
-    begin = parent.letters[0].command
+    begin = parent.messages[0].command
     assert isinstance(begin, StartChildRun)
     first = Run.child(begin, parent)
     first.batch(FailWorkflow("no"))

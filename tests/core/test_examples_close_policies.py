@@ -7,14 +7,14 @@ import pytest
 from actors.run.commands import RunCommand, WakeUp
 from actors.run.commands.control import CancelRun, TerminateRun
 from actors.run.commands.messages import ParentClosed
-from actors.run.commands.steps import FailWorkflow, Steps
+from actors.run.commands.steps import FailWorkflow, WorkflowCommand
 from actors.run.replies import Refused
 from tests.core.family import Family, act, end, of_type, parent_of, types
 from tests.core.harness import Run, activity, child, completion, finish, onward, result_of
 
 WORDS = {"request_cancel": "cancelled", "terminate": "terminated"}
 
-ENDS: dict[str, tuple[RunCommand | None, Steps | None]] = {
+ENDS: dict[str, tuple[RunCommand | None, WorkflowCommand | None]] = {
     "completed": (None, finish()),
     "failed": (None, FailWorkflow("no")),
     "cancelled": (CancelRun(), None),

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors.run.commands.base import Payload
-from actors.run.commands.steps import CompleteWorkflow, FailWorkflow, StartTimer, Steps
+from actors.run.commands.steps import CompleteWorkflow, FailWorkflow, StartTimer, WorkflowCommand
 from actors.run.replies import ActivityRecorded, Refused, WorkflowTaskGrant
 from actors.run.rules import Rules
 from tests.core.harness import (
@@ -138,7 +138,7 @@ def test_category_of_a_failure(message: str, category: str) -> None:
 
 
 @pytest.mark.parametrize("end", [finish(), FailWorkflow("no")])
-def test_open_work_is_dropped_in_silence(end: Steps) -> None:
+def test_open_work_is_dropped_in_silence(end: WorkflowCommand) -> None:
     run = Run()
     run.batch(activity("a"), activity("b"), StartTimer(50), StartTimer(0))
     running = run.claim_activity()
@@ -232,7 +232,7 @@ def test_a_task_of_an_overdue_run_is_not_granted() -> None:
         (Rules(max_history_events=4), 0, [StartTimer(9)] * 3, "history_event_count", 5, 4),
     ],
 )
-def test_structural_limits(rules: Rules, first: int, steps: list[Steps], kind: str, value: int, limit: int) -> None:
+def test_structural_limits(rules: Rules, first: int, steps: list[WorkflowCommand], kind: str, value: int, limit: int) -> None:
     run = Run(rules)
     if first:
         run.batch(*(activity(f"a{n}") for n in range(first)), StartTimer(0))
@@ -393,7 +393,7 @@ def test_options_do_not_make_a_batch_new(changed: dict[str, Any]) -> None:
         [activity("a"), StartTimer(1)],
     ],
 )
-def test_another_batch_is_new(again: list[Steps]) -> None:
+def test_another_batch_is_new(again: list[WorkflowCommand]) -> None:
     run = Run()
     run.batch(activity("a"), activity("b"))
     run.succeed(run.claim_activity())

@@ -8,7 +8,7 @@ import pytest
 
 from actors.run.commands import WakeUp
 from actors.run.commands.control import CancelRun
-from actors.run.commands.steps import FailWorkflow, StartTimer, Steps, UpsertSearchAttributes
+from actors.run.commands.steps import FailWorkflow, StartTimer, UpsertSearchAttributes, WorkflowCommand
 from actors.run.commands.worker import ClaimTask
 from actors.run.replies import ActivityRecorded, CommandAnswered, Refused, WorkflowTaskCompleted
 from tests.core.family import CHILD, SECOND, Family, act, end, keys, of_type, parent_of, refused, types
@@ -32,14 +32,14 @@ STARTED = CHILD | {"parent_close_policy", "child_status"}
 RETRIED = {"retry_attempt", "retry_of_child_workflow_run_id", "retry_backoff_seconds"}
 
 
-def continued(run: Run, *steps: Steps) -> tuple[WorkflowTaskCompleted, Run]:
+def continued(run: Run, *steps: WorkflowCommand) -> tuple[WorkflowTaskCompleted, Run]:
     """Complete the ready task with these steps; the answer and the next run."""
     done = run.batch(*steps)
     assert run.successor is not None
     return done, run.successor
 
 
-def family_of(call: Steps, **start: Any) -> tuple[Family, Run]:
+def family_of(call: WorkflowCommand, **start: Any) -> tuple[Family, Run]:
     """A parent waiting for one child, and that child."""
     family = parent_of(call, **start)
     return family, family.children_of(family.root)[0]
@@ -118,7 +118,7 @@ def test_unfinished_steps_of_the_old_run_end_in_silence() -> None:
     run.signal()
     _, new = continued(run, onward())
     assert run.new_types == ["ConditionWaitSatisfied", "TimerCancelled", "WorkflowContinuedAsNew"]
-    assert run.letters == [] and part.state.is_open and run.rows == {} and run.wake_at is None
+    assert run.messages == [] and part.state.is_open and run.rows == {} and run.wake_at is None
     assert run.tell(result_of(running)) == ActivityRecorded(None)
     # Nobody waits for the child any more.
     family.deliver(run)

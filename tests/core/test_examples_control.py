@@ -8,7 +8,7 @@ import pytest
 
 from actors.run.commands import WakeUp
 from actors.run.commands.control import ArchiveRun, CancelRun, RepairRun, TerminateRun
-from actors.run.commands.steps import FailWorkflow, StartTimer, Steps
+from actors.run.commands.steps import FailWorkflow, StartTimer, WorkflowCommand
 from actors.run.commands.worker import ClaimTask, FailWorkflowTask, HeartbeatActivity, HeartbeatWorkflowTask
 from actors.run.replies import ActivityProgress, CommandAnswered, Refused
 from tests.core.family import CMD, SECOND, WAIT_TIMER, Family, keys, refused, rejected, types
@@ -66,7 +66,7 @@ def test_the_two_events_of_a_stop(word: str, reason: str | None) -> None:
 def test_everything_unfinished_ends_in_its_place(word: str) -> None:
     family = Family(Run(run_timeout_seconds=900))
     run = family.root
-    steps: list[Steps] = [
+    steps: list[WorkflowCommand] = [
         StartTimer(50),
         activity("b"),
         child(parent_close_policy="terminate"),
@@ -181,7 +181,7 @@ def healthy(how: str) -> Run:
     if how == "leased":
         run.claim()
     elif how != "ready":
-        steps: dict[str, Steps] = {
+        steps: dict[str, WorkflowCommand] = {
             "wait": wait(timeout=60),
             "timer": StartTimer(60),
             "activity": activity(),

@@ -10,7 +10,14 @@ import pytest
 
 from actors.run.commands.base import Payload
 from actors.run.commands.control import SignalRun, UpdateRun
-from actors.run.commands.steps import CompleteUpdate, FailUpdate, RecordSideEffect, StartTimer, Steps, UpsertSearchAttributes
+from actors.run.commands.steps import (
+    CompleteUpdate,
+    FailUpdate,
+    RecordSideEffect,
+    StartTimer,
+    UpsertSearchAttributes,
+    WorkflowCommand,
+)
 from actors.run.replies import CommandAnswered
 from actors.run.rules import Rules
 from tests.core.family import end, of_type, parent_of, refused, rejected
@@ -22,12 +29,12 @@ class Limit:
     """Steps that just fit under a rule, and steps that do not."""
 
     rules: Rules
-    fits: list[Steps]
-    over: list[Steps]
+    fits: list[WorkflowCommand]
+    over: list[WorkflowCommand]
     kind: str
     value: int
     configured: int
-    before: list[Steps] = field(default_factory=list)
+    before: list[WorkflowCommand] = field(default_factory=list)
 
 
 def timer() -> StartTimer:

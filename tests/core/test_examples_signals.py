@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors.run.commands.control import CancelRun, SignalRun
-from actors.run.commands.steps import StartTimer, Steps
+from actors.run.commands.steps import StartTimer, WorkflowCommand
 from actors.run.rules import Rules
 from tests.core.family import CMD, keys, of_type, rejected, types
 from tests.core.harness import PLAIN, PYTHON, RUN_ID, Run, activity, child, finish, shown_events, wait
@@ -85,7 +85,7 @@ def test_signal_under_a_lease_stands_before_the_events_of_its_completion() -> No
 
 
 @pytest.mark.parametrize("step", [activity(), StartTimer(60), child()])
-def test_signal_to_a_run_blocked_elsewhere_wakes_nobody(step: Steps) -> None:
+def test_signal_to_a_run_blocked_elsewhere_wakes_nobody(step: WorkflowCommand) -> None:
     run = Run()
     run.batch(step)
     rows, due = dict(run.rows), run.wake_at

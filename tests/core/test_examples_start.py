@@ -280,7 +280,7 @@ def test_what_arrives_before_a_claim_shares_its_task() -> None:
 
 
 def test_a_run_with_nothing_open_gets_a_plain_task() -> None:
-    run = Run(shown=None)
+    run = Run(dialect=None)
     run.batch(activity("a"))
     run.succeed(run.claim_activity())
     # The worker says again what it said before, though everything is resolved: new steps by rule, so use none at all.

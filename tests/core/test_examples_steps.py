@@ -14,8 +14,8 @@ from actors.run.commands.steps import (
     RecordVersionMarker,
     ScheduleActivity,
     StartTimer,
-    Steps,
     UpsertSearchAttributes,
+    WorkflowCommand,
 )
 from actors.run.decide import decide
 from actors.run.lifecycle import starting
@@ -91,7 +91,7 @@ def test_versions_are_kept_as_sent(version: int, least: int, most: int) -> None:
 
 @pytest.mark.parametrize("worker", [PLAIN, PYTHON])
 @pytest.mark.parametrize("step", [VALUE, MARKER, upsert(stage="two")])
-def test_immediate_steps_alone_are_followed_by_a_plain_task(worker: Any, step: Steps) -> None:
+def test_immediate_steps_alone_are_followed_by_a_plain_task(worker: Any, step: WorkflowCommand) -> None:
     run = Run()
     done = run.batch(step, worker=worker)
     task = run.row("workflow")
@@ -104,7 +104,7 @@ def test_immediate_steps_alone_are_followed_by_a_plain_task(worker: Any, step: S
 
 
 @pytest.mark.parametrize("open_", [StartTimer(60), activity(), child()])
-def test_immediate_steps_need_no_task_while_something_is_open(open_: Steps) -> None:
+def test_immediate_steps_need_no_task_while_something_is_open(open_: WorkflowCommand) -> None:
     run = Run()
     done = run.batch(open_, VALUE)
     assert len(done.created_task_ids) == 1 and all(row.kind != "workflow" for row in run.rows.values())
@@ -131,7 +131,7 @@ def test_immediate_steps_pass_a_wait() -> None:
 
 
 @pytest.mark.parametrize("ending", [finish(), FailWorkflow("no"), onward()])
-def test_immediate_steps_before_an_end_wherever_it_stands(ending: Steps) -> None:
+def test_immediate_steps_before_an_end_wherever_it_stands(ending: WorkflowCommand) -> None:
     run = Run()
     run.batch(ending, VALUE, MARKER, upsert(stage="two"))
     assert run.new_types[:3] == ["SideEffectRecorded", "VersionMarkerRecorded", "SearchAttributesUpserted"]
@@ -192,12 +192,12 @@ def test_changes_of_one_batch_build_on_each_other() -> None:
 
 
 @pytest.mark.parametrize(("steps", "changed"), [([upsert(a=1)], True), ([VALUE, MARKER], False)])
-def test_a_transition_tells_when_attributes_changed(steps: list[Steps], changed: bool) -> None:
+def test_a_transition_tells_when_attributes_changed(steps: list[WorkflowCommand], changed: bool) -> None:
     tx = starting.create(start_command(), Micros(START))
     decide(tx, start_command())
     run = Run()
     grant = run.claim()
-    told = Transition(decode(run.data), list(run.history), Micros(run.now), run.rules, run.shown)
+    told = Transition(decode(run.data), list(run.history), Micros(run.now), run.rules, run.dialect)
     decide(told, completion(grant, *steps, StartTimer(60)))
     assert (told.attributes_changed, tx.attributes_changed) == (changed, False)
 

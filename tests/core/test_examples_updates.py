@@ -8,7 +8,7 @@ import pytest
 
 from actors.run.commands import RunCommand, WakeUp
 from actors.run.commands.control import CancelRun, ReadUpdate, TerminateRun, UpdateRun
-from actors.run.commands.steps import CompleteUpdate, FailUpdate, FailWorkflow, RecordSideEffect, StartTimer, Steps
+from actors.run.commands.steps import CompleteUpdate, FailUpdate, FailWorkflow, RecordSideEffect, StartTimer, WorkflowCommand
 from actors.run.replies import CommandAnswered, UpdateStatus
 from actors.run.rules import Rules
 from tests.core.family import CMD, keys, of_type, refused, rejected, types
@@ -20,7 +20,7 @@ BEHIND = {"queued_behind_command_id", "queued_behind_command_sequence", "queued_
 FAILURE = {"failure_id", "failure_category", "non_retryable", "exception_class", "message", "code", "exception"}
 
 
-def blocked(*steps: Steps, **start: Any) -> Run:
+def blocked(*steps: WorkflowCommand, **start: Any) -> Run:
     """A run that waits for an activity, unless told otherwise."""
     run = Run(**start)
     run.batch(*(steps or (activity(),)))
@@ -129,7 +129,7 @@ def test_a_failed_update_is_not_applied(message: str) -> None:
 
 
 @pytest.mark.parametrize(("step", "follows"), [(wait(), True), (activity(), False), (StartTimer(60), False)])
-def test_a_plain_task_follows_an_applied_update_where_a_wait_is_open(step: Steps, follows: bool) -> None:
+def test_a_plain_task_follows_an_applied_update_where_a_wait_is_open(step: WorkflowCommand, follows: bool) -> None:
     run = blocked(step)
     status = run.update()
     done = run.batch(CompleteUpdate(status.update_id))

@@ -13,7 +13,7 @@ from actors.run.commands.steps import (
     OpenConditionWait,
     RecordSideEffect,
     StartTimer,
-    Steps,
+    WorkflowCommand,
 )
 from actors.run.commands.worker import ClaimTask
 from actors.run.replies import Refused
@@ -184,7 +184,7 @@ def test_a_repeated_wait_with_nothing_new_is_no_step() -> None:
     assert (run.state.wait, run.state.steps) == (before.wait, before.steps) and run.state.signals == []
 
 
-PASSING: list[list[Steps]] = [
+PASSING: list[list[WorkflowCommand]] = [
     [activity()],
     [wait("other")],
     [OpenConditionWait("ready", "print-changed", None)],
@@ -199,7 +199,7 @@ PASSING: list[list[Steps]] = [
 
 @pytest.mark.parametrize("steps", PASSING)
 @pytest.mark.parametrize("nothing_new", [False, True])
-def test_any_other_batch_passes_the_wait(steps: list[Steps], nothing_new: bool) -> None:
+def test_any_other_batch_passes_the_wait(steps: list[WorkflowCommand], nothing_new: bool) -> None:
     if nothing_new:
         run = parked_with_a_plain_task(30)
     else:

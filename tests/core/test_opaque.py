@@ -45,7 +45,7 @@ def test_text_rests_in_states_and_stands_in_events() -> None:
 
 
 def test_values_written_before_are_read_still() -> None:
-    """States and letters written when a memo was a map."""
+    """States and messages written when a memo was a map."""
     old = StartRun("default", "w", START.run_id, "order", "q", START.arguments, memo={"a": [1]})
     tx = starting.create(old, Micros(1_000_000))
     starting.begin(tx, old)

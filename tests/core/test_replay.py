@@ -20,9 +20,9 @@ from durable_workflow.errors import ActivityFailed, NonDeterministicReplayError
 from actors.dialects import sdk04
 from actors.dialects.sdk04 import Sdk04
 from actors.run.commands.base import Payload, WorkerIdentity
-from actors.run.commands.steps import Steps
+from actors.run.commands.steps import WorkflowCommand
 from actors.run.commands.worker import ClaimTask, FailWorkflowTask, ReleaseClaim
-from actors.run.presentation import Chronological
+from actors.run.dialect import Dialect, PlainHistory
 from actors.run.replies import (
     ActivityRecorded,
     ActivityTaskGrant,
@@ -110,13 +110,13 @@ class World:
 
     workflow: type = Stages
 
-    def __init__(self, seed: int, shown: Chronological | None = None) -> None:
+    def __init__(self, seed: int, dialect: Dialect | None = None) -> None:
         self.rng = random.Random(seed)
         self.script = make_script(self.rng)
         self.codec = self.rng.choice(["avro", "json"])
         blob = serializer.encode([self.script], self.codec)
-        self.run = Run(shown=shown, workflow_type="stages", arguments=Payload(self.codec, blob), payload_codec=self.codec)
-        self.tasks: list[tuple[WorkflowTaskGrant, list[Steps]]] = []
+        self.run = Run(dialect=dialect, workflow_type="stages", arguments=Payload(self.codec, blob), payload_codec=self.codec)
+        self.tasks: list[tuple[WorkflowTaskGrant, list[WorkflowCommand]]] = []
         self.attempts: list[ActivityTaskGrant] = []
         self.view: list[str] = []
         self.repetitions = 0
@@ -189,7 +189,7 @@ class World:
         self.view = order
         return events
 
-    def replay(self, grant: WorkflowTaskGrant, events: list[Event]) -> list[Steps]:
+    def replay(self, grant: WorkflowTaskGrant, events: list[Event]) -> list[WorkflowCommand]:
         """What the SDK's worker does with a task, up to the call that completes it."""
         envelope = orjson.loads(grant.arguments)
         start_input = serializer.decode_envelope(envelope, codec=grant.payload_codec)
@@ -275,12 +275,12 @@ def at_once(view: View, sequence: int, step: int) -> None:
     sdk04._append(view, sequence)
 
 
-def broken(seeds: range, shown: Chronological) -> int:
+def broken(seeds: range, dialect: Dialect) -> int:
     """How many of the runs that do not come out as written."""
     bad = 0
     for seed in seeds:
         try:
-            World(seed, shown).play()
+            World(seed, dialect).play()
         except (NonDeterministicReplayError, Wrong, AssertionError):
             bad += 1
     return bad
@@ -292,19 +292,19 @@ def test_without_step_order_it_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_on_plain_history_it_breaks() -> None:
-    assert broken(range(30), Chronological()) > 10
+    assert broken(range(30), PlainHistory()) > 10
 
 
 def test_two_results_in_reverse_order_are_swapped_without_step_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """The smallest case: a list of two activities of one type, the second ends first."""
     item = {"kind": "activity", "type": "act-0-ok", "how": "ok", "alone": False}
 
-    def returned(shown: Chronological) -> list[Any]:
-        world = World(0, shown)
+    def returned(dialect: Dialect) -> list[Any]:
+        world = World(0, dialect)
         world.script = [[{**item, "place": "0.0"}, {**item, "place": "0.1"}]]
         world.codec = "json"
         blob = serializer.encode([world.script], "json")
-        run = world.run = Run(shown=shown, workflow_type="stages", arguments=Payload("json", blob), payload_codec="json")
+        run = world.run = Run(dialect=dialect, workflow_type="stages", arguments=Payload("json", blob), payload_codec="json")
         grant = run.claim()
         run.tell(completion(grant, *world.replay(grant, world.read(grant))))
         first, second = run.claim_activity(), run.claim_activity()

@@ -21,9 +21,9 @@ from actors.dialects.sdk04 import DIALECT
 from actors.run.commands.base import Payload
 from actors.run.commands.control import ReadForQuery, RepairRun, SignalRun, UpdateRun
 from actors.run.commands.messages import ChildClosed, ChildRestarted, StartChildRun
-from actors.run.commands.steps import Steps
+from actors.run.commands.steps import WorkflowCommand
 from actors.run.commands.worker import ClaimTask
-from actors.run.presentation import Chronological
+from actors.run.dialect import Dialect, PlainHistory
 from actors.run.replies import QueryView, WorkflowTaskGrant
 from api.http.fields import Fields
 from api.worker.commands.batch import read_steps, scope_errors
@@ -113,12 +113,12 @@ class World(Replayed):
 
     workflow = Waits
 
-    def __init__(self, seed: int, shown: Chronological | None = None) -> None:
-        super().__init__(seed, shown)
+    def __init__(self, seed: int, dialect: Dialect | None = None) -> None:
+        super().__init__(seed, dialect)
         rng = self.rng
         self.parts = [make_part(rng, self.codec) for _ in range(rng.choice([1, 1, 2, 3]))]
         blob = serializer.encode([self.parts], self.codec)
-        self.begin(Run(shown=shown, workflow_type="waits", arguments=Payload(self.codec, blob), payload_codec=self.codec))
+        self.begin(Run(dialect=dialect, workflow_type="waits", arguments=Payload(self.codec, blob), payload_codec=self.codec))
         self.sent = 0
         self.updates = 0
         self.queries = 0
@@ -142,8 +142,8 @@ class World(Replayed):
                 break
             run = self.run
             self.one_thing()
-            self.children += [letter.command for letter in run.letters if isinstance(letter.command, StartChildRun)]
-            run.letters = []
+            self.children += [message.command for message in run.messages if isinstance(message.command, StartChildRun)]
+            run.messages = []
             if run.successor is not None:
                 self.parts = self.parts[1:]
                 self.begin(run.successor)
@@ -250,7 +250,7 @@ class World(Replayed):
             self.run.wake()
         self.tasks.append((grant, steps))
 
-    def replay(self, grant: WorkflowTaskGrant, events: list[Event]) -> list[Steps]:
+    def replay(self, grant: WorkflowTaskGrant, events: list[Event]) -> list[WorkflowCommand]:
         update_id = grant.resume.get("workflow_update_id")
         if update_id is None:
             steps = super().replay(grant, events)
@@ -296,11 +296,11 @@ class World(Replayed):
         )
 
 
-def play(seeds: range, shown: Chronological | None = None, world: type[World] = World) -> list[str]:
+def play(seeds: range, dialect: Dialect | None = None, world: type[World] = World) -> list[str]:
     """What went wrong, run by run."""
     wrong: list[str] = []
     for seed in seeds:
-        one = world(seed, shown)
+        one = world(seed, dialect)
         try:
             one.play()
         except (NonDeterministicReplayError, QueryFailed, Wrong, AssertionError) as error:
@@ -317,13 +317,13 @@ def test_every_snapshot_replays(part: int) -> None:
 class Impatient(World):
     """Waits of different keys, each satisfied by the inputs up to its own, which come in one burst."""
 
-    def __init__(self, seed: int, shown: Chronological | None = None) -> None:
-        super().__init__(seed, shown)
+    def __init__(self, seed: int, dialect: Dialect | None = None) -> None:
+        super().__init__(seed, dialect)
         waits = [{"effect": False, "marker": False} for _ in range(4)]
         stages = [stage for stage in make_script(self.rng)[:1] if all(item.get("how") != "slow" for item in stage)]
         self.parts = [{"consumes": False, "waits": waits, "stages": stages, "in_vain": None}]
         blob = serializer.encode([self.parts], self.codec)
-        self.begin(Run(shown=shown, workflow_type="waits", arguments=Payload(self.codec, blob), payload_codec=self.codec))
+        self.begin(Run(dialect=dialect, workflow_type="waits", arguments=Payload(self.codec, blob), payload_codec=self.codec))
         self.burst()
 
 
@@ -351,4 +351,4 @@ def test_without_the_start_boundary_it_breaks(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_on_plain_history_it_breaks() -> None:
-    assert len(play(range(40), Chronological())) > 10
+    assert len(play(range(40), PlainHistory())) > 10

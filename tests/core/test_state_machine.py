@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from actors.run.commands import WakeUp
 from actors.run.commands.base import RetryPolicy
 from actors.run.commands.control import NoteDuplicateStart
-from actors.run.commands.steps import FailWorkflow, ScheduleActivity, StartTimer, Steps
+from actors.run.commands.steps import FailWorkflow, ScheduleActivity, StartTimer, WorkflowCommand
 from actors.run.commands.worker import (
     ClaimTask,
     FailWorkflowTask,
@@ -80,14 +80,14 @@ plain_activities = st.builds(
     ScheduleActivity, activity_type=st.sampled_from(["a", "b"]), retry_policy=policies, heartbeat_timeout=SECONDS
 )
 timers = st.builds(StartTimer, st.sampled_from([0, 1, 10, 30]))
-terminal: st.SearchStrategy[Steps] = st.sampled_from([finish(), FailWorkflow("no")])
+terminal: st.SearchStrategy[WorkflowCommand] = st.sampled_from([finish(), FailWorkflow("no")])
 batches = st.lists(activities | timers, min_size=1, max_size=4) | st.lists(plain_activities | timers, min_size=2, max_size=3)
 endings = st.tuples(batches, st.lists(terminal, min_size=1, max_size=2)).map(lambda pair: [*pair[1], *pair[0]]) | terminal.map(
     lambda end: [end]
 )
 
 
-def says(steps: list[Steps]) -> list[tuple[Any, ...]]:
+def says(steps: list[WorkflowCommand]) -> list[tuple[Any, ...]]:
     """What makes two batches the same one (3.2): no other option of a command does."""
     return [
         (step.activity_type, step.queue or "main", step.arguments)
@@ -110,7 +110,7 @@ class Life(RuleBasedStateMachine):
         self.tasks: list[WorkflowTaskGrant] = []
         self.attempts: list[ActivityTaskGrant] = []
         self.finished: set[str] = set()
-        self.batch: list[Steps] = []
+        self.batch: list[WorkflowCommand] = []
         self.dialects: dict[tuple[str, int], str] = {}
 
     @initialize(
@@ -119,7 +119,7 @@ class Life(RuleBasedStateMachine):
         worker=WORKERS,
         steps=st.lists(plain_activities | timers, min_size=1, max_size=3),
     )
-    def start(self, run_timeout: int | None, execution_timeout: int | None, worker: Any, steps: list[Steps]) -> None:
+    def start(self, run_timeout: int | None, execution_timeout: int | None, worker: Any, steps: list[WorkflowCommand]) -> None:
         """Most of what can go wrong needs something under way: a first batch belongs to the start."""
         self.run = Run(RULES, run_timeout_seconds=run_timeout, execution_timeout_seconds=execution_timeout)
         self.watch = Watch(self.run)
@@ -167,7 +167,7 @@ class Life(RuleBasedStateMachine):
         batch = self.watch.batches[-1]
         return any((self.watch.steps[number].resolution_id or "") not in self.watch.lease.shown for number in batch)
 
-    def told(self, grant: WorkflowTaskGrant, steps: list[Steps]) -> None:
+    def told(self, grant: WorkflowTaskGrant, steps: list[WorkflowCommand]) -> None:
         """Complete a live task and judge the answer."""
         run, before = self.run, self.run.state
         rows = set(run.rows)
@@ -203,7 +203,7 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.live() is not None)
     @rule(steps=batches)
-    def complete(self, steps: list[Steps]) -> None:
+    def complete(self, steps: list[WorkflowCommand]) -> None:
         grant = self.live()
         assert grant is not None
         self.told(grant, steps)
@@ -218,7 +218,7 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.live() is not None and len(self.run.history) > 25)
     @rule(steps=endings)
-    def end(self, steps: list[Steps]) -> None:
+    def end(self, steps: list[WorkflowCommand]) -> None:
         grant = self.live()
         assert grant is not None
         self.told(grant, steps)
@@ -285,7 +285,7 @@ class Life(RuleBasedStateMachine):
         again=st.sampled_from([True, True, False]),
         meanwhile=st.sampled_from(["", "", "wake", "outcome", "expire"]),
     )
-    def round_of_a_worker(self, worker: Any, steps: list[Steps], again: bool, meanwhile: str) -> None:
+    def round_of_a_worker(self, worker: Any, steps: list[WorkflowCommand], again: bool, meanwhile: str) -> None:
         """Claim and answer, as workers mostly do: with the old batch while it is unresolved. Others go on meanwhile."""
         self.claim(worker)
         if meanwhile == "wake":

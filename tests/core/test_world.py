@@ -1,4 +1,4 @@
-"""Several runs under every interleaving of calls, letters, times and faults, judged by engine-semantics 14."""
+"""Several runs under every interleaving of calls, messages, times and faults, judged by engine-semantics 14."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from actors.run.commands.base import WorkerIdentity
-from actors.run.commands.control import ArchiveRun, CancelRun, Commanded, NoteDuplicateStart, RepairRun, TerminateRun
-from actors.run.commands.steps import CompleteUpdate, ContinueAsNew, Steps
+from actors.run.commands.control import ArchiveRun, CancelRun, ControlCommand, NoteDuplicateStart, RepairRun, TerminateRun
+from actors.run.commands.steps import CompleteUpdate, ContinueAsNew, WorkflowCommand
 from actors.run.commands.worker import ClaimTask, FailWorkflowTask, ReleaseClaim
 from actors.run.replies import (
     ActivityTaskGrant,
@@ -23,7 +23,7 @@ from tests.core.world_workers import Workers
 MANY = 8
 PLACES = st.integers(0, 30)
 RARELY = st.sampled_from([False, False, False, False, True])
-STOPS: dict[str, Commanded] = {
+STOPS: dict[str, ControlCommand] = {
     "repair": RepairRun(),
     "archive": ArchiveRun(),
     "cancel": CancelRun(reason="r"),
@@ -41,7 +41,9 @@ class Lives(Workers):
         first=batches.batches,
         second=batches.children,
     )
-    def start(self, fleet: list[WorkerIdentity], run_timeout: int | None, first: list[Steps], second: Steps) -> None:
+    def start(
+        self, fleet: list[WorkerIdentity], run_timeout: int | None, first: list[WorkflowCommand], second: WorkflowCommand
+    ) -> None:
         self.fleet = fleet
         member = self.world.begin("order-1", run_timeout_seconds=run_timeout)
         self.work(member, 0, first)
@@ -59,14 +61,14 @@ class Lives(Workers):
         again=st.booleans(),
         meanwhile=st.sampled_from(["", "", "", "signal", "signal", "update", "time", "outcome", "lost"]),
     )
-    def round_of_a_worker(self, at: int, worker: int, steps: list[Steps], again: bool, meanwhile: str) -> None:
+    def round_of_a_worker(self, at: int, worker: int, steps: list[WorkflowCommand], again: bool, meanwhile: str) -> None:
         member = self.pick(at, lambda member: member.due("workflow"))
         assert member is not None
         self.work(member, worker, steps, again, meanwhile)
 
     @precondition(lambda self: self.members(lambda member: member.due("workflow") and member.run.state.steps > 1))
     @rule(at=PLACES, worker=PLACES, steps=batches.endings)
-    def end(self, at: int, worker: int, steps: list[Steps]) -> None:
+    def end(self, at: int, worker: int, steps: list[WorkflowCommand]) -> None:
         member = self.pick(at, lambda member: member.due("workflow") and member.run.state.steps > 1)
         assert member is not None
         if len(self.world.members) < MANY or not isinstance(steps[0], ContinueAsNew):
@@ -93,7 +95,7 @@ class Lives(Workers):
 
     @precondition(lambda self: self.members(lambda member: member.watch.lease is not None))
     @rule(at=PLACES, steps=batches.batches)
-    def answer_late(self, at: int, steps: list[Steps]) -> None:
+    def answer_late(self, at: int, steps: list[WorkflowCommand]) -> None:
         member = self.pick(at, lambda member: member.watch.lease is not None)
         assert member is not None and member.watch.lease is not None
         update_id = member.watch.lease.update_id
@@ -195,11 +197,11 @@ class Lives(Workers):
         else:
             assert not member.is_open and run.new_types[0] == ("CancelRequested" if how == "cancel" else "TerminateRequested")
 
-    # -- letters and time ----------------------------------------------------------------------------------------------
+    # -- messages and time ----------------------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.world.mail)
+    @precondition(lambda self: self.world.under_way)
     @rule(at=PLACES, stale=st.sampled_from([0, 0, 1, 2]))
-    def letter(self, at: int, stale: int) -> None:
+    def message(self, at: int, stale: int) -> None:
         there = self.world.arriving()
         self.world.deliver(there[at % len(there)], stale)
 

@@ -1,7 +1,7 @@
-"""Several runs in one world: a clock, a post that delivers letters between them, and a watch over each of them.
+"""Several runs in one world: a clock, a post that delivers messages between them, and a watch over each of them.
 
-A letter lies in the mailbox from the transition that sent it until the one that applies it. Letters of one sender arrive in
-order, however late; letters of different senders in any order.
+A message lies in the mailbox from the transition that sent it until the one that applies it. Messages of one sender arrive in
+order, however late; messages of different senders in any order.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 from actors.run import ids
 from actors.run.commands import RunCommand
 from actors.run.commands.control import UpdateRun
-from actors.run.commands.messages import ChildClosed, ChildRestarted, Mailed, ParentClosed, StartChildRun
-from actors.run.commands.steps import Steps
+from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, RunMessageCommand, StartChildRun
+from actors.run.commands.steps import WorkflowCommand
+from actors.run.dialect import Dialect
 from actors.run.ids import RunId
-from actors.run.presentation import Chronological
 from actors.run.replies import (
     TOO_EARLY,
     ActivityTaskGrant,
@@ -26,7 +26,7 @@ from actors.run.replies import (
     WorkflowTaskGrant,
 )
 from actors.run.rules import DEFAULT_RULES, Rules
-from actors.run.transition import Letter
+from actors.run.transition import RunMessage
 from tests.core.harness import START, Clock, Event, Run
 from tests.core.invariants import Watch
 
@@ -42,7 +42,7 @@ class Member:
         self.run_id = run.state.run_id
         self.tasks: list[WorkflowTaskGrant] = []
         self.attempts: list[ActivityTaskGrant] = []
-        self.batch: list[Steps] = []
+        self.batch: list[WorkflowCommand] = []
         # Open children with a policy when this run closed, in step order.
         self.bound: list[tuple[str, str]] = []
 
@@ -59,13 +59,13 @@ class Member:
 class World:
     """All runs by their id, the chains of runs by workflow id, the post."""
 
-    def __init__(self, rules: Rules = DEFAULT_RULES, shown: Chronological | None = None) -> None:
+    def __init__(self, rules: Rules = DEFAULT_RULES, dialect: Dialect | None = None) -> None:
         self.rules = rules
-        self.shown = shown
+        self.dialect = dialect
         self.clock = Clock()
         self.members: dict[str, Member] = {}
         self.chains: dict[str, list[Member]] = {}
-        self.mail: list[tuple[str, Letter]] = []
+        self.under_way: list[tuple[str, RunMessage]] = []
         self.applied: set[str] = set()
         self.run_scoped: set[str] = set()
 
@@ -74,7 +74,7 @@ class World:
     def begin(self, workflow_id: str, **start: Any) -> Member:
         """Start the first run of a workflow id."""
         run_id = ids.new_run_id(START // 1000, ids.derived_run_key(7, workflow_id))
-        return self._join(Run(self.rules, self.shown, self.clock, workflow_id=workflow_id, run_id=run_id, **start))
+        return self._join(Run(self.rules, self.dialect, self.clock, workflow_id=workflow_id, run_id=run_id, **start))
 
     def _join(self, run: Run) -> Member:
         member = Member(run)
@@ -96,9 +96,9 @@ class World:
         self._numbered(before.command_sequence, after.command_sequence, command, reply, run)
         if before.is_open and not after.is_open:
             self._closed(member, children)
-        for letter in run.letters:
-            assert letter.mail_id not in self.applied
-            self.mail.append((member.run_id, letter))
+        for message in run.messages:
+            assert message.message_id not in self.applied
+            self.under_way.append((member.run_id, message))
         if run.successor is not None:
             self._continued(member, self._join(run.successor))
         return reply
@@ -165,45 +165,45 @@ class World:
 
     # -- the post ------------------------------------------------------------------------------------------------------
 
-    def arriving(self) -> list[Letter]:
-        """The next letter of each sender."""
-        first: dict[str, Letter] = {}
-        for sender, letter in self.mail:
-            first.setdefault(sender, letter)
+    def arriving(self) -> list[RunMessage]:
+        """The next message of each sender."""
+        first: dict[str, RunMessage] = {}
+        for sender, message in self.under_way:
+            first.setdefault(sender, message)
         return list(first.values())
 
-    def deliver(self, letter: Letter, stale: int = 0) -> None:
-        """Apply a letter. `stale`: how many runs behind the newest its address is, if it may go to any run of a chain."""
-        command: Mailed = letter.command
-        assert letter.mail_id not in self.applied
+    def deliver(self, message: RunMessage, stale: int = 0) -> None:
+        """Apply a message. `stale`: how many runs behind the newest its address is, if it may go to any run of a chain."""
+        command: RunMessageCommand = message.command
+        assert message.message_id not in self.applied
         if isinstance(command, StartChildRun):
             parent = self.members[command.origin.run_id]
             child = self._join(Run.child(command, parent.run))
-            assert child.run_id == letter.run_id and child.run.letters == []
+            assert child.run_id == message.run_id and child.run.messages == []
             assert list(child.run.rows) == [ids.first_task_of(child.run_id)], "32: the task its parent named"
         elif isinstance(command, ParentClosed):
-            # A closed run refuses: perhaps the child went on as another one while the letter was under way.
-            for child in self.chains[letter.workflow_id][-1 - stale :]:
+            # A closed run refuses: perhaps the child went on as another one while the message was under way.
+            for child in self.chains[message.workflow_id][-1 - stale :]:
                 open_ = child.is_open
                 refused = isinstance(self.tell(child, command), Refused)
                 assert refused != open_ and child.run.changed == open_
                 if not refused:
                     break
         else:
-            receiver = self.members[letter.run_id]
+            receiver = self.members[message.run_id]
             reply = self.tell(receiver, command)
             if reply == Refused(TOO_EARLY):
                 assert not receiver.run.changed and isinstance(command, ChildRestarted | ChildClosed)
-                news = [other.command for _, other in self.mail if isinstance(other.command, ChildRestarted)]
+                news = [other.command for _, other in self.under_way if isinstance(other.command, ChildRestarted)]
                 before = [one for one in news if one.child_call_id == command.child_call_id]
                 assert any(one.run_number <= command.run_number and one is not command for one in before), "nothing to wait for"
                 return
-        self.applied.add(letter.mail_id)
-        self.mail = [(sender, each) for sender, each in self.mail if each.mail_id != letter.mail_id]
+        self.applied.add(message.message_id)
+        self.under_way = [(sender, each) for sender, each in self.under_way if each.message_id != message.message_id]
 
     def deliver_all(self) -> None:
         """Until nothing is under way."""
-        while self.mail:
+        while self.under_way:
             self.deliver(self.arriving()[0])
 
     # -- what must hold ------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ class World:
         for chain in self.chains.values():
             assert [member.run.state.run_number for member in chain] == list(range(1, len(chain) + 1)), "21"
             assert not any(member.is_open for member in chain[:-1]), "21"
-        if not self.mail:
+        if not self.under_way:
             for member in self.members.values():
                 self._families(member)
 

@@ -16,7 +16,7 @@ from actors.run.commands.steps import (
     FailUpdate,
     FailWorkflow,
     OpenConditionWait,
-    Steps,
+    WorkflowCommand,
 )
 from actors.run.commands.worker import ClaimTask, ReleaseClaim
 from actors.run.ids import first_task_of
@@ -79,7 +79,7 @@ class Workers(RuleBasedStateMachine):
         else:
             assert isinstance(reply, Refused) and reply.reason == "not_ready" and not member.is_open, reply
 
-    def work(self, member: Member, at: int, steps: list[Steps], again: bool = False, meanwhile: str = "") -> None:
+    def work(self, member: Member, at: int, steps: list[WorkflowCommand], again: bool = False, meanwhile: str = "") -> None:
         """A worker claims a task and answers it, while others go on."""
         self.claim(member, self.fleet[at % len(self.fleet)])
         if meanwhile == "signal":
@@ -99,7 +99,7 @@ class Workers(RuleBasedStateMachine):
             return
         update_id = lease.update_id
         if update_id is not None:
-            done: Steps = FailUpdate(update_id, "no") if again else CompleteUpdate(update_id, None)
+            done: WorkflowCommand = FailUpdate(update_id, "no") if again else CompleteUpdate(update_id, None)
             answer = [done]
         elif again and self.unresolved(member):
             answer = list(member.batch)
@@ -118,7 +118,7 @@ class Workers(RuleBasedStateMachine):
             return False
         return any((watch.steps[number].resolution_id or "") not in lease.shown for number in watch.batches[-1])
 
-    def answer(self, member: Member, steps: list[Steps]) -> None:
+    def answer(self, member: Member, steps: list[WorkflowCommand]) -> None:
         """Complete the leased task; the contract says what must come of it."""
         run, watch = member.run, member.watch
         lease, before = watch.lease, run.state
@@ -153,7 +153,7 @@ class Workers(RuleBasedStateMachine):
         if expected == [] and not terminal:
             assert after.steps == before.steps, "26: a repetition leaves steps unchanged"
         self.created(member, reply, rows, before, after)
-        group: list[Steps] = [step for step in steps if isinstance(step, GROUPED_STEPS)]
+        group: list[WorkflowCommand] = [step for step in steps if isinstance(step, GROUPED_STEPS)]
         if group and not repeats:
             member.batch = group
 

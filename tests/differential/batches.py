@@ -18,12 +18,12 @@ from actors.run.commands.steps import (
     ScheduleActivity,
     StartChild,
     StartTimer,
-    Steps,
     UpsertSearchAttributes,
+    WorkflowCommand,
 )
 from bench.payloads import encode
 
-Pair = tuple[dict[str, Any], Steps]
+Pair = tuple[dict[str, Any], WorkflowCommand]
 
 TYPES = ("order", "bill", "ship")
 QUEUES = ("one", "two")

@@ -18,7 +18,7 @@ from actors.run.commands.base import Failure, WorkerIdentity
 from actors.run.commands.control import (
     ArchiveRun,
     CancelRun,
-    Commanded,
+    ControlCommand,
     ReadForQuery,
     ReadUpdate,
     RepairRun,
@@ -344,7 +344,7 @@ class Driver:
         reason = self.batches.text()
         path = kind
         body: dict[str, Any] = {"reason": reason}
-        command: Commanded
+        command: ControlCommand
         if kind == "signal":
             arguments = payload([self.batches.text()])
             path, body = "signal/poke", {"input": arguments.envelope()}
@@ -380,7 +380,7 @@ class Driver:
         run_id: str | None,
         path: str,
         body: dict[str, Any],
-        command: Commanded | UpdateRun,
+        command: ControlCommand | UpdateRun,
         accepted: int,
     ) -> RunReply:
         sent_at = micros()

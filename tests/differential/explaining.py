@@ -1,6 +1,6 @@
 """The search for what a server may have done: which of the model's next worlds show the histories and the answer it gave.
 
-A server is free in when it enforces a deadline, when it delivers a letter between runs, and in whether a call whose answer was
+A server is free in when it enforces a deadline, when it delivers a message between runs, and in whether a call whose answer was
 lost had been applied. The model is asked what could have happened, with the times the server recorded; the histories it gave
 decide. Events are compared whole, ids and times included: the core mints ids from the run id and the time, so equal decisions
 at equal times give equal ids.
@@ -194,7 +194,7 @@ class Explainer:
         return [now for now in dict.fromkeys([*told, *times]) if early or now > act.sent_at - 1000]
 
     async def _followed(self, world: World, act: Act) -> AsyncIterator[World]:
-        """What may have happened to the act's run first: a deadline passed (maybe seen by a poll of a task), a letter came."""
+        """What may have happened to the act's run first: a deadline passed (maybe seen by a poll of a task), a message came."""
         run = act.run_in(world)
         if run is None:
             return
@@ -213,9 +213,9 @@ class Explainer:
                     refused = isinstance(decided.reply, Refused) and any(decided.events.values())
                     if refused and await self._agrees(world, decided):
                         yield decided.world
-        for letter in world.letters:
-            if world.receiver(letter) == run.run_id and next_event is not None:
-                decided = world.deliver(letter, micros_of(next_event["timestamp"]))
+        for message in world.messages:
+            if world.receiver(message) == run.run_id and next_event is not None:
+                decided = world.deliver(message, micros_of(next_event["timestamp"]))
                 if any(decided.events.values()) and await self._agrees(world, decided):
                     yield decided.world
 
@@ -282,7 +282,7 @@ class Explainer:
 
 
 def _addressee(world: World, run_id: str) -> str | None:
-    return next((letter.workflow_id for letter in world.letters if letter.run_id == run_id), None)
+    return next((message.workflow_id for message in world.messages if message.run_id == run_id), None)
 
 
 def _events_of(world: World, act: Act) -> int:
@@ -294,7 +294,7 @@ def _key(world: World, act: Act) -> tuple[object, ...]:
     """What tells apart the worlds that a search comes to."""
     run = act.run_in(world)
     known = run and (run.data, tuple(run.rows.items()))
-    return act.run_id(world), known, tuple(letter.mail_id for letter in world.letters)
+    return act.run_id(world), known, tuple(message.message_id for message in world.messages)
 
 
 def _types(decided: Decided) -> Sequence[str]:

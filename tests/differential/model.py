@@ -1,4 +1,4 @@
-"""The reference model: several runs of the pure core in one world, the letters between them still under way.
+"""The reference model: several runs of the pure core in one world, the messages between them still under way.
 
 A world is never changed: deciding a command gives a new one. So a search can try an explanation of what the server did and drop
 it again. Nothing here reads a clock; every decision is given its time in microseconds.
@@ -21,7 +21,7 @@ from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.rules import Rules
 from actors.run.state import RunState, decode, encode
 from actors.run.times import Micros
-from actors.run.transition import Letter, TaskReady, Transition, earliest_deadline
+from actors.run.transition import RunMessage, TaskReady, Transition, earliest_deadline
 
 SHOWN = Sdk04()
 
@@ -55,12 +55,12 @@ class Decided:
 
 @dataclass(frozen=True)
 class World:
-    """All runs by run key, workflow ids with their runs in order, letters not yet delivered, request ids of updates."""
+    """All runs by run key, workflow ids with their runs in order, messages not yet delivered, request ids of updates."""
 
     rules: Rules
     runs: dict[str, ModelRun] = field(default_factory=dict)
     instances: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    letters: tuple[Letter, ...] = ()
+    messages: tuple[RunMessage, ...] = ()
     requests: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     closed_updates: frozenset[str] = frozenset()
 
@@ -116,23 +116,23 @@ class World:
         tx = Transition(run.state, list(run.history), Micros(now), self.rules, SHOWN)
         return self._keep(tx, decide(tx, command), run.rows)
 
-    def deliver(self, letter: Letter, now: int) -> Decided:
-        """Take a letter out of the mailbox and have its receiver apply it."""
-        rest = replace(self, letters=tuple(other for other in self.letters if other.mail_id != letter.mail_id))
-        run_id = rest.receiver(letter)
+    def deliver(self, message: RunMessage, now: int) -> Decided:
+        """Take a message out of the mailbox and have its receiver apply it."""
+        rest = replace(self, messages=tuple(other for other in self.messages if other.message_id != message.message_id))
+        run_id = rest.receiver(message)
         if rest.run_of(run_id) is not None:
-            decided = rest.tell(run_id, letter.command, now)
+            decided = rest.tell(run_id, message.command, now)
             return Decided(self, decided.reply, {}, False) if decided.reply == Refused(TOO_EARLY) else decided
-        command = letter.command
+        command = message.command
         if not isinstance(command, StartChildRun):
             return Decided(rest, Refused("task_not_found"), {}, False)
         tx = starting.create_child(command, Micros(now), self.rules, SHOWN)
         return rest._keep(tx, decide(tx, command), {})
 
-    def receiver(self, letter: Letter) -> str:
-        """The id of the run a letter goes to: a close policy follows a child to its newest run."""
-        current = self.current(letter.workflow_id)
-        return current.run_id if isinstance(letter.command, ParentClosed) and current is not None else letter.run_id
+    def receiver(self, message: RunMessage) -> str:
+        """The id of the run a message goes to: a close policy follows a child to its newest run."""
+        current = self.current(message.workflow_id)
+        return current.run_id if isinstance(message.command, ParentClosed) and current is not None else message.run_id
 
     def _keep(self, tx: Transition, reply: RunReply, rows: dict[str, TaskReady]) -> Decided:
         world = replace(self, runs=dict(self.runs), instances=dict(self.instances), requests=dict(self.requests))
@@ -155,10 +155,10 @@ class World:
             self.instances[workflow_id] = (*chain, run_id)
         for request_id, update_id in tx.requests:
             self.requests[workflow_id, request_id] = (update_id, run_id)
-        # A letter crosses the wire in between.
-        letters = tuple(msgspec.msgpack.decode(msgspec.msgpack.encode(letter), type=Letter) for letter in tx.letters)
+        # A message crosses the wire in between.
+        messages = tuple(msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=RunMessage) for message in tx.messages)
         events[run_id] = tuple(tx.events)
-        return replace(self, letters=self.letters + letters, closed_updates=self.closed_updates.union(tx.closed_updates))
+        return replace(self, messages=self.messages + messages, closed_updates=self.closed_updates.union(tx.closed_updates))
 
 
 def _alike(one: ModelRun, other: ModelRun, now: int) -> bool:

@@ -15,12 +15,12 @@ from typing import Any
 
 from actors.run import ids
 from actors.run.replies import TOO_EARLY, Refused, RunReply
-from actors.run.transition import Letter
+from actors.run.transition import RunMessage
 from tests.differential.explaining import DEEPEST, Act, Event, Explainer, ReadHistory, micros, plain, shown
 from tests.differential.model import Decided, ModelRun, World
 
 ANSWERED_SECONDS = 20.0  # an answered call is committed: its events are there
-LETTER_SECONDS = 45.0  # a letter may have to wait until a dead node's shards are taken over
+MESSAGE_SECONDS = 45.0  # a message may have to wait until a dead node's shards are taken over
 _MOST_WORLDS = 8
 
 
@@ -106,14 +106,14 @@ class Observer:
                 self.counts.update("event:" + plain(line)[0] for line in run.history[told:])
 
     async def _deliver(self) -> None:
-        """Wait until every letter under way has been applied; they cause further ones."""
-        while letter := next((letter for world in self.worlds for letter in world.letters), None):
-            act = _delivery(letter)
-            deadline = time.monotonic() + LETTER_SECONDS
+        """Wait until every message under way has been applied; they cause further ones."""
+        while message := next((message for world in self.worlds for message in world.messages), None):
+            act = _delivery(message)
+            deadline = time.monotonic() + MESSAGE_SECONDS
             for depth in itertools.count():
                 self.explainer.look_again()
-                without = [world for world in self.worlds if not _holds(world, letter)]
-                holding = [world for world in self.worlds if _holds(world, letter)]
+                without = [world for world in self.worlds if not _holds(world, message)]
+                holding = [world for world in self.worlds if _holds(world, message)]
                 found = await self.explainer.explain(holding, act, depth)
                 if found or not holding:
                     self._move([*(decided.world for decided in found), *without])
@@ -164,24 +164,24 @@ class Observer:
         return "\n".join([*lines, f"whole: {act.name[:2000]}", "the run:", *own, "before:", *list(self.journal)[-20:]])
 
 
-def _holds(world: World, letter: Letter) -> bool:
-    return any(other.mail_id == letter.mail_id for other in world.letters)
+def _holds(world: World, message: RunMessage) -> bool:
+    return any(other.message_id == message.message_id for other in world.messages)
 
 
 def _types(events: list[Event]) -> list[str]:
     return [event["event_type"] for event in events]
 
 
-def _delivery(letter: Letter) -> Act:
-    """A letter reached its run."""
+def _delivery(message: RunMessage) -> Act:
+    """A message reached its run."""
 
     def receiver(world: World) -> str | None:
-        return world.receiver(letter)
+        return world.receiver(message)
 
     def deliver(world: World, now: int) -> Decided:
-        return world.deliver(letter, now)
+        return world.deliver(message, now)
 
-    return Act(f"letter {type(letter.command).__name__}", receiver, deliver, _too_early, micros())
+    return Act(f"message {type(message.command).__name__}", receiver, deliver, _too_early, micros())
 
 
 def _too_early(reply: RunReply) -> list[str]:

@@ -17,7 +17,7 @@ from actors.run.activity.common import (
 )
 from actors.run.commands.base import Failure
 from actors.run.commands.worker import ActivityGuard, CompleteActivity, FailActivity
-from actors.run.next_task import cause, ours
+from actors.run.next_task import ours, wake_workflow
 from actors.run.payloads import in_codec, size_of
 from actors.run.replies import ActivityRecorded, Refused, RunReply
 from actors.run.rules import backoff_after
@@ -224,7 +224,7 @@ def resolved(tx: Transition, task_id: str, activity: Activity, event_type: str) 
         "workflow_sequence": activity.step,
         "workflow_event_type": event_type,
     }
-    return cause(tx, context, activity.step)
+    return wake_workflow(tx, context, activity.step)
 
 
 # -- deadlines ---------------------------------------------------------------------------------------------------------

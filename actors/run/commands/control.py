@@ -40,7 +40,7 @@ class NoteDuplicateStart(Command, frozen=True, tag="note_duplicate_start"):
     start: StartRun
 
 
-class External(Command, frozen=True):
+class ControlCommandBase(Command, frozen=True):
     """A command of the control plane to an existing run (control-plane 5.7 to 5.12).
 
     `to_run`: addressed to this run and not to the instance. `request_id` makes updates idempotent. `attribution`: who
@@ -52,34 +52,34 @@ class External(Command, frozen=True):
     attribution: dict[str, Any] | None = None
 
 
-class SignalRun(External, frozen=True, tag="signal"):
+class SignalRun(ControlCommandBase, frozen=True, tag="signal"):
     name: str = ""
     arguments: Payload | None = None
 
 
-class UpdateRun(External, frozen=True, tag="update"):
+class UpdateRun(ControlCommandBase, frozen=True, tag="update"):
     name: str = ""
     arguments: Payload | None = None
 
 
-class CancelRun(External, frozen=True, tag="cancel"):
+class CancelRun(ControlCommandBase, frozen=True, tag="cancel"):
     reason: str | None = None
 
 
-class TerminateRun(External, frozen=True, tag="terminate"):
+class TerminateRun(ControlCommandBase, frozen=True, tag="terminate"):
     reason: str | None = None
 
 
-class RepairRun(External, frozen=True, tag="repair"):
+class RepairRun(ControlCommandBase, frozen=True, tag="repair"):
     pass
 
 
-class ArchiveRun(External, frozen=True, tag="archive"):
+class ArchiveRun(ControlCommandBase, frozen=True, tag="archive"):
     reason: str | None = None
 
 
 # What the control plane may command a run to do, an update excepted: that has an answer of its own.
-Commanded = SignalRun | CancelRun | TerminateRun | RepairRun | ArchiveRun
+ControlCommand = SignalRun | CancelRun | TerminateRun | RepairRun | ArchiveRun
 
 
 class ReadUpdate(Command, frozen=True, tag="read_update"):

@@ -72,4 +72,4 @@ class ParentClosed(Command, frozen=True, tag="parent_closed"):
     reason: str
 
 
-Mailed = StartChildRun | ChildRestarted | ChildClosed | ParentClosed
+RunMessageCommand = StartChildRun | ChildRestarted | ChildClosed | ParentClosed

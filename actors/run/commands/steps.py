@@ -9,11 +9,11 @@ from msgspec import Struct
 from actors.run.commands.base import Payload, RetryPolicy
 
 
-class Step(Struct, tag_field="type", frozen=True):
+class WorkflowCommandBase(Struct, tag_field="type", frozen=True):
     """Base of the commands inside one workflow-task completion (worker-protocol 5.2)."""
 
 
-class ScheduleActivity(Step, frozen=True, tag="schedule_activity"):
+class ScheduleActivity(WorkflowCommandBase, frozen=True, tag="schedule_activity"):
     activity_type: str
     arguments: Payload | None = None
     queue: str | None = None
@@ -28,11 +28,11 @@ class ScheduleActivity(Step, frozen=True, tag="schedule_activity"):
     fairness_weight: int | None = None
 
 
-class StartTimer(Step, frozen=True, tag="start_timer"):
+class StartTimer(WorkflowCommandBase, frozen=True, tag="start_timer"):
     delay_seconds: int
 
 
-class StartChild(Step, frozen=True, tag="start_child_workflow"):
+class StartChild(WorkflowCommandBase, frozen=True, tag="start_child_workflow"):
     workflow_type: str
     arguments: Payload | None = None
     queue: str | None = None
@@ -43,36 +43,36 @@ class StartChild(Step, frozen=True, tag="start_child_workflow"):
     run_timeout_seconds: int | None = None
 
 
-class OpenConditionWait(Step, frozen=True, tag="open_condition_wait"):
+class OpenConditionWait(WorkflowCommandBase, frozen=True, tag="open_condition_wait"):
     condition_key: str | None = None
     condition_definition_fingerprint: str | None = None
     timeout_seconds: int | None = None
 
 
-class RecordSideEffect(Step, frozen=True, tag="record_side_effect"):
+class RecordSideEffect(WorkflowCommandBase, frozen=True, tag="record_side_effect"):
     result: Payload
 
 
-class RecordVersionMarker(Step, frozen=True, tag="record_version_marker"):
+class RecordVersionMarker(WorkflowCommandBase, frozen=True, tag="record_version_marker"):
     change_id: str
     version: int
     min_supported: int
     max_supported: int
 
 
-class UpsertSearchAttributes(Step, frozen=True, tag="upsert_search_attributes"):
+class UpsertSearchAttributes(WorkflowCommandBase, frozen=True, tag="upsert_search_attributes"):
     """`attributes`: the change, normalised (worker-protocol 5.8); None deletes a key."""
 
     attributes: dict[str, Any]
     attribute_types: dict[str, str] = {}
 
 
-class CompleteUpdate(Step, frozen=True, tag="complete_update"):
+class CompleteUpdate(WorkflowCommandBase, frozen=True, tag="complete_update"):
     update_id: str
     result: Payload | None = None
 
 
-class FailUpdate(Step, frozen=True, tag="fail_update"):
+class FailUpdate(WorkflowCommandBase, frozen=True, tag="fail_update"):
     update_id: str
     message: str
     exception_type: str | None = None
@@ -81,17 +81,17 @@ class FailUpdate(Step, frozen=True, tag="fail_update"):
     exception: dict[str, Any] | None = None
 
 
-class ContinueAsNew(Step, frozen=True, tag="continue_as_new"):
+class ContinueAsNew(WorkflowCommandBase, frozen=True, tag="continue_as_new"):
     workflow_type: str | None = None
     arguments: Payload | None = None
     queue: str | None = None
 
 
-class CompleteWorkflow(Step, frozen=True, tag="complete_workflow"):
+class CompleteWorkflow(WorkflowCommandBase, frozen=True, tag="complete_workflow"):
     result: Payload | None = None
 
 
-class FailWorkflow(Step, frozen=True, tag="fail_workflow"):
+class FailWorkflow(WorkflowCommandBase, frozen=True, tag="fail_workflow"):
     message: str
     exception_type: str | None = None
     exception_class: str | None = None
@@ -99,7 +99,7 @@ class FailWorkflow(Step, frozen=True, tag="fail_workflow"):
     exception: dict[str, Any] | None = None
 
 
-Steps = (
+WorkflowCommand = (
     ScheduleActivity
     | StartTimer
     | StartChild

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.commands.base import Command, Failure, Payload, WorkerIdentity
-from actors.run.commands.steps import Steps
+from actors.run.commands.steps import WorkflowCommand
 
 
 class ClaimTask(Command, frozen=True, tag="claim"):
@@ -48,7 +48,7 @@ class WorkflowTaskGuard(Command, frozen=True):
 
 
 class CompleteWorkflowTask(WorkflowTaskGuard, frozen=True, tag="complete_workflow_task"):
-    steps: list[Steps]
+    steps: list[WorkflowCommand]
 
 
 class FailWorkflowTask(WorkflowTaskGuard, frozen=True, tag="fail_workflow_task"):

@@ -65,8 +65,8 @@ def apply_seen(tx: Transition, task: WorkflowTask, waited: bool) -> None:
     `waited`: a condition wait was open at its claim; workers without a view then apply one signal per task.
     """
     state = tx.state
-    hidden = tx.shown.hidden_signals(state, task.dialect)
-    one_by_one = waited and not tx.shown.paces_signals(task.dialect)
+    hidden = tx.dialect.hidden_signals(state, task.dialect)
+    one_by_one = waited and not tx.dialect.paces_signals(task.dialect)
     state.signals = [
         signal
         for signal in state.signals

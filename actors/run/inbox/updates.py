@@ -12,7 +12,7 @@ from actors.run import ids, requests
 from actors.run.activity.common import result_keys
 from actors.run.commands.base import Payload
 from actors.run.commands.control import ReadUpdate, UpdateRun
-from actors.run.commands.steps import CompleteUpdate, FailUpdate, Steps
+from actors.run.commands.steps import CompleteUpdate, FailUpdate, WorkflowCommand
 from actors.run.events import arguments_of, envelope_or_none
 from actors.run.failures import failure_category, workflow_exception
 from actors.run.next_task import ours, update_task
@@ -119,7 +119,7 @@ def _status(tx: Transition, update_id: str, update: Update) -> UpdateStatus:
 # -- answers of workers ------------------------------------------------------------------------------------------------
 
 
-def fault(tx: Transition, task: WorkflowTask, steps: Sequence[Steps]) -> str | None:
+def fault(tx: Transition, task: WorkflowTask, steps: Sequence[WorkflowCommand]) -> str | None:
     """Why the update commands of a batch cannot be applied (worker-protocol 5.10), None when they can."""
     seen: set[str] = set()
     for step in steps:

@@ -98,7 +98,7 @@ def _successor(tx: Transition, workflow_type: str, queue: str, codec: str) -> Tr
     if old.run_timeout_seconds is not None:
         state.run_deadline_at = tx.now + old.run_timeout_seconds * SECOND
     old.superseded = True
-    tx.successor = Transition(state, [], tx.now, tx.rules, tx.shown)
+    tx.successor = Transition(state, [], tx.now, tx.rules, tx.dialect)
     return tx.successor
 
 

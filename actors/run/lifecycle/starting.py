@@ -9,19 +9,19 @@ import orjson
 from actors.run import ids, opaque, requests
 from actors.run.commands.control import NoteDuplicateStart, StartRun
 from actors.run.commands.messages import StartChildRun
+from actors.run.dialect import Dialect
 from actors.run.lifecycle.continuing import record_started
-from actors.run.presentation import Chronological
 from actors.run.replies import Refused, RunReply, Started
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import Origin, RunState
 from actors.run.times import SECOND, Micros
-from actors.run.transition import PLAIN, Transition
+from actors.run.transition import PLAIN_HISTORY, Transition
 
 DEFAULT_QUEUE = "default"
 MOST_NOTED_DUPLICATES = 100  # per run, so that outsiders cannot fill a history up to its limit
 
 
-def create(command: StartRun, now: Micros, rules: Rules = DEFAULT_RULES, shown: Chronological = PLAIN) -> Transition:
+def create(command: StartRun, now: Micros, rules: Rules = DEFAULT_RULES, dialect: Dialect = PLAIN_HISTORY) -> Transition:
     """A new run, not yet begun, in a transition of its own."""
     state = RunState(
         namespace=command.namespace,
@@ -47,7 +47,7 @@ def create(command: StartRun, now: Micros, rules: Rules = DEFAULT_RULES, shown: 
         state.execution_deadline_at = now + command.execution_timeout_seconds * SECOND
     if command.run_timeout_seconds is not None:
         state.run_deadline_at = now + command.run_timeout_seconds * SECOND
-    tx = Transition(state, [], now, rules, shown)
+    tx = Transition(state, [], now, rules, dialect)
     if command.memo:
         tx.measure("memo_size", len(opaque.text_of(command.memo)), rules.max_memo_bytes)
     if command.search_attributes:
@@ -72,9 +72,11 @@ def begin(tx: Transition, command: StartRun) -> RunReply:
     return started(state, "started_new")
 
 
-def create_child(command: StartChildRun, now: Micros, rules: Rules = DEFAULT_RULES, shown: Chronological = PLAIN) -> Transition:
+def create_child(
+    command: StartChildRun, now: Micros, rules: Rules = DEFAULT_RULES, dialect: Dialect = PLAIN_HISTORY
+) -> Transition:
     """A child's first run, not yet begun, in a transition of its own."""
-    tx = create(command.start, now, rules, shown)
+    tx = create(command.start, now, rules, dialect)
     origin, policy = command.origin, command.retry_policy
     tx.state.origin = Origin(
         workflow_id=origin.workflow_id,

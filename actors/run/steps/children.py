@@ -11,7 +11,7 @@ from actors.run.commands.control import StartRun
 from actors.run.commands.messages import ChildClosed, ChildOrigin, ChildRestarted, ParentClosed, StartChildRun
 from actors.run.commands.steps import StartChild
 from actors.run.failures import neutral_exception
-from actors.run.next_task import cause
+from actors.run.next_task import wake_workflow
 from actors.run.replies import TOO_EARLY, Done, Refused, RunReply
 from actors.run.state import Child
 from actors.run.times import SECOND, Micros, iso, iso_seconds
@@ -189,7 +189,7 @@ def closed(tx: Transition, news: ChildClosed) -> RunReply:
         "workflow_sequence": child.step,
         "workflow_event_type": event_type,
     }
-    cause(tx, context, child.step)
+    wake_workflow(tx, context, child.step)
     return Done()
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.run import ids
-from actors.run.commands.steps import FailWorkflow, OpenConditionWait, Steps
-from actors.run.next_task import cause
+from actors.run.commands.steps import FailWorkflow, OpenConditionWait, WorkflowCommand
+from actors.run.next_task import wake_workflow
 from actors.run.state import Wait, WorkflowTask
 from actors.run.times import SECOND, iso
 from actors.run.transition import Transition
@@ -37,7 +37,7 @@ def open_wait(tx: Transition, command: OpenConditionWait, step: int) -> str | No
     return wait.timer_task_id
 
 
-def settle(tx: Transition, task: WorkflowTask, steps: Sequence[Steps]) -> Sequence[Steps]:
+def settle(tx: Transition, task: WorkflowTask, steps: Sequence[WorkflowCommand]) -> Sequence[WorkflowCommand]:
     """What the completion of a normal task says about the wait that was open in its snapshot; the steps left to apply.
 
     Opened again with nothing new to know: nothing. Opened again otherwise: superseded silently. Anything else: passed.
@@ -101,7 +101,7 @@ def time_out(tx: Transition) -> None:
         "workflow_sequence": wait.step,
         "workflow_event_type": "TimerFired",
     }
-    cause(tx, context, wait.step)
+    wake_workflow(tx, context, wait.step)
 
 
 def _keys(wait: Wait) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.run import ids
 from actors.run.commands.steps import StartTimer
-from actors.run.next_task import cause
+from actors.run.next_task import wake_workflow
 from actors.run.state import Timer
 from actors.run.steps import condition_waits
 from actors.run.times import SECOND, iso
@@ -44,7 +44,7 @@ def fire(tx: Transition) -> None:
             "workflow_sequence": timer.step,
             "workflow_event_type": "TimerFired",
         }
-        cause(tx, context, timer.step)
+        wake_workflow(tx, context, timer.step)
 
 
 def cancel_all(tx: Transition, command_id: str | None) -> None:

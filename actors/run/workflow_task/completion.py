@@ -18,13 +18,13 @@ from actors.run.commands.steps import (
     ScheduleActivity,
     StartChild,
     StartTimer,
-    Steps,
     UpsertSearchAttributes,
+    WorkflowCommand,
 )
 from actors.run.commands.worker import CompleteWorkflowTask
 from actors.run.inbox import signals, updates
 from actors.run.lifecycle import closing
-from actors.run.next_task import follow_up
+from actors.run.next_task import next_workflow_task
 from actors.run.payloads import all_in_codec
 from actors.run.replies import Refused, RunReply, WorkflowTaskCompleted
 from actors.run.steps import children, condition_waits, markers, timers
@@ -51,7 +51,7 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
         return Refused("run_timed_out", {"run_id": state.run_id, "run_status": state.status})
     normal = task.update_id is None
     repeated = (
-        normal and not terminal and all(isinstance(step, GROUPED_STEPS) for step in steps) and tx.shown.repeats(state, steps)
+        normal and not terminal and all(isinstance(step, GROUPED_STEPS) for step in steps) and tx.dialect.repeats(state, steps)
     )
     if not repeated:
         exceeded = limits.exceeded(tx, steps)
@@ -73,13 +73,13 @@ def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
     if normal:
         state.begun = True
         signals.apply_seen(tx, task, waited)
-        tx.shown.seen(state, task)
+        tx.dialect.seen(state, task)
     for end in terminal:
         finish(tx, end)
     tx.task_id = None
     if state.is_open:
         state.status = "waiting"
-        following = follow_up(tx)
+        following = next_workflow_task(tx)
         if following is not None:
             tx.created.append(following)
     return WorkflowTaskCompleted(state.run_id, state.status, tx.created[first_created:])
@@ -90,9 +90,9 @@ def _invalid(tx: Transition, error: str) -> Refused:
     return Refused("invalid_commands", {"run_id": state.run_id, "run_status": state.status, "error": error})
 
 
-def apply(tx: Transition, steps: list[Steps]) -> None:
+def apply(tx: Transition, steps: list[WorkflowCommand]) -> None:
     """The non-terminal commands of a batch, in list order."""
-    group: list[Steps] = []
+    group: list[WorkflowCommand] = []
     numbers: list[int] = []
     for step in steps:
         if isinstance(step, TERMINAL_STEPS):
@@ -108,11 +108,11 @@ def apply(tx: Transition, steps: list[Steps]) -> None:
                 group.append(step)
                 numbers.append(number)
     if numbers:
-        tx.shown.batch(tx.state, group, numbers)
+        tx.dialect.batch(tx.state, group, numbers)
         tx.state.fan_out = max(tx.state.fan_out, len(numbers))
 
 
-def apply_step(tx: Transition, step: Steps, number: int) -> None:
+def apply_step(tx: Transition, step: WorkflowCommand, number: int) -> None:
     """One step under its number; the task ids it creates go to the answer."""
     match step:
         case ScheduleActivity():
@@ -133,7 +133,7 @@ def apply_step(tx: Transition, step: Steps, number: int) -> None:
             markers.search_attributes(tx, step, number)
 
 
-def finish(tx: Transition, end: Steps) -> None:
+def finish(tx: Transition, end: WorkflowCommand) -> None:
     """The terminal command of a batch."""
     match end:
         case CompleteWorkflow():

@@ -53,10 +53,9 @@ def claim(tx: Transition, command: ClaimTask) -> RunReply:
     task.leased_at = tx.stamp
     task.lease_expires_at = tx.now + tx.rules.workflow_task_lease * SECOND
     task.claimed_at_event = state.last_sequence
-    task.snapshot = tx.shown.claimed(state, task.dialect)
-    task.view_length = tx.shown.view_length(state)
-    task.repeatable = tx.shown.repeatable(state)
-    task.new_receivers = tx.shown.new_receivers(state, task.dialect)
+    shown = tx.dialect.claimed(state, task.dialect)
+    task.snapshot, task.view_length = shown.length, shown.view_length
+    task.repeatable, task.new_receivers = shown.repeatable, shown.new_receivers
     if task.update_id is None:
         state.next_context = None
         state.recheck = False
@@ -127,7 +126,7 @@ def run_arguments(tx: Transition) -> bytes:
 def grant(tx: Transition, task: WorkflowTask, page_size: int) -> WorkflowTaskGrant:
     """What the worker of a leased task is given."""
     state = tx.state
-    events, count, next_after = tx.shown.page(state, tx.history, task.dialect, task.snapshot, 0, page_size)
+    events, count, next_after = tx.dialect.page(state, tx.history, task.dialect, task.snapshot, 0, page_size)
     return WorkflowTaskGrant(
         task_id=task.task_id,
         workflow_id=state.workflow_id,
@@ -238,7 +237,7 @@ def history_page(tx: Transition, command: ReadHistoryPage) -> RunReply:
     if task is None:
         assert refused is not None
         return refused
-    events, count, next_after = tx.shown.page(
+    events, count, next_after = tx.dialect.page(
         tx.state, tx.history, task.dialect, task.snapshot, command.after, command.page_size
     )
     return HistoryPage(events, count, task.snapshot, next_after)

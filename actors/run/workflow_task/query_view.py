@@ -11,7 +11,7 @@ from actors.run.workflow_task import lease
 def view(tx: Transition, command: ReadForQuery) -> RunReply:
     """The complete history as a worker of the asking dialect must see it now, every accepted signal included."""
     state = tx.state
-    events, count = tx.shown.for_query(state, tx.history, command.dialect)
+    events, count = tx.dialect.for_query(state, tx.history, command.dialect)
     return QueryView(
         workflow_id=state.workflow_id,
         run_id=state.run_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.commands.base import Payload
-from actors.run.commands.control import ArchiveRun, CancelRun, Commanded, RepairRun, SignalRun, TerminateRun
+from actors.run.commands.control import ArchiveRun, CancelRun, ControlCommand, RepairRun, SignalRun, TerminateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from api.control.workflows.workflow_target import missing_target, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution
@@ -56,7 +56,7 @@ def command_fields(request: Request, reply: CommandAnswered) -> dict[str, Any]:
     return body
 
 
-async def _command(request: Request, command: Commanded, status: int, **named: str) -> Response:
+async def _command(request: Request, command: ControlCommand, status: int, **named: str) -> Response:
     engine = request.services.engine
     reply = await engine.command(request.namespace, request.path["workflow_id"], command, run_id_of(request))
     if isinstance(reply, Refused):

@@ -13,7 +13,7 @@ from functools import partial
 
 from msgspec import Raw
 
-from actors.run.commands.steps import Steps
+from actors.run.commands.steps import WorkflowCommand
 from api.http import json_text
 from api.http.fields import MOST_FAULTS, Fields, as_integer
 from api.worker.commands.readers import ACTIVITY_TIMEOUTS, READERS
@@ -111,9 +111,9 @@ def _check_scopes(fields: Fields, kind: str) -> None:
             fields.fault(first, f"{first} cannot exceed {second}.")
 
 
-def read_steps(commands: list[Fields], errors: Errors) -> list[Steps]:
+def read_steps(commands: list[Fields], errors: Errors) -> list[WorkflowCommand]:
     """The typed steps; faults of content are noted in `errors`, and the list is of no use then."""
-    steps: list[Steps] = []
+    steps: list[WorkflowCommand] = []
     for fields in commands:
         fields.errors = errors
         kind = fields.get("type").strip()
@@ -135,11 +135,11 @@ class Batches:
     """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[bytes, list[Steps]] = OrderedDict()
+        self._known: OrderedDict[bytes, list[WorkflowCommand]] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()  # long requests are read beside the loop
 
-    def read(self, request: Fields, content: Errors) -> list[Steps]:
+    def read(self, request: Fields, content: Errors) -> list[WorkflowCommand]:
         """`scope_errors` of the request, then `read_steps` into `content`."""
         sent = self._long(request)
         if sent is None:
@@ -164,7 +164,7 @@ class Batches:
         text = request.raw("commands")
         return None if text is None else bytes(text)
 
-    def _keep(self, sent: bytes, steps: list[Steps]) -> None:
+    def _keep(self, sent: bytes, steps: list[WorkflowCommand]) -> None:
         with self._lock:
             if self._known.setdefault(sent, steps) is not steps:
                 return

@@ -19,8 +19,8 @@ from actors.run.commands.steps import (
     ScheduleActivity,
     StartChild,
     StartTimer,
-    Steps,
     UpsertSearchAttributes,
+    WorkflowCommand,
 )
 from api.http import json_text
 from api.http.fields import LONGEST_SECONDS, Fields, as_integer
@@ -197,7 +197,7 @@ def _continue_as_new(fields: Fields) -> ContinueAsNew:
 
 
 # In the order of `supported_workflow_task_commands` (worker-protocol 2.5).
-READERS: dict[str, Callable[[Fields], Steps]] = {
+READERS: dict[str, Callable[[Fields], WorkflowCommand]] = {
     "complete_workflow": _complete_workflow,
     "fail_workflow": _fail_workflow,
     "continue_as_new": _continue_as_new,

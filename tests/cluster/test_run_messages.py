@@ -1,6 +1,6 @@
-"""Letters between runs whose receiver is not there yet, goes on as another run, or is begun twice (architecture, rule 4).
+"""Messages between runs whose receiver is not there yet, goes on as another run, or is begun twice (architecture, rule 4).
 
-A host on a real database, whose letters leave it only when the test says so.
+A host on a real database, whose messages leave it only when the test says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from actors.clock import Clock
-from actors.cluster.run_messages import Mailman
+from actors.cluster.run_messages import MessageDelivery
 from actors.hosting.host import Host
 from actors.hosting.run_actor import InstanceTaken
 from actors.publishing.publisher import Publisher
@@ -23,12 +23,12 @@ from actors.run.commands import RunCommand
 from actors.run.commands.base import Payload, RetryPolicy, WorkerIdentity
 from actors.run.commands.control import ReadForQuery, SignalRun, StartRun
 from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun
-from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, FailWorkflow, StartChild, Steps
+from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, FailWorkflow, StartChild, WorkflowCommand
 from actors.run.commands.worker import ClaimTask, CompleteWorkflowTask
-from actors.run.presentation import Chronological
+from actors.run.dialect import PlainHistory
 from actors.run.replies import CommandAnswered, QueryView, RunReply, Started, WorkflowTaskGrant
 from actors.run.rules import DEFAULT_RULES
-from actors.run.transition import Letter, TaskReady
+from actors.run.transition import RunMessage, TaskReady
 from bus.subjects import Subjects
 from store import instances, ready_tasks, runs
 from store.commit.group import GroupCommit
@@ -42,14 +42,14 @@ ARGUMENTS = Payload("avro", "AARbXQI=")
 
 
 class World:
-    """A host that is alone in the world, inside `async with`. `posted`: the letters it would send."""
+    """A host that is alone in the world, inside `async with`. `posted`: the messages it would send."""
 
     def __init__(self, dsn: str) -> None:
         self.db = Database(dsn)
-        self.posted: list[Letter] = []
+        self.posted: list[RunMessage] = []
         self._committer = GroupCommit(dsn)
         self.host = self.new_host()
-        self.mail = Mailman(self.db, self.host)
+        self.delivery = MessageDelivery(self.db, self.host)
 
     async def __aenter__(self) -> World:
         await self.db.start()
@@ -63,9 +63,9 @@ class World:
 
     def new_host(self) -> Host:
         """A host that knows nothing yet, as that of another node."""
-        publisher = Publisher(self.db, Subjects("letters"), lambda _: True)
+        publisher = Publisher(self.db, Subjects("messages"), lambda _: True)
         return Host(
-            self.db, self._committer, publisher, self, DEFAULT_RULES, Chronological(), DEFAULT_RULES.shards, 1_000_000, Clock()
+            self.db, self._committer, publisher, self, DEFAULT_RULES, PlainHistory(), DEFAULT_RULES.shards, 1_000_000, Clock()
         )
 
     # -- what the host asks of its surroundings ------------------------------------------------------------------------
@@ -79,8 +79,8 @@ class World:
     def dispatch(self, _namespace: str, _task: TaskReady) -> None:
         """The rows are enough here."""
 
-    def post(self, letters: list[Letter]) -> None:
-        self.posted += letters
+    def post(self, messages: list[RunMessage]) -> None:
+        self.posted += messages
 
     def take_back(self, grant: Grant) -> None:
         raise AssertionError(f"nobody polls here: {grant}")
@@ -106,13 +106,13 @@ class World:
         assert isinstance(grant, WorkflowTaskGrant), grant
         return grant
 
-    def complete(self, grant: WorkflowTaskGrant, *steps: Steps) -> asyncio.Future[RunReply]:
+    def complete(self, grant: WorkflowTaskGrant, *steps: WorkflowCommand) -> asyncio.Future[RunReply]:
         """Complete a leased workflow task."""
         completion = CompleteWorkflowTask(grant.task_id, grant.lease_owner, grant.workflow_task_attempt, list(steps))
         return self.ask_run(grant.task_id, completion)
 
-    async def family(self, retry: RetryPolicy | None = None) -> tuple[Letter, Letter]:
-        """A parent that ends in the transition that calls its child: the letter that begins that, and the one that ends it."""
+    async def family(self, retry: RetryPolicy | None = None) -> tuple[RunMessage, RunMessage]:
+        """A parent that ends in the transition that calls its child: the message that begins that, and the one that ends it."""
         called = StartChild("type", parent_close_policy="terminate", retry_policy=retry)
         await self.complete(await self.claim(await self.start()), called, CompleteWorkflow())
         begin, end = self.posted
@@ -121,8 +121,8 @@ class World:
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
-    async def letters(self) -> list[str]:
-        """The letters nobody has applied."""
+    async def messages(self) -> list[str]:
+        """The messages nobody has applied."""
         return [row[0] for row in await self.db.fetch("SELECT mail_id FROM mailbox ORDER BY mail_id")]
 
     async def status(self, workflow_id: str) -> str | None:
@@ -134,8 +134,8 @@ class World:
     async def delivered(self) -> None:
         """Scan the mailbox, as the upkeep of a node does, until it is empty."""
         async with asyncio.timeout(20):
-            while await self.letters():
-                await self.mail.scan(SHARDS)
+            while await self.messages():
+                await self.delivery.scan(SHARDS)
                 await asyncio.sleep(0.02)
 
 
@@ -147,9 +147,9 @@ async def world(services: TestServices) -> AsyncIterator[World]:
 
 async def test_the_end_of_a_parent_that_comes_before_the_child_has_begun_waits_for_it(world: World) -> None:
     begin, end = await world.family()
-    world.mail.deliver([end])
+    world.delivery.deliver([end])
     await asyncio.sleep(0.2)
-    assert await world.letters() == [begin.mail_id, end.mail_id]
+    assert await world.messages() == [begin.message_id, end.message_id]
     await world.delivered()
     assert await world.status(begin.workflow_id) == "terminated"
 
@@ -160,14 +160,14 @@ async def test_the_end_of_a_parent_that_comes_before_the_child_has_begun_waits_f
     ids=["continued", "tried again"],
 )
 async def test_the_end_of_a_parent_reaches_a_child_that_just_goes_on_as_another_run(
-    world: World, step: Steps, retry: RetryPolicy | None
+    world: World, step: WorkflowCommand, retry: RetryPolicy | None
 ) -> None:
     begin, end = await world.family(retry)
     child_key = ids.key_in(begin.run_id)
-    await world.host.ask_run(child_key, begin.command, None, begin.mail_id)
+    await world.host.ask_run(child_key, begin.command, None, begin.message_id)
     goes_on = world.complete(await world.claim(begin.run_id), step)
-    # The child was its current run when the letter was read; when it is decided, that run is closed.
-    late = world.host.ask_run(child_key, end.command, None, end.mail_id)
+    # The child was its current run when the message was read; when it is decided, that run is closed.
+    late = world.host.ask_run(child_key, end.command, None, end.message_id)
     await asyncio.gather(goes_on, late)
     assert await world.status(begin.workflow_id) == "pending"
     await world.delivered()
@@ -176,9 +176,9 @@ async def test_the_end_of_a_parent_reaches_a_child_that_just_goes_on_as_another_
 
 async def test_the_end_of_a_parent_is_dropped_when_its_child_is_closed_for_good(world: World) -> None:
     begin, end = await world.family()
-    await world.host.ask_run(ids.key_in(begin.run_id), begin.command, None, begin.mail_id)
+    await world.host.ask_run(ids.key_in(begin.run_id), begin.command, None, begin.message_id)
     await world.complete(await world.claim(begin.run_id), CompleteWorkflow())
-    assert end.mail_id in await world.letters()
+    assert end.message_id in await world.messages()
     await world.delivered()
     assert await world.status(begin.workflow_id) == "completed"
 
@@ -186,9 +186,9 @@ async def test_the_end_of_a_parent_is_dropped_when_its_child_is_closed_for_good(
 async def test_a_child_begun_twice_fails_nothing_but_the_second_beginning(world: World) -> None:
     begin, _ = await world.family()
     child_key = ids.key_in(begin.run_id)
-    await world.host.ask_run(child_key, begin.command, None, begin.mail_id)
+    await world.host.ask_run(child_key, begin.command, None, begin.message_id)
     other = world.new_host()
-    begins = [other.ask_run(child_key, begin.command, None, begin.mail_id) for _ in range(2)]
+    begins = [other.ask_run(child_key, begin.command, None, begin.message_id) for _ in range(2)]
     # While the first one is committed, the second one and the signal gather.
     signal = other.ask_run(child_key, SignalRun(name="late"), "default")
     assert all(isinstance(end, InstanceTaken) for end in await asyncio.gather(*begins, return_exceptions=True))
@@ -208,9 +208,9 @@ async def test_the_end_of_a_child_that_overtakes_the_start_of_its_last_run_waits
     await world.complete(await world.claim(instance.current_run_id), CompleteWorkflow())
     _, restarted, closed = world.posted
     assert isinstance(restarted.command, ChildRestarted) and isinstance(closed.command, ChildClosed)
-    world.mail.deliver([closed])
+    world.delivery.deliver([closed])
     await asyncio.sleep(0.2)
-    assert await world.letters() == [restarted.mail_id, closed.mail_id]
+    assert await world.messages() == [restarted.message_id, closed.message_id]
     await world.delivered()
     view = await world.ask_run(parent, ReadForQuery())
     assert isinstance(view, QueryView)
