@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from actors.cluster import protocol
 from actors.cluster.protocol import Answer, Failed
-from actors.queue.parked_poll import TaskGrant
-from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
+from actors.run.replies import ActivityTaskGrant, RunReply, TaskGrant, WorkflowTaskGrant
 
 
 def resolved(reply: RunReply) -> asyncio.Future[RunReply]:

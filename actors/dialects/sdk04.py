@@ -23,10 +23,10 @@ from collections.abc import Collection, Iterator, Sequence
 import msgspec
 
 from actors.dialects.page_cache import PageCache
-from actors.run.commands.base import Payload
 from actors.run.commands.steps import ScheduleActivity, StartChild, StartTimer, WorkflowCommand
 from actors.run.dialect import PlainHistory, Recorded, Snapshot, number
 from actors.run.state import RunState, View, WorkflowTask
+from actors.run.values import Payload
 
 DIALECT = "0.4"
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from actors.errors import Unavailable
 from actors.hosting.repeats import too_old
 from actors.hosting.run_rows import run_write
-from actors.queue.parked_poll import Reservation, TaskGrant
+from actors.queue.parked_poll import Reservation
 from actors.run.commands import RunCommand
 from actors.run.commands.control import StartRun, UpdateRun
 from actors.run.commands.messages import StartChildRun
@@ -23,7 +23,7 @@ from actors.run.decide import decide, needs_history, reads_what_stays
 from actors.run.dialect import Dialect
 from actors.run.ids import RunId, RunKey
 from actors.run.lifecycle import starting
-from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, WorkflowTaskGrant
+from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, TaskGrant, WorkflowTaskGrant
 from actors.run.rules import Rules
 from actors.run.state import RunState, decode
 from actors.run.times import Micros

@@ -18,12 +18,12 @@ from actors.cluster import protocol
 from actors.cluster.protocol import Answer, AskPoll, AskTake, Granted, Moved, Taken
 from actors.cluster.router import Router
 from actors.queue.matching import WaitLine
-from actors.queue.parked_poll import Parked, Reservation, TaskGrant, attempt_of
+from actors.queue.parked_poll import Parked, Reservation, attempt_of
 from actors.queue.poll import WorkerProfile
 from actors.queue.queue_actor import QueueName
-from actors.run.commands.base import WorkerIdentity
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
-from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
+from actors.run.replies import ActivityTaskGrant, NotDue, RunReply, TaskGrant, WorkflowTaskGrant
+from actors.run.values import WorkerIdentity
 from bus.ask import Ask
 from bus.errors import Unreachable
 
@@ -173,7 +173,7 @@ class AwayPolls:
         else:
             # Perhaps it is leased, to nobody: the host holds the task until it is known not to be.
             released = self._router.release_claim(ReleaseClaim(task_id, away.profile.worker_id, ANY_ATTEMPT))
-            again = Answer(Refused("not_due", {"available_at": self._router.now()}))
+            again = Answer(NotDue(self._router.now()))
             released.add_done_callback(lambda _: _answer(response, again))
 
     def drain(self) -> None:

@@ -15,7 +15,7 @@ from actors.cluster.router import Router
 from actors.queue.parked_poll import Claimed, Grant, LentEnd, Parked
 from actors.queue.poll import Poll
 from actors.run import ids
-from actors.run.replies import Refused
+from actors.run.replies import NotDue
 from actors.run.times import Micros
 from bus.ask import Ask
 from bus.errors import Unreachable
@@ -143,6 +143,6 @@ class Lending:
             serving.parked.abandon()
 
 
-def _later(now: Micros) -> Refused:
+def _later(now: Micros) -> NotDue:
     """The task is tried again in a moment, with whatever poll comes first then."""
-    return Refused("not_due", {"available_at": now + _RETRY_MICROS})
+    return NotDue(Micros(now + _RETRY_MICROS))

@@ -10,10 +10,9 @@ from typing import Protocol
 
 from actors.queue.poll import Poll, WorkerProfile
 from actors.queue.query_types import QueryTaskGrant
-from actors.run.commands.base import WorkerIdentity
-from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
+from actors.run.replies import ActivityTaskGrant, RunReply, TaskGrant
+from actors.run.values import WorkerIdentity
 
-TaskGrant = WorkflowTaskGrant | ActivityTaskGrant
 Grant = TaskGrant | QueryTaskGrant
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from actors.run.commands.base import WorkerIdentity
+from actors.run.values import WorkerIdentity
 
 WORKFLOW = "workflow"
 ACTIVITY = "activity"

@@ -6,8 +6,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from actors.run.commands.base import Payload
 from actors.run.replies import QueryView
+from actors.run.values import Payload
 
 
 class Query(Struct, frozen=True):

@@ -15,14 +15,14 @@ from actors.errors import Unavailable
 from actors.queue.candidates import Candidates, Found, Window
 from actors.queue.loading import Loading
 from actors.queue.matching import QueuedTask, WaitLine
-from actors.queue.parked_poll import Claimed, LentEnd, Parked, TaskGrant, attempt_of, ends_at
+from actors.queue.parked_poll import Claimed, LentEnd, Parked, attempt_of, ends_at
 from actors.queue.poll import Poll, WorkerProfile
 from actors.queue.repeated_polls import RepeatedPolls
 from actors.run.commands import RunCommand
-from actors.run.commands.base import WorkerIdentity
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
-from actors.run.replies import ActivityTaskGrant, Refused, RunReply, WorkflowTaskGrant
+from actors.run.replies import ActivityTaskGrant, NotDue, RunReply, TaskGrant, WorkflowTaskGrant
 from actors.run.times import Micros
+from actors.run.values import WorkerIdentity
 
 _log = logging.getLogger(__name__)
 
@@ -281,8 +281,8 @@ class QueueActor:
         now = self._now()
         if len(self._put_off) >= _MOST_PUT_OFF:
             self._put_off = {task_id: until for task_id, until in self._put_off.items() if until > now}
-        if isinstance(reply, Refused) and reply.reason == "not_due":
-            until = max(int(reply.detail["available_at"]), now + _LEAST_WAIT)
+        if isinstance(reply, NotDue):
+            until = max(reply.available_at, now + _LEAST_WAIT)
             later = QueuedTask(task.task_id, task.type_name, task.compatibility, task.priority, until)
             self._candidates.add(later, now)
             self._arm_ripening(until, now)

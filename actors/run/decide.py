@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from actors.run import ids, repair, setback
 from actors.run.activity import outcomes, scheduling
 from actors.run.commands import RunCommand, WakeUp
+from actors.run.commands.base import Command
 from actors.run.commands.control import (
     ArchiveRun,
     CancelRun,
@@ -40,12 +41,13 @@ from actors.run.commands.worker import (
 )
 from actors.run.inbox import signals, updates
 from actors.run.lifecycle import closing, starting, stopping
-from actors.run.replies import Done, Refused, RunReply
+from actors.run.replies import Done, Refused
 from actors.run.steps import children, condition_waits, timers
 from actors.run.transition import Transition
 from actors.run.workflow_task import completion, lease, query_view
 
-Handler = Callable[[Transition, Any], RunReply]
+Handler = Callable[[Transition, Any], Any]  # what each answers, its command says: tests/core/test_replies.py
+R = TypeVar("R")
 
 # These read the run's history; the host loads it before they are decided.
 READS_HISTORY = (ClaimTask, RereadClaim, ReadHistoryPage, ReadUpdate, ReadForQuery)
@@ -69,24 +71,24 @@ def reads_what_stays(command: RunCommand) -> bool:
     return isinstance(command, ReadHistoryPage)
 
 
-def decide(tx: Transition, command: RunCommand) -> RunReply:
+def decide(tx: Transition, command: Command[R]) -> R | Refused:
     """Decide one command inside `tx`; the reply is for its sender once `tx` is committed."""
     if tx.state.recorded_at > tx.now + setback.TOLERANCE:
         setback.follow(tx)
-    reply = _HANDLERS[type(command)](tx, command)
+    reply: R | Refused = HANDLERS[type(command)](tx, command)
     if tx.state.recorded_at > tx.now + setback.TOLERANCE:
         setback.follow(tx)  # perhaps only now: the command recorded what history had promised for later
     return reply
 
 
 def _by_kind(on_activity: Handler, on_workflow: Handler) -> Handler:
-    def handle(tx: Transition, command: Any) -> RunReply:
+    def handle(tx: Transition, command: Any) -> Any:
         return (on_activity if ids.kind_of(command.task_id) == ids.ACTIVITY_TASK else on_workflow)(tx, command)
 
     return handle
 
 
-def wake_up(tx: Transition, _: WakeUp) -> RunReply:
+def wake_up(tx: Transition, _: WakeUp) -> Done | Refused:
     """Enforce every deadline that has passed (engine-semantics 4.4, 5.3, 6.1, 9.3)."""
     state = tx.state
     if not state.is_open:
@@ -104,7 +106,7 @@ def wake_up(tx: Transition, _: WakeUp) -> RunReply:
     return Done() if tx.changed else Refused("nothing_due")
 
 
-_HANDLERS: dict[type, Handler] = {
+HANDLERS: dict[type, Handler] = {
     StartRun: starting.begin,
     NoteDuplicateStart: starting.duplicate,
     ClaimTask: _by_kind(scheduling.claim, lease.claim),

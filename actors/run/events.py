@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from actors.run.commands.base import Payload
+from actors.run.values import Payload
 
 
 class _Payload(msgspec.Struct):

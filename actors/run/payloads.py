@@ -6,7 +6,6 @@ from typing import TypeVar
 
 import msgspec
 
-from actors.run.commands.base import Payload
 from actors.run.commands.steps import (
     CompleteUpdate,
     CompleteWorkflow,
@@ -17,6 +16,7 @@ from actors.run.commands.steps import (
     WorkflowCommand,
 )
 from actors.run.commands.worker import CompleteActivity
+from actors.run.values import Payload
 
 JSON = "json"
 

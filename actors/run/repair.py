@@ -5,13 +5,13 @@ from __future__ import annotations
 from actors.run import requests
 from actors.run.commands.control import RepairRun
 from actors.run.next_task import next_workflow_task
-from actors.run.replies import RunReply
+from actors.run.replies import CommandAnswered
 from actors.run.transition import Transition
 from actors.run.waiting import waiting
 from actors.run.workflow_task import lease
 
 
-def repair(tx: Transition, command: RepairRun) -> RunReply:
+def repair(tx: Transition, command: RepairRun) -> CommandAnswered:
     """Get a stuck run going again; never touches a valid lease or a result."""
     state = tx.state
     if not state.is_open:

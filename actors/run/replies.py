@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from actors.run.commands.base import Payload
+from actors.run.values import Payload
 
 
 class Reply(Struct, tag_field="is", frozen=True):
@@ -27,6 +27,12 @@ class Refused(Reply, frozen=True, tag="refused"):
 
     reason: str
     detail: dict[str, Any] = {}
+
+
+class NotDue(Reply, frozen=True, tag="not_due"):
+    """The task can be claimed only from `available_at` on."""
+
+    available_at: int
 
 
 class Started(Reply, frozen=True, tag="started"):
@@ -94,6 +100,9 @@ class ActivityTaskGrant(Reply, frozen=True, tag="activity_task"):
     lease_owner: str
     lease_expires_at: int
     deadlines: dict[str, int] = {}
+
+
+TaskGrant = WorkflowTaskGrant | ActivityTaskGrant
 
 
 class WorkflowTaskCompleted(Reply, frozen=True, tag="workflow_task_completed"):
@@ -197,6 +206,7 @@ class Done(Reply, frozen=True, tag="done"):
 
 RunReply = (
     Refused
+    | NotDue
     | Started
     | WorkflowTaskGrant
     | ActivityTaskGrant

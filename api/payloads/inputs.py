@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from actors.run.commands.base import Payload
+from actors.run.values import Payload
 from api.http import json_text
 from api.http.fields import Fields, label
 from api.payloads.avro_frames import Undecodable, wrapped

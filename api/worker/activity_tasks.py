@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from actors.queue.poll import ACTIVITY
-from actors.run.commands.base import Failure
 from actors.run.commands.worker import CompleteActivity, FailActivity, HeartbeatActivity
 from actors.run.replies import ActivityProgress, ActivityRecorded, ActivityTaskGrant, Refused
+from actors.run.values import Failure
 from api.http.envelope import encode
 from api.http.fields import Fields, label
 from api.http.request import Request

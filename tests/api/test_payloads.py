@@ -11,9 +11,9 @@ from durable_workflow import serializer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.run.commands.base import Payload
 from actors.run.commands.steps import RecordSideEffect
 from actors.run.payloads import in_codec
+from actors.run.values import Payload
 from api.http.fields import Fields
 from api.payloads.avro_frames import Undecodable
 from api.payloads.codec import decoded, encode, is_avro_blob

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from actors.run.commands.base import Payload, RetryPolicy
 from actors.run.commands.steps import (
     CompleteUpdate,
     CompleteWorkflow,
@@ -21,6 +20,7 @@ from actors.run.commands.steps import (
     StartTimer,
     UpsertSearchAttributes,
 )
+from actors.run.values import Payload, RetryPolicy
 from api.http.fields import Fields
 from api.http.json_text import text_of
 from api.payloads.codec import encode

@@ -17,7 +17,7 @@ from actors.queue.parked_poll import Grant, Parked
 from actors.queue.poll import Poll, WorkerProfile
 from actors.run.commands import RunCommand
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
-from actors.run.replies import Done, Refused, RunReply
+from actors.run.replies import Done, NotDue, Refused, RunReply
 from actors.run.times import Micros
 from bus.ask import Ask
 from bus.connection import Bus, BusOptions
@@ -211,7 +211,7 @@ async def test_the_host_has_a_lent_poll_claim_its_task(scene: Scene) -> None:
 async def test_a_claim_that_is_refused_leaves_the_poll_lent(scene: Scene) -> None:
     parked = await scene.lent()
     taking = scene.take()
-    refusal = Refused("not_due", {"available_at": 5})
+    refusal = NotDue(5)
     scene.router.claims[0][1].set_result(refusal)
     await taking
     assert response(taking) == Answer(refusal)
@@ -232,7 +232,7 @@ async def test_a_claim_of_unknown_outcome_is_released_before_the_host_hears_of_i
     scene.router.claims[2][1].set_result(Done())
     await taking
     answer = response(taking)
-    assert isinstance(answer, Answer) and isinstance(answer.reply, Refused) and answer.reply.reason == "not_due"
+    assert isinstance(answer, Answer) and isinstance(answer.reply, NotDue)
 
 
 async def test_a_claim_for_a_poll_that_is_not_lent_does_not_lend_it(scene: Scene) -> None:

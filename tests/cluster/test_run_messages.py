@@ -20,7 +20,6 @@ from actors.publishing.publisher import Publisher
 from actors.queue.parked_poll import Grant
 from actors.run import ids
 from actors.run.commands import RunCommand
-from actors.run.commands.base import Payload, RetryPolicy, WorkerIdentity
 from actors.run.commands.control import ReadForQuery, SignalRun, StartRun
 from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun
 from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, FailWorkflow, StartChild, WorkflowCommand
@@ -29,6 +28,7 @@ from actors.run.dialect import PlainHistory
 from actors.run.replies import CommandAnswered, QueryView, RunReply, Started, WorkflowTaskGrant
 from actors.run.rules import DEFAULT_RULES
 from actors.run.transition import RunMessage, TaskReady
+from actors.run.values import Payload, RetryPolicy, WorkerIdentity
 from bus.subjects import Subjects
 from store import instances, ready_tasks, runs
 from store.commit.group import GroupCommit

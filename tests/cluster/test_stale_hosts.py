@@ -13,7 +13,6 @@ import pytest
 from actors.hosting.host import Host
 from actors.queue.query_types import Query
 from actors.run import ids
-from actors.run.commands.base import WorkerIdentity
 from actors.run.commands.control import ReadForQuery, ReadUpdate, UpdateRun
 from actors.run.commands.steps import CompleteUpdate, CompleteWorkflow, ContinueAsNew, WorkflowCommand
 from actors.run.commands.worker import (
@@ -27,6 +26,7 @@ from actors.run.commands.worker import (
     RereadClaim,
 )
 from actors.run.replies import Done, HistoryPage, QueryView, Refused, RunReply, UpdateStatus, WorkflowTaskGrant
+from actors.run.values import WorkerIdentity
 from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import Control
 from store import instances, ready_tasks

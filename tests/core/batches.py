@@ -6,7 +6,6 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from actors.run.commands.base import RetryPolicy
 from actors.run.commands.steps import (
     TERMINAL_STEPS,
     CompleteUpdate,
@@ -23,6 +22,7 @@ from actors.run.commands.steps import (
     UpsertSearchAttributes,
     WorkflowCommand,
 )
+from actors.run.values import RetryPolicy
 from tests.core.harness import blob, finish, onward, wait
 
 SECONDS = st.sampled_from([None, None, None, 1, 5, 20, 90])

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, settings
 from actors.dialects.sdk04 import DIALECT, Sdk04
 from actors.run import ids
 from actors.run.commands import RunCommand, WakeUp
-from actors.run.commands.base import Failure, Payload, RetryPolicy, WorkerIdentity
 from actors.run.commands.control import ReadForQuery, SignalRun, StartRun, UpdateRun
 from actors.run.commands.messages import StartChildRun
 from actors.run.commands.steps import (
@@ -43,6 +42,7 @@ from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import RunState, decode, encode
 from actors.run.times import SECOND, Micros
 from actors.run.transition import RunMessage, TaskReady, Transition
+from actors.run.values import Failure, Payload, RetryPolicy, WorkerIdentity
 
 R = TypeVar("R", bound=RunReply)
 Event = dict[str, Any]

@@ -9,11 +9,11 @@ import pytest
 
 from actors.run import ids
 from actors.run.commands import WakeUp
-from actors.run.commands.base import Payload
 from actors.run.commands.steps import StartTimer
 from actors.run.commands.worker import ClaimTask, CompleteActivity, HeartbeatActivity, ReleaseClaim, RereadClaim
-from actors.run.replies import ActivityProgress, ActivityRecorded, ActivityTaskGrant, Refused
+from actors.run.replies import ActivityProgress, ActivityRecorded, ActivityTaskGrant, NotDue, Refused
 from actors.run.rules import Rules
+from actors.run.values import Payload
 from tests.core.harness import (
     OTHER,
     PYTHON,
@@ -281,7 +281,7 @@ def test_retries_follow_the_backoff_list() -> None:
         assert "failure_id" not in payload and "timeout_kind" not in payload
         assert payload["sequence"] == 1 and payload["retry_policy"]["backoff_seconds"] == [2, 7]
         assert isinstance(reply, ActivityRecorded) and [row.kind for row in run.rows.values()] == ["activity"]
-        assert run.expect(Refused, ClaimTask(row.task_id, PYTHON)).reason == "not_due"
+        assert run.expect(NotDue, ClaimTask(row.task_id, PYTHON)).available_at == row.available_at
         run.pass_time(backoff)
         seen.append(grant.activity_attempt_id)
     last = run.claim_activity()

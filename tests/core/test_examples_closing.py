@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from actors.run.commands.base import Payload
 from actors.run.commands.steps import CompleteWorkflow, FailWorkflow, StartTimer, WorkflowCommand
 from actors.run.replies import ActivityRecorded, Refused, WorkflowTaskGrant
 from actors.run.rules import Rules
+from actors.run.values import Payload
 from tests.core.harness import (
     PLAIN,
     RUN_ID,

@@ -10,7 +10,7 @@ from actors.run.commands import WakeUp
 from actors.run.commands.control import CancelRun
 from actors.run.commands.steps import FailWorkflow, StartTimer, UpsertSearchAttributes, WorkflowCommand
 from actors.run.commands.worker import ClaimTask
-from actors.run.replies import ActivityRecorded, CommandAnswered, Refused, WorkflowTaskCompleted
+from actors.run.replies import ActivityRecorded, CommandAnswered, NotDue, Refused, WorkflowTaskCompleted
 from tests.core.family import CHILD, SECOND, Family, act, end, keys, of_type, parent_of, refused, types
 from tests.core.harness import (
     PLAIN,
@@ -265,7 +265,7 @@ def test_a_retry_is_not_claimed_before_its_time() -> None:
     family, part = family_of(child(retry_policy=retrying(2, 30)))
     new = end(family, part, FailWorkflow("boom"))
     task = new.row("workflow")
-    refused(new, ClaimTask(task.task_id, PLAIN), "not_due")
+    assert new.expect(NotDue, ClaimTask(task.task_id, PLAIN)).available_at == task.available_at and not new.changed
     new.pass_time(30)
     assert new.claim().workflow_task_attempt == 1
 

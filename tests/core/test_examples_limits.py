@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.run.commands.base import Payload
 from actors.run.commands.control import SignalRun, UpdateRun
 from actors.run.commands.steps import (
     CompleteUpdate,
@@ -20,6 +19,7 @@ from actors.run.commands.steps import (
 )
 from actors.run.replies import CommandAnswered
 from actors.run.rules import Rules
+from actors.run.values import Payload
 from tests.core.family import end, of_type, parent_of, refused, rejected
 from tests.core.harness import PLAIN, Run, activity, blob, child, completion, finish, onward, wait
 

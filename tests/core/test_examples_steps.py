@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 import pytest
 
-from actors.run.commands.base import Payload
 from actors.run.commands.steps import (
     FailWorkflow,
     RecordSideEffect,
@@ -22,6 +21,7 @@ from actors.run.lifecycle import starting
 from actors.run.state import decode
 from actors.run.times import Micros
 from actors.run.transition import Transition
+from actors.run.values import Payload
 from tests.core.family import keys, of_type, refused, types
 from tests.core.harness import (
     PLAIN,

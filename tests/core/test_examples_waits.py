@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from actors.run.commands.base import WorkerIdentity
 from actors.run.commands.steps import (
     CompleteUpdate,
     CompleteWorkflow,
@@ -17,6 +16,7 @@ from actors.run.commands.steps import (
 )
 from actors.run.commands.worker import ClaimTask
 from actors.run.replies import Refused
+from actors.run.values import WorkerIdentity
 from tests.core.family import SECOND, WAIT, WAIT_TIMER, keys, of_type, types
 from tests.core.harness import PLAIN, PYTHON, START, Run, activity, blob, completion, finish, onward, shown_events, wait
 

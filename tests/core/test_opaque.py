@@ -9,13 +9,13 @@ from actors.cluster.protocol import AskFinishQuery, AskRun, AskStart
 from actors.hosting.run_rows import run_write
 from actors.queue.query_types import QueryOutcome
 from actors.run import state as run_state
-from actors.run.commands.base import Failure, Payload
 from actors.run.commands.control import StartRun
 from actors.run.commands.steps import FailWorkflow
 from actors.run.commands.worker import CompleteWorkflowTask, FailActivity, HeartbeatActivity
 from actors.run.ids import RunKey
 from actors.run.lifecycle import starting
 from actors.run.times import Micros
+from actors.run.values import Failure, Payload
 from tests.core.harness import RUN_ID
 
 DEEP = b"[" * 510 + b'{"n":1e400,"i":100000000000000000000}' + b"]" * 510

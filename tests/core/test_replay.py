@@ -19,7 +19,6 @@ from durable_workflow.errors import ActivityFailed, NonDeterministicReplayError
 
 from actors.dialects import sdk04
 from actors.dialects.sdk04 import Sdk04
-from actors.run.commands.base import Payload, WorkerIdentity
 from actors.run.commands.steps import WorkflowCommand
 from actors.run.commands.worker import ClaimTask, FailWorkflowTask, ReleaseClaim
 from actors.run.dialect import Dialect, PlainHistory
@@ -32,6 +31,7 @@ from actors.run.replies import (
     WorkflowTaskGrant,
 )
 from actors.run.state import RunState, View
+from actors.run.values import Payload, WorkerIdentity
 from api.http.fields import Fields
 from api.worker.commands.batch import read_steps, scope_errors
 from tests.core.harness import OTHER, PLAIN, PYTHON, SCALE, Event, Run, completion, failure_of, page_of, result_of, shown_events

@@ -18,13 +18,13 @@ from durable_workflow.errors import ActivityFailed, ChildWorkflowFailed, NonDete
 
 from actors.dialects import sdk04
 from actors.dialects.sdk04 import DIALECT
-from actors.run.commands.base import Payload
 from actors.run.commands.control import ReadForQuery, RepairRun, SignalRun, UpdateRun
 from actors.run.commands.messages import ChildClosed, ChildRestarted, StartChildRun
 from actors.run.commands.steps import WorkflowCommand
 from actors.run.commands.worker import ClaimTask
 from actors.run.dialect import Dialect, PlainHistory
 from actors.run.replies import QueryView, WorkflowTaskGrant
+from actors.run.values import Payload
 from api.http.fields import Fields
 from api.worker.commands.batch import read_steps, scope_errors
 from tests.core.harness import OTHER, PYTHON, SCALE, Event, Run

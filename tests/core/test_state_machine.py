@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.run.commands import WakeUp
-from actors.run.commands.base import RetryPolicy
 from actors.run.commands.control import NoteDuplicateStart
 from actors.run.commands.steps import FailWorkflow, ScheduleActivity, StartTimer, WorkflowCommand
 from actors.run.commands.worker import (
@@ -25,6 +24,7 @@ from actors.run.replies import (
     ActivityTaskGrant,
     Done,
     HistoryPage,
+    NotDue,
     Refused,
     RunReply,
     WorkflowTaskCompleted,
@@ -33,6 +33,7 @@ from actors.run.replies import (
     WorkflowTaskRenewed,
 )
 from actors.run.rules import Rules
+from actors.run.values import RetryPolicy
 from tests.core.harness import (
     OTHER,
     PLAIN,
@@ -150,9 +151,12 @@ class Life(RuleBasedStateMachine):
     def claim(self, worker: Any) -> None:
         row = self.run.row("workflow")
         reply = self.tell(ClaimTask(row.task_id, worker))
+        assert isinstance(reply, NotDue) == (row.available_at > self.run.now)
+        if isinstance(reply, NotDue):
+            assert reply.available_at == row.available_at
+            return
         if isinstance(reply, Refused):
-            assert reply.reason in ("not_due", "not_ready")
-            assert (reply.reason == "not_due") == (row.available_at > self.run.now)
+            assert reply.reason == "not_ready"
             return
         assert isinstance(reply, WorkflowTaskGrant) and self.run.new == []
         self.watch.granted(reply, worker.dialect)

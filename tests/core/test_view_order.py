@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.dialects import sdk04
-from actors.run.commands.base import Payload
 from actors.run.commands.steps import StartTimer
 from actors.run.state import View, decode, encode
+from actors.run.values import Payload
 from tests.core.harness import Run, activity, child
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from actors.run.commands.base import WorkerIdentity
 from actors.run.commands.control import ArchiveRun, CancelRun, ControlCommand, NoteDuplicateStart, RepairRun, TerminateRun
 from actors.run.commands.steps import CompleteUpdate, ContinueAsNew, WorkflowCommand
 from actors.run.commands.worker import ClaimTask, FailWorkflowTask, ReleaseClaim
@@ -15,6 +14,7 @@ from actors.run.replies import (
     Refused,
     Started,
 )
+from actors.run.values import WorkerIdentity
 from tests.core import batches
 from tests.core.harness import OTHER, PLAIN, PYTHON, completion, finish, result_of, search, start_command
 from tests.core.world import Member

@@ -7,7 +7,6 @@ from typing import Any
 from hypothesis.stateful import RuleBasedStateMachine
 
 from actors.run.commands import WakeUp
-from actors.run.commands.base import WorkerIdentity
 from actors.run.commands.control import ReadUpdate, SignalRun, UpdateRun
 from actors.run.commands.steps import (
     GROUPED_STEPS,
@@ -30,6 +29,7 @@ from actors.run.replies import (
     WorkflowTaskGrant,
 )
 from actors.run.rules import Rules
+from actors.run.values import WorkerIdentity
 from tests.core import batches
 from tests.core.harness import PYTHON, completion, failure_of, result_of
 from tests.core.step_book import RESOLUTIONS

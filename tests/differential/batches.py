@@ -5,7 +5,6 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from actors.run.commands.base import Payload, RetryPolicy
 from actors.run.commands.steps import (
     CompleteUpdate,
     CompleteWorkflow,
@@ -21,6 +20,7 @@ from actors.run.commands.steps import (
     UpsertSearchAttributes,
     WorkflowCommand,
 )
+from actors.run.values import Payload, RetryPolicy
 from bench.payloads import encode
 
 Pair = tuple[dict[str, Any], WorkflowCommand]

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from actors.run.commands import RunCommand
-from actors.run.commands.base import Failure, WorkerIdentity
 from actors.run.commands.control import (
     ArchiveRun,
     CancelRun,
@@ -39,6 +38,7 @@ from actors.run.commands.worker import (
 )
 from actors.run.ids import RunId
 from actors.run.replies import Refused, RunReply, UpdateStatus
+from actors.run.values import Failure, WorkerIdentity
 from tests.cluster.client import ClusterClient, Reply
 from tests.differential import answers
 from tests.differential.batches import QUEUES, TYPES, Batches, Pair, payload

@@ -19,9 +19,9 @@ import orjson
 
 from actors.run import ids
 from actors.run.commands import WakeUp
-from actors.run.commands.base import WorkerIdentity
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import Refused, RunReply
+from actors.run.values import WorkerIdentity
 from tests.differential.model import Decided, ModelRun, World
 
 DEEPEST = 6  # things in between that no history shows

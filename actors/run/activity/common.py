@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run.commands.base import Payload
 from actors.run.state import NEVER, Activity, RunState
 from actors.run.times import Micros, iso
 from actors.run.transition import TaskReady, Transition
+from actors.run.values import Payload
 
 
 def named(activity: Activity) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from actors.run import ids
 from actors.run.activity.common import (
@@ -15,15 +15,15 @@ from actors.run.activity.common import (
     result_keys,
     set_deadline,
 )
-from actors.run.commands.base import Failure
 from actors.run.commands.worker import ActivityGuard, CompleteActivity, FailActivity
 from actors.run.next_task import ours, wake_workflow
 from actors.run.payloads import in_codec, size_of
-from actors.run.replies import ActivityRecorded, Refused, RunReply
+from actors.run.replies import ActivityRecorded, Refused
 from actors.run.rules import backoff_after
 from actors.run.state import Activity, RunState
 from actors.run.times import SECOND, iso, iso_or_none, iso_seconds
 from actors.run.transition import Transition
+from actors.run.values import Failure
 
 TIMEOUT_CLASS = "ActivityTimeoutException"
 TIMEOUT_WORDS = {
@@ -34,21 +34,21 @@ TIMEOUT_WORDS = {
 }
 
 
-def guard(tx: Transition, command: ActivityGuard) -> tuple[Activity | None, Refused | None]:
+def guard(tx: Transition, command: ActivityGuard[Any]) -> Activity | Refused:
     """The attempt a call is about, or why it may not speak for it (worker-protocol 7.2, 7.3). Order is the contract's."""
     state = tx.state
     activity = state.activities.get(command.task_id)
     if activity is None and not ours(state, command.task_id, ids.ACTIVITY_TASK):
-        return None, Refused("task_not_found")
+        return Refused("task_not_found")
     if activity is None or activity.attempt_id != command.attempt_id:
         if not ours(state, command.attempt_id, ids.ATTEMPT):
-            return None, Refused("attempt_not_found")
+            return Refused("attempt_not_found")
         if any(other.attempt_id == command.attempt_id for other in state.activities.values()):
-            return None, Refused("task_mismatch")
-        return None, Refused("stale_attempt")
+            return Refused("task_mismatch")
+        return Refused("stale_attempt")
     if activity.owner != command.lease_owner:
-        return None, Refused("lease_owner_mismatch", {"lease_owner": activity.owner})
-    return activity, None
+        return Refused("lease_owner_mismatch", {"lease_owner": activity.owner})
+    return activity
 
 
 def stopped(state: RunState, activity: Activity) -> dict[str, Any]:
@@ -67,30 +67,30 @@ def stopped(state: RunState, activity: Activity) -> dict[str, Any]:
     }
 
 
-def outcome_guard(tx: Transition, command: ActivityGuard) -> tuple[Activity | None, RunReply | None]:
+def outcome_guard(tx: Transition, command: ActivityGuard[Any]) -> Activity | ActivityRecorded | Refused:
     """`guard`, and the answer to an outcome that can no longer count."""
-    activity, refused = guard(tx, command)
-    if activity is None:
-        return None, refused
+    activity = guard(tx, command)
+    if isinstance(activity, Refused):
+        return activity
     state = tx.state
     if state.is_open:
-        return activity, None
+        return activity
     if activity.status == "withdrawn":
         # The run went on without it: taken note of, without effect (engine-semantics 5.2).
         activity.status = "completed"
         activity.attempt_id = None
         tx.changed = True
-        return None, ActivityRecorded(None)
+        return ActivityRecorded(None)
     if activity.status == "cancelled" and state.status in ("cancelled", "terminated"):
-        return None, Refused("run_" + state.status, stopped(state, activity))
-    return None, Refused("stale_attempt")
+        return Refused("run_" + state.status, stopped(state, activity))
+    return Refused("stale_attempt")
 
 
-def complete(tx: Transition, command: CompleteActivity) -> RunReply:
+def complete(tx: Transition, command: CompleteActivity) -> ActivityRecorded | Refused:
     """Accept a result (worker-protocol 7.3)."""
-    activity, reply = outcome_guard(tx, command)
-    if activity is None:
-        return cast(RunReply, reply)
+    activity = outcome_guard(tx, command)
+    if not isinstance(activity, Activity):
+        return activity
     limit = tx.rules.max_payload_bytes
     result = in_codec(command, activity.payload_codec).result
     size = size_of(result)
@@ -106,11 +106,11 @@ def complete(tx: Transition, command: CompleteActivity) -> RunReply:
     return ActivityRecorded(resolved(tx, command.task_id, activity, "ActivityCompleted"))
 
 
-def fail(tx: Transition, command: FailActivity) -> RunReply:
+def fail(tx: Transition, command: FailActivity) -> ActivityRecorded | Refused:
     """Accept a failure: another attempt, or the end (engine-semantics 5.2)."""
-    activity, reply = outcome_guard(tx, command)
-    if activity is None:
-        return cast(RunReply, reply)
+    activity = outcome_guard(tx, command)
+    if not isinstance(activity, Activity):
+        return activity
     failure = command.failure
     final = (
         failure.non_retryable

@@ -11,7 +11,7 @@ from actors.run.activity import outcomes
 from actors.run.activity.common import activity_copy, attempted, expired_kind, make_ready, named, offer, set_deadline
 from actors.run.commands.steps import ScheduleActivity
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, HeartbeatActivity, ReleaseClaim, RereadClaim
-from actors.run.replies import ActivityProgress, ActivityTaskGrant, Done, Refused, RunReply
+from actors.run.replies import ActivityProgress, ActivityTaskGrant, Done, NotDue, Refused
 from actors.run.state import NEVER, Activity, RunState
 from actors.run.times import SECOND, iso
 from actors.run.transition import Transition
@@ -92,14 +92,14 @@ def retry_snapshot(command: ScheduleActivity) -> dict[str, Any] | None:
 # -- claims ------------------------------------------------------------------------------------------------------------
 
 
-def claim(tx: Transition, command: ClaimTask) -> RunReply:
+def claim(tx: Transition, command: ClaimTask) -> ActivityTaskGrant | NotDue | Refused:
     """Lease a ready attempt to a worker (worker-protocol 7.1)."""
     state = tx.state
     activity = state.activities.get(command.task_id)
     if activity is None or activity.status != "ready" or not state.is_open:
         return Refused("not_ready")
     if activity.available_at > tx.now:
-        return Refused("not_due", {"available_at": activity.available_at})
+        return NotDue(activity.available_at)
     due = expired_kind(activity, tx.now)
     if due is not None:
         outcomes.expire(tx, command.task_id, activity, due)
@@ -123,7 +123,7 @@ def claim(tx: Transition, command: ClaimTask) -> RunReply:
     return grant(tx, command.task_id, activity)
 
 
-def reread(tx: Transition, command: RereadClaim) -> RunReply:
+def reread(tx: Transition, command: RereadClaim) -> ActivityTaskGrant | Refused:
     """The lease a repeated poll already has, if it still has it."""
     activity = tx.state.activities.get(command.task_id)
     if (
@@ -137,7 +137,7 @@ def reread(tx: Transition, command: RereadClaim) -> RunReply:
     return grant(tx, command.task_id, activity)
 
 
-def release(tx: Transition, command: ReleaseClaim) -> RunReply:
+def release(tx: Transition, command: ReleaseClaim) -> Done | Refused:
     """Hand back an attempt that never reached its worker: ready again at once, the next claim is a new attempt.
 
     Refused as `not_leased` when the worker does not have that lease.
@@ -208,14 +208,13 @@ def scheduled_arguments(event: bytes, codec: str) -> bytes:
 # -- heartbeats --------------------------------------------------------------------------------------------------------
 
 
-def heartbeat(tx: Transition, command: HeartbeatActivity) -> RunReply:
+def heartbeat(tx: Transition, command: HeartbeatActivity) -> ActivityProgress | Refused:
     """Renew the lease and the heartbeat deadline, or tell the worker to stop (worker-protocol 7.5)."""
-    activity, refused = outcomes.guard(tx, command)
+    activity = outcomes.guard(tx, command)
     state = tx.state
-    if activity is None:
-        assert refused is not None
-        if refused.reason != "stale_attempt":
-            return refused
+    if isinstance(activity, Refused):
+        if activity.reason != "stale_attempt":
+            return activity
         return _stop("stale_attempt" if state.is_open else "run_closed", state)
     if not state.is_open:
         if activity.status == "cancelled":

@@ -32,9 +32,10 @@ from actors.run.commands.worker import (
     ReleaseClaim,
     RereadClaim,
 )
+from actors.run.replies import Done
 
 
-class WakeUp(Command, frozen=True, tag="wake_up"):
+class WakeUp(Command[Done], frozen=True, tag="wake_up"):
     """A deadline of the run may have passed: enforce every one that has."""
 
 

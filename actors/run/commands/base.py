@@ -1,62 +1,13 @@
-"""What all commands are made of.
-
-Bytes are JSON text that is handed on without being understood, wherever they stand (`actors.run.opaque`).
-"""
+"""What all commands have in common: each knows what it is answered with."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
-
-class Payload(Struct, frozen=True, array_like=True):
-    """An opaque value: `blob` in `codec`, or a reference to external storage in place of the blob.
-
-    `plain`: the JSON text of the same value, where the sender left the codec to the run (worker-protocol 9.2).
-    """
-
-    codec: str
-    blob: str | None = None
-    external_storage: dict[str, Any] | None = None
-    plain: str | None = None
-
-    def envelope(self) -> dict[str, Any]:
-        """The wire form, contract worker-protocol 9.1 and 9.4."""
-        if self.external_storage is not None:
-            return {"codec": self.codec, "external_storage": self.external_storage}
-        return {"codec": self.codec, "blob": self.blob}
+R_co = TypeVar("R_co", covariant=True)  # what a command is answered with when it is not refused
 
 
-class Command(Struct, tag_field="do", frozen=True):
-    """Base of everything a run can be told."""
-
-
-class WorkerIdentity(Struct, frozen=True, array_like=True):
-    """Who polls. `dialect` names the client generation (`actors.dialects`), "" for plain history."""
-
-    worker_id: str
-    dialect: str = ""
-
-
-class RetryPolicy(Struct, frozen=True, omit_defaults=True):
-    """worker-protocol 5.1; `backoff_seconds[min(k-1, len-1)]` after attempt k."""
-
-    max_attempts: int = 1
-    backoff_seconds: list[int] = []
-    non_retryable_error_types: list[str] = []
-
-
-class Failure(Struct, frozen=True, omit_defaults=True):
-    """worker-protocol 7.4. `details` is kept as sent: a blob with its codec, or plain JSON."""
-
-    message: str
-    type: str | None = None
-    class_: str | None = None
-    code: Any = None  # a text, or an integer of any size as JSON text
-    stack_trace: str | None = None
-    non_retryable: bool = False
-    kind: str | None = None
-    timeout_type: str | None = None
-    details: Any = None
-    details_payload_codec: str | None = None
+class Command(Struct, Generic[R_co], tag_field="do", frozen=True):
+    """Base of everything a run can be asked; the answer is an `R_co` or `Refused`."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run.commands.base import Command, Payload
+from actors.run.commands.base import Command, R_co
 from actors.run.ids import RunId
+from actors.run.replies import CommandAnswered, QueryView, Started, UpdateStatus
+from actors.run.values import Payload
 
 
-class StartRun(Command, frozen=True, tag="start"):
+class StartRun(Command[Started], frozen=True, tag="start"):
     """Create the first run of a workflow id (control-plane 5.1). `run_id` comes from `ids.new_run_id`.
 
     `attribution`: who caused it, for the command's snapshot in history (configuration-and-security 5); none for children.
@@ -34,13 +36,13 @@ class StartRun(Command, frozen=True, tag="start"):
     attribution: dict[str, Any] | None = None
 
 
-class NoteDuplicateStart(Command, frozen=True, tag="note_duplicate_start"):
+class NoteDuplicateStart(Command[Started], frozen=True, tag="note_duplicate_start"):
     """A start met this run as the instance's current one: record it and answer by the duplicate policy."""
 
     start: StartRun
 
 
-class ControlCommandBase(Command, frozen=True):
+class ControlCommandBase(Command[R_co], frozen=True):
     """A command of the control plane to an existing run (control-plane 5.7 to 5.12).
 
     `to_run`: addressed to this run and not to the instance. `request_id` makes updates idempotent. `attribution`: who
@@ -52,29 +54,29 @@ class ControlCommandBase(Command, frozen=True):
     attribution: dict[str, Any] | None = None
 
 
-class SignalRun(ControlCommandBase, frozen=True, tag="signal"):
+class SignalRun(ControlCommandBase[CommandAnswered], frozen=True, tag="signal"):
     name: str = ""
     arguments: Payload | None = None
 
 
-class UpdateRun(ControlCommandBase, frozen=True, tag="update"):
+class UpdateRun(ControlCommandBase[UpdateStatus | CommandAnswered], frozen=True, tag="update"):
     name: str = ""
     arguments: Payload | None = None
 
 
-class CancelRun(ControlCommandBase, frozen=True, tag="cancel"):
+class CancelRun(ControlCommandBase[CommandAnswered], frozen=True, tag="cancel"):
     reason: str | None = None
 
 
-class TerminateRun(ControlCommandBase, frozen=True, tag="terminate"):
+class TerminateRun(ControlCommandBase[CommandAnswered], frozen=True, tag="terminate"):
     reason: str | None = None
 
 
-class RepairRun(ControlCommandBase, frozen=True, tag="repair"):
+class RepairRun(ControlCommandBase[CommandAnswered], frozen=True, tag="repair"):
     pass
 
 
-class ArchiveRun(ControlCommandBase, frozen=True, tag="archive"):
+class ArchiveRun(ControlCommandBase[CommandAnswered], frozen=True, tag="archive"):
     reason: str | None = None
 
 
@@ -82,13 +84,13 @@ class ArchiveRun(ControlCommandBase, frozen=True, tag="archive"):
 ControlCommand = SignalRun | CancelRun | TerminateRun | RepairRun | ArchiveRun
 
 
-class ReadUpdate(Command, frozen=True, tag="read_update"):
+class ReadUpdate(Command[UpdateStatus], frozen=True, tag="read_update"):
     """The present state of an update this run accepted."""
 
     update_id: str
 
 
-class ReadForQuery(Command, frozen=True, tag="read_for_query"):
+class ReadForQuery(Command[QueryView], frozen=True, tag="read_for_query"):
     """The run as a query of a worker of `dialect` must see it: every accepted signal included (engine-semantics 7.4, V6)."""
 
     dialect: str = ""

@@ -6,9 +6,11 @@ from typing import Any
 
 from msgspec import Struct
 
-from actors.run.commands.base import Command, Payload, RetryPolicy
+from actors.run.commands.base import Command
 from actors.run.commands.control import StartRun
 from actors.run.ids import RunId
+from actors.run.replies import Done, Started
+from actors.run.values import Payload, RetryPolicy
 
 
 class ChildOrigin(Struct, frozen=True):
@@ -21,7 +23,7 @@ class ChildOrigin(Struct, frozen=True):
     workflow_link_id: str
 
 
-class StartChildRun(Command, frozen=True, tag="start_child"):
+class StartChildRun(Command[Started], frozen=True, tag="start_child"):
     """Parent to child: begin. `start.run_id` was chosen by the parent."""
 
     start: StartRun
@@ -31,7 +33,7 @@ class StartChildRun(Command, frozen=True, tag="start_child"):
     timeout_snapshot: dict[str, Any] | None = None
 
 
-class ChildRestarted(Command, frozen=True, tag="child_restarted"):
+class ChildRestarted(Command[Done], frozen=True, tag="child_restarted"):
     """Child to parent: another run of the same call began (continued as new, or retried after a failure)."""
 
     child_call_id: str
@@ -50,7 +52,7 @@ class ChildRestarted(Command, frozen=True, tag="child_restarted"):
     run_timeout_seconds: int | None = None
 
 
-class ChildClosed(Command, frozen=True, tag="child_closed"):
+class ChildClosed(Command[Done], frozen=True, tag="child_closed"):
     """Child to parent: the last run of the call is closed. `failure` holds the exception keys of its ending."""
 
     child_call_id: str
@@ -65,7 +67,7 @@ class ChildClosed(Command, frozen=True, tag="child_closed"):
     failure: dict[str, Any] = {}
 
 
-class ParentClosed(Command, frozen=True, tag="parent_closed"):
+class ParentClosed(Command[Done], frozen=True, tag="parent_closed"):
     """Parent to child: its close policy applies. `policy` is `terminate` or `request_cancel`."""
 
     policy: str

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from actors.run.commands.base import Payload, RetryPolicy
+from actors.run.values import Payload, RetryPolicy
 
 
 class WorkflowCommandBase(Struct, tag_field="type", frozen=True):

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run.commands.base import Command, Failure, Payload, WorkerIdentity
+from actors.run.commands.base import Command, R_co
 from actors.run.commands.steps import WorkflowCommand
+from actors.run.replies import (
+    ActivityProgress,
+    ActivityRecorded,
+    Done,
+    HistoryPage,
+    NotDue,
+    TaskGrant,
+    WorkflowTaskCompleted,
+    WorkflowTaskFailed,
+    WorkflowTaskRenewed,
+)
+from actors.run.values import Failure, Payload, WorkerIdentity
 
 
-class ClaimTask(Command, frozen=True, tag="claim"):
+class ClaimTask(Command[TaskGrant | NotDue], frozen=True, tag="claim"):
     """Lease one ready workflow or activity task to a worker (worker-protocol 4.2, 7.1)."""
 
     task_id: str
@@ -16,7 +28,7 @@ class ClaimTask(Command, frozen=True, tag="claim"):
     history_page_size: int = 500
 
 
-class RereadClaim(Command, frozen=True, tag="reread"):
+class RereadClaim(Command[TaskGrant], frozen=True, tag="reread"):
     """Answer a repeated poll with the lease it already has (worker-protocol 4.3): nothing changes."""
 
     task_id: str
@@ -28,7 +40,7 @@ class RereadClaim(Command, frozen=True, tag="reread"):
 ANY_ATTEMPT = 0
 
 
-class ReleaseClaim(Command, frozen=True, tag="release"):
+class ReleaseClaim(Command[Done], frozen=True, tag="release"):
     """Hand a lease back whose poll nobody waits for any more; `attempt` fences it.
 
     `ANY_ATTEMPT`: whichever this worker has, for a claim whose outcome is unknown.
@@ -39,7 +51,7 @@ class ReleaseClaim(Command, frozen=True, tag="release"):
     attempt: int
 
 
-class WorkflowTaskGuard(Command, frozen=True):
+class WorkflowTaskGuard(Command[R_co], frozen=True):
     """The fence every workflow-task call carries (worker-protocol 4.7)."""
 
     task_id: str
@@ -47,28 +59,28 @@ class WorkflowTaskGuard(Command, frozen=True):
     attempt: int
 
 
-class CompleteWorkflowTask(WorkflowTaskGuard, frozen=True, tag="complete_workflow_task"):
+class CompleteWorkflowTask(WorkflowTaskGuard[WorkflowTaskCompleted], frozen=True, tag="complete_workflow_task"):
     steps: list[WorkflowCommand]
 
 
-class FailWorkflowTask(WorkflowTaskGuard, frozen=True, tag="fail_workflow_task"):
+class FailWorkflowTask(WorkflowTaskGuard[WorkflowTaskFailed], frozen=True, tag="fail_workflow_task"):
     message: str
     exception_type: str | None = None
     stack_trace: str | None = None
 
 
-class HeartbeatWorkflowTask(WorkflowTaskGuard, frozen=True, tag="heartbeat_workflow_task"):
+class HeartbeatWorkflowTask(WorkflowTaskGuard[WorkflowTaskRenewed], frozen=True, tag="heartbeat_workflow_task"):
     pass
 
 
-class ReadHistoryPage(WorkflowTaskGuard, frozen=True, tag="read_history_page"):
+class ReadHistoryPage(WorkflowTaskGuard[HistoryPage], frozen=True, tag="read_history_page"):
     """`after`: position of the last event delivered; 0 from the start (worker-protocol 4.6)."""
 
     after: int
     page_size: int = 500
 
 
-class ActivityGuard(Command, frozen=True):
+class ActivityGuard(Command[R_co], frozen=True):
     """The fence every activity-task call carries (worker-protocol 7.2)."""
 
     task_id: str
@@ -76,15 +88,15 @@ class ActivityGuard(Command, frozen=True):
     lease_owner: str
 
 
-class CompleteActivity(ActivityGuard, frozen=True, tag="complete_activity"):
+class CompleteActivity(ActivityGuard[ActivityRecorded], frozen=True, tag="complete_activity"):
     result: Payload | None = None
 
 
-class FailActivity(ActivityGuard, frozen=True, tag="fail_activity"):
+class FailActivity(ActivityGuard[ActivityRecorded], frozen=True, tag="fail_activity"):
     failure: Failure
 
 
-class HeartbeatActivity(ActivityGuard, frozen=True, tag="heartbeat_activity"):
+class HeartbeatActivity(ActivityGuard[ActivityProgress], frozen=True, tag="heartbeat_activity"):
     """`progress`: any of message, current, total, unit, details (worker-protocol 7.5)."""
 
     progress: dict[str, Any] = {}

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids, requests
-from actors.run.commands.base import Payload
 from actors.run.commands.control import SignalRun
 from actors.run.events import arguments_of, envelope_or_none
 from actors.run.next_task import signal_task
-from actors.run.replies import RunReply
+from actors.run.replies import CommandAnswered
 from actors.run.state import Signal, WorkflowTask
 from actors.run.transition import Transition
+from actors.run.values import Payload
 
 
-def receive(tx: Transition, command: SignalRun) -> RunReply:
+def receive(tx: Transition, command: SignalRun) -> CommandAnswered:
     """Accept a signal. It creates a task only where the run is parked on a condition wait."""
     state = tx.state
     if not state.is_open:

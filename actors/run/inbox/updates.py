@@ -10,20 +10,20 @@ import msgspec
 
 from actors.run import ids, requests
 from actors.run.activity.common import result_keys
-from actors.run.commands.base import Payload
 from actors.run.commands.control import ReadUpdate, UpdateRun
 from actors.run.commands.steps import CompleteUpdate, FailUpdate, WorkflowCommand
 from actors.run.events import arguments_of, envelope_or_none
 from actors.run.failures import failure_category, workflow_exception
 from actors.run.next_task import ours, update_task
-from actors.run.replies import Refused, RunReply, UpdateStatus
+from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from actors.run.state import Update, WorkflowTask
 from actors.run.transition import Transition
+from actors.run.values import Payload
 
 UPDATE_STEPS = (CompleteUpdate, FailUpdate)
 
 
-def accept(tx: Transition, command: UpdateRun) -> RunReply:
+def accept(tx: Transition, command: UpdateRun) -> UpdateStatus | CommandAnswered:
     """Accept an update; one with the `request_id` of an unfinished one is that one."""
     state = tx.state
     if command.request_id is not None:
@@ -55,7 +55,7 @@ def accept(tx: Transition, command: UpdateRun) -> RunReply:
     return _status(tx, update_id, update)
 
 
-def _reject(tx: Transition, command: UpdateRun, rejection: str) -> RunReply:
+def _reject(tx: Transition, command: UpdateRun, rejection: str) -> CommandAnswered:
     """Turn an update of an open run away; other than those of a closed one (engine-semantics 2.5) this is recorded."""
     numbered = requests.number(tx)
     update_id = tx.mint(ids.UPDATE)
@@ -250,7 +250,7 @@ class _ClosedEvent(msgspec.Struct):
 _closed = msgspec.json.Decoder(_ClosedEvent).decode
 
 
-def read(tx: Transition, command: ReadUpdate) -> RunReply:
+def read(tx: Transition, command: ReadUpdate) -> UpdateStatus | Refused:
     """An update as it stands: open ones from the state, closed ones from history."""
     state = tx.state
     update = state.updates.get(command.update_id)

@@ -7,7 +7,6 @@ from typing import Any
 from actors.run import ids
 from actors.run.activity import scheduling
 from actors.run.activity.common import result_keys
-from actors.run.commands.base import Payload
 from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, FailWorkflow
 from actors.run.failures import failure_category, workflow_exception
 from actors.run.inbox import updates
@@ -15,6 +14,7 @@ from actors.run.lifecycle import continuing
 from actors.run.steps import children, timers
 from actors.run.times import iso_seconds
 from actors.run.transition import Transition
+from actors.run.values import Payload
 
 TIMEOUT_CLASS = "WorkflowTimeoutException"
 

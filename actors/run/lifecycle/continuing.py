@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
-from actors.run.commands.base import Payload
 from actors.run.commands.messages import ChildClosed, ChildRestarted
 from actors.run.commands.steps import ContinueAsNew
 from actors.run.events import arguments_of
@@ -14,6 +13,7 @@ from actors.run.rules import backoff_after
 from actors.run.state import Origin, RunState
 from actors.run.times import SECOND, iso, iso_seconds
 from actors.run.transition import Transition
+from actors.run.values import Payload
 
 
 def continue_as_new(tx: Transition, command: ContinueAsNew) -> str:

@@ -11,7 +11,7 @@ from actors.run.commands.control import NoteDuplicateStart, StartRun
 from actors.run.commands.messages import StartChildRun
 from actors.run.dialect import Dialect
 from actors.run.lifecycle.continuing import record_started
-from actors.run.replies import Refused, RunReply, Started
+from actors.run.replies import Refused, Started
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import Origin, RunState
 from actors.run.times import SECOND, Micros
@@ -55,7 +55,7 @@ def create(command: StartRun, now: Micros, rules: Rules = DEFAULT_RULES, dialect
     return tx
 
 
-def begin(tx: Transition, command: StartRun) -> RunReply:
+def begin(tx: Transition, command: StartRun) -> Started:
     """Record the start and offer the first workflow task; told again, it changes nothing."""
     state = tx.state
     if state.last_sequence:
@@ -94,7 +94,7 @@ def create_child(
     return tx
 
 
-def begin_child(tx: Transition, command: StartChildRun) -> RunReply:
+def begin_child(tx: Transition, command: StartChildRun) -> Started:
     """Record a child's start, which no command of a caller caused, and offer the first workflow task; once, like `begin`."""
     if tx.state.last_sequence:
         return started(tx.state, "started_new")
@@ -104,7 +104,7 @@ def begin_child(tx: Transition, command: StartChildRun) -> RunReply:
     return started(tx.state, "started_new")
 
 
-def duplicate(tx: Transition, command: NoteDuplicateStart) -> RunReply:
+def duplicate(tx: Transition, command: NoteDuplicateStart) -> Started | Refused:
     """Answer a start whose workflow id this run, the current one, already has.
 
     The attempt is part of an open run's history: the first of them, the others are only counted.

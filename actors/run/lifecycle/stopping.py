@@ -8,7 +8,7 @@ from actors.run import ids, requests
 from actors.run.commands.control import ArchiveRun, CancelRun, TerminateRun
 from actors.run.commands.messages import ParentClosed
 from actors.run.lifecycle import closing
-from actors.run.replies import Done, Refused, RunReply
+from actors.run.replies import CommandAnswered, Done, Refused
 from actors.run.transition import Transition
 
 _WORDS = {
@@ -17,7 +17,7 @@ _WORDS = {
 }
 
 
-def stop(tx: Transition, command: CancelRun | TerminateRun) -> RunReply:
+def stop(tx: Transition, command: CancelRun | TerminateRun) -> CommandAnswered:
     """Close the run at once; workers learn of it from their next call."""
     if not tx.state.is_open:
         return requests.not_active(tx)
@@ -28,7 +28,7 @@ def stop(tx: Transition, command: CancelRun | TerminateRun) -> RunReply:
     return requests.accepted(tx, numbered, outcome, command.reason)
 
 
-def parent_closed(tx: Transition, command: ParentClosed) -> RunReply:
+def parent_closed(tx: Transition, command: ParentClosed) -> Done | Refused:
     """The parent's close policy: as the command would, without a caller. Refused by a closed run: another may go on for it."""
     if not tx.state.is_open:
         return Refused("run_not_active")
@@ -53,7 +53,7 @@ def _stop(tx: Transition, kind: str, command_id: str, reason: str | None, snapsh
     closing.close(tx, status, status, failure=failure)
 
 
-def archive(tx: Transition, command: ArchiveRun) -> RunReply:
+def archive(tx: Transition, command: ArchiveRun) -> CommandAnswered | Refused:
     """Mark a closed run as archived; deletes nothing."""
     state = tx.state
     if state.is_open:

@@ -6,16 +6,16 @@ from typing import Any
 
 from actors.run import ids
 from actors.run.activity.common import result_keys
-from actors.run.commands.base import Payload
 from actors.run.commands.control import StartRun
 from actors.run.commands.messages import ChildClosed, ChildOrigin, ChildRestarted, ParentClosed, StartChildRun
 from actors.run.commands.steps import StartChild
 from actors.run.failures import neutral_exception
 from actors.run.next_task import wake_workflow
-from actors.run.replies import TOO_EARLY, Done, Refused, RunReply
+from actors.run.replies import TOO_EARLY, Done, Refused
 from actors.run.state import Child
 from actors.run.times import SECOND, Micros, iso, iso_seconds
 from actors.run.transition import Transition
+from actors.run.values import Payload
 
 _ENDINGS = {"completed": "ChildRunCompleted", "cancelled": "ChildRunCancelled", "terminated": "ChildRunTerminated"}
 NO_ARGUMENTS = {"avro": Payload("avro", "AARbXQI="), "json": Payload("json", "[]")}  # the empty list
@@ -119,7 +119,7 @@ def _keys(call_id: str, child: Child) -> dict[str, Any]:
 # -- news from the child -----------------------------------------------------------------------------------------------
 
 
-def restarted(tx: Transition, news: ChildRestarted) -> RunReply:
+def restarted(tx: Transition, news: ChildRestarted) -> Done | Refused:
     """Another run of the call began: recorded, nobody is woken. Refused as `too_early` before the runs in between."""
     child = tx.state.children.get(news.child_call_id)
     if child is None or news.run_number <= child.run_number or not tx.state.is_open:
@@ -151,7 +151,7 @@ def restarted(tx: Transition, news: ChildRestarted) -> RunReply:
     return Done()
 
 
-def closed(tx: Transition, news: ChildClosed) -> RunReply:
+def closed(tx: Transition, news: ChildClosed) -> Done | Refused:
     """The call has its end: recorded once, with a task that shows it. Refused as `too_early` before its last run began."""
     state = tx.state
     child = state.children.get(news.child_call_id)

@@ -26,18 +26,17 @@ from actors.run.inbox import signals, updates
 from actors.run.lifecycle import closing
 from actors.run.next_task import next_workflow_task
 from actors.run.payloads import all_in_codec
-from actors.run.replies import Refused, RunReply, WorkflowTaskCompleted
+from actors.run.replies import Refused, WorkflowTaskCompleted
 from actors.run.steps import children, condition_waits, markers, timers
 from actors.run.transition import Transition
 from actors.run.workflow_task import lease
 
 
-def complete(tx: Transition, command: CompleteWorkflowTask) -> RunReply:
+def complete(tx: Transition, command: CompleteWorkflowTask) -> WorkflowTaskCompleted | Refused:
     """Apply one batch of commands, all or nothing (engine-semantics 3)."""
-    task, refused = lease.guard(tx, command)
-    if task is None:
-        assert refused is not None
-        return refused
+    task = lease.guard(tx, command)
+    if isinstance(task, Refused):
+        return task
     state = tx.state
     steps = all_in_codec(command.steps, state.payload_codec)
     terminal = [step for step in steps if isinstance(step, TERMINAL_STEPS)]

@@ -22,8 +22,8 @@ from actors.run.next_task import ours
 from actors.run.replies import (
     Done,
     HistoryPage,
+    NotDue,
     Refused,
-    RunReply,
     WorkflowTaskFailed,
     WorkflowTaskGrant,
     WorkflowTaskRenewed,
@@ -35,14 +35,14 @@ from actors.run.transition import Transition
 # -- claims ------------------------------------------------------------------------------------------------------------
 
 
-def claim(tx: Transition, command: ClaimTask) -> RunReply:
+def claim(tx: Transition, command: ClaimTask) -> WorkflowTaskGrant | NotDue | Refused:
     """Lease the ready task to a worker and fix the snapshot it is shown (worker-protocol 4.2, 4.5)."""
     state = tx.state
     task = state.open_task
     if task is None or task.task_id != command.task_id or task.status != "ready":
         return Refused("not_ready")
     if task.available_at > tx.now:
-        return Refused("not_due", {"available_at": task.available_at})
+        return NotDue(task.available_at)
     if overdue(state, tx.now):
         closing.time_out(tx)
         return Refused("not_ready")
@@ -63,7 +63,7 @@ def claim(tx: Transition, command: ClaimTask) -> RunReply:
     return grant(tx, task, command.history_page_size)
 
 
-def reread(tx: Transition, command: RereadClaim) -> RunReply:
+def reread(tx: Transition, command: RereadClaim) -> WorkflowTaskGrant | Refused:
     """The lease a repeated poll already has, with the history of the original claim (worker-protocol 4.3)."""
     task = tx.state.open_task
     if (
@@ -78,7 +78,7 @@ def reread(tx: Transition, command: RereadClaim) -> RunReply:
     return grant(tx, task, command.history_page_size)
 
 
-def release(tx: Transition, command: ReleaseClaim) -> RunReply:
+def release(tx: Transition, command: ReleaseClaim) -> Done | Refused:
     """Hand back a lease that never reached its worker: the task is ready again at once.
 
     Refused as `not_leased` when the worker does not have that lease.
@@ -152,26 +152,26 @@ def grant(tx: Transition, task: WorkflowTask, page_size: int) -> WorkflowTaskGra
 # -- fencing -----------------------------------------------------------------------------------------------------------
 
 
-def guard(tx: Transition, command: WorkflowTaskGuard) -> tuple[WorkflowTask | None, Refused | None]:
+def guard(tx: Transition, command: WorkflowTaskGuard[Any]) -> WorkflowTask | Refused:
     """The leased task a call speaks for, or why it may not (worker-protocol 4.7; the order is the contract's)."""
     state = tx.state
     task = state.task
     if not ours(state, command.task_id, ids.WORKFLOW_TASK):
-        return None, Refused("task_not_found")
+        return Refused("task_not_found")
     current = task is not None and task.task_id == command.task_id
     if task is None or not current or task.status != "leased":
         if not state.is_open:
-            return None, Refused("run_closed", closed_fields(state, task if current else None))
-        return None, Refused("task_not_leased")
+            return Refused("run_closed", closed_fields(state, task if current else None))
+        return Refused("task_not_leased")
     if task.lease_expires_at <= tx.now:
         detail = {"task_status": "leased", "lease_owner": task.owner, "lease_expires_at": iso(task.lease_expires_at)}
         recover(tx, task)
-        return None, Refused("lease_expired", detail)
+        return Refused("lease_expired", detail)
     if task.owner != command.lease_owner:
-        return None, Refused("lease_owner_mismatch", {"lease_owner": task.owner})
+        return Refused("lease_owner_mismatch", {"lease_owner": task.owner})
     if task.attempt != command.attempt:
-        return None, Refused("workflow_task_attempt_mismatch", {"current_attempt": task.attempt})
-    return task, None
+        return Refused("workflow_task_attempt_mismatch", {"current_attempt": task.attempt})
+    return task
 
 
 def closed_fields(state: RunState, task: WorkflowTask | None) -> dict[str, Any]:
@@ -220,35 +220,32 @@ def overdue(state: RunState, now: Micros) -> bool:
 # -- calls on a leased task --------------------------------------------------------------------------------------------
 
 
-def heartbeat(tx: Transition, command: HeartbeatWorkflowTask) -> RunReply:
+def heartbeat(tx: Transition, command: HeartbeatWorkflowTask) -> WorkflowTaskRenewed | Refused:
     """Renew the lease by a full period."""
-    task, refused = guard(tx, command)
-    if task is None:
-        assert refused is not None
-        return refused
+    task = guard(tx, command)
+    if isinstance(task, Refused):
+        return task
     task.lease_expires_at = tx.now + tx.rules.workflow_task_lease * SECOND
     tx.changed = True
     return WorkflowTaskRenewed(task.lease_expires_at, tx.state.status)
 
 
-def history_page(tx: Transition, command: ReadHistoryPage) -> RunReply:
+def history_page(tx: Transition, command: ReadHistoryPage) -> HistoryPage | Refused:
     """The next events of the snapshot fixed at the claim (worker-protocol 4.6)."""
-    task, refused = guard(tx, command)
-    if task is None:
-        assert refused is not None
-        return refused
+    task = guard(tx, command)
+    if isinstance(task, Refused):
+        return task
     events, count, next_after = tx.dialect.page(
         tx.state, tx.history, task.dialect, task.snapshot, command.after, command.page_size
     )
     return HistoryPage(events, count, task.snapshot, next_after)
 
 
-def fail(tx: Transition, command: FailWorkflowTask) -> RunReply:
+def fail(tx: Transition, command: FailWorkflowTask) -> WorkflowTaskFailed | Refused:
     """This attempt could not be executed: the same task again, after a backoff, without end (engine-semantics 4.5)."""
-    task, refused = guard(tx, command)
-    if task is None:
-        assert refused is not None
-        return refused
+    task = guard(tx, command)
+    if isinstance(task, Refused):
+        return task
     task.failures += 1
     error = {"message": command.message, "type": command.exception_type, "stack_trace": command.stack_trace}
     task.last_error = {key: value for key, value in error.items() if value is not None}

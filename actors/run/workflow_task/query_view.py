@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from actors.run.commands.control import ReadForQuery
-from actors.run.replies import QueryView, RunReply
+from actors.run.replies import QueryView
 from actors.run.transition import Transition
 from actors.run.workflow_task import lease
 
 
-def view(tx: Transition, command: ReadForQuery) -> RunReply:
+def view(tx: Transition, command: ReadForQuery) -> QueryView:
     """The complete history as a worker of the asking dialect must see it now, every accepted signal included."""
     state = tx.state
     events, count = tx.dialect.for_query(state, tx.history, command.dialect)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from actors.queue.query_types import Query
-from actors.run.commands.base import Payload
 from actors.run.replies import Refused
+from actors.run.values import Payload
 from actors.workers.rules import QUERY_WORKER_INCOMPATIBLE, QUERY_WORKER_UNAVAILABLE
 from api.control.workflows.workflow_target import HISTORICAL, missing_target, operation_name, run_id_of, target_refused
 from api.http.fields import Fields

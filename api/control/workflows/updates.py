@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run.commands.base import Payload
 from actors.run.commands.control import UpdateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
+from actors.run.values import Payload
 from api.control.workflows.commands import command_fields, result_fields
 from api.control.workflows.workflow_target import missing_target, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution

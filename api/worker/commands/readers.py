@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from actors.run.commands.base import Payload, RetryPolicy
 from actors.run.commands.steps import (
     CompleteUpdate,
     CompleteWorkflow,
@@ -22,6 +21,7 @@ from actors.run.commands.steps import (
     UpsertSearchAttributes,
     WorkflowCommand,
 )
+from actors.run.values import Payload, RetryPolicy
 from api.http import json_text
 from api.http.fields import LONGEST_SECONDS, Fields, as_integer
 from api.payloads.codec import AVRO
