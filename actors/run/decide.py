@@ -28,6 +28,7 @@ from actors.run.commands.control import (
 from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun
 from actors.run.commands.steps import CompleteUpdate, ContinueAsNew
 from actors.run.commands.worker import (
+    CheckLease,
     ClaimTask,
     CompleteActivity,
     CompleteWorkflowTask,
@@ -115,6 +116,7 @@ HANDLERS: dict[type, Handler] = {
     CompleteWorkflowTask: completion.complete,
     FailWorkflowTask: lease.fail,
     HeartbeatWorkflowTask: lease.heartbeat,
+    CheckLease: lease.check,
     ReadHistoryPage: lease.history_page,
     CompleteActivity: outcomes.complete,
     FailActivity: outcomes.fail,

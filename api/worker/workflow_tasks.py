@@ -9,8 +9,15 @@ import msgspec
 
 from actors.queue.poll import WORKFLOW
 from actors.run.commands.steps import WorkflowCommand
-from actors.run.commands.worker import CompleteWorkflowTask, FailWorkflowTask, HeartbeatWorkflowTask, ReadHistoryPage
+from actors.run.commands.worker import (
+    CheckLease,
+    CompleteWorkflowTask,
+    FailWorkflowTask,
+    HeartbeatWorkflowTask,
+    ReadHistoryPage,
+)
 from actors.run.replies import (
+    Done,
     HistoryPage,
     Refused,
     WorkflowTaskCompleted,
@@ -119,8 +126,8 @@ async def poll_task(request: Request) -> Response:
     return Response(200, encode({"task": await for_size(compressed, task_object, grant, accepted)}))
 
 
-def _page(request: Request) -> tuple[ReadHistoryPage, str, int | None]:
-    """What is asked of the run, the encodings the worker takes, and the position in its token, None for an unreadable one."""
+def _page(request: Request) -> tuple[ReadHistoryPage | CheckLease, str]:
+    """What is asked of the run, and the encodings the worker takes."""
     settings = request.services.settings
     fields = request.fields()
     owner, attempt = guard(fields, _ATTEMPT)
@@ -129,20 +136,21 @@ def _page(request: Request) -> tuple[ReadHistoryPage, str, int | None]:
     accepted = fields.text("accept_history_encoding", longest=64) or ""
     fields.check()
     after = page_tokens.decode(token)
-    # An unreadable token is answered only to the owner of the lease, so the fence is asked in any case.
-    command = ReadHistoryPage(request.path["task_id"], owner, attempt, after or 0, 1 if after is None else size)
-    return command, accepted, after
+    task_id = request.path["task_id"]
+    if after is None:  # an unreadable token, of which only the owner of the lease is told
+        return CheckLease(task_id, owner, attempt), accepted
+    return ReadHistoryPage(task_id, owner, attempt, after, size), accepted
 
 
 async def history_page(request: Request) -> Response:
     """POST /api/worker/workflow-tasks/{task_id}/history."""
     task_id = request.path["task_id"]
-    command, accepted, after = await request.read(_page)
+    command, accepted = await request.read(_page)
     attempt = command.attempt
     reply = await request.services.engine.ask_task(request.namespace, task_id, command)
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt)
-    if after is None:
+    if isinstance(reply, Done):
         body = {"task_id": task_id, "error": "The page token is not readable.", "reason": "invalid_page_token"}
         return Response(400, body)
     assert isinstance(reply, HistoryPage)
@@ -205,7 +213,7 @@ async def complete(request: Request) -> Response:
     engine = request.services.engine
     if faults:
         # Faults of content are told to the owner of the lease only: ask the fence, change nothing.
-        fence = await engine.ask_task(request.namespace, task_id, ReadHistoryPage(task_id, owner, attempt, 0, 1))
+        fence = await engine.ask_task(request.namespace, task_id, CheckLease(task_id, owner, attempt))
         if isinstance(fence, Refused):
             return workflow_task_refused(fence, task_id, attempt, "completed")
         raise ValidationFailed(faults)

@@ -9,7 +9,7 @@ import pytest
 from actors.run.commands import WakeUp
 from actors.run.commands.control import ArchiveRun, CancelRun, RepairRun, TerminateRun
 from actors.run.commands.steps import FailWorkflow, StartTimer, WorkflowCommand
-from actors.run.commands.worker import ClaimTask, FailWorkflowTask, HeartbeatActivity, HeartbeatWorkflowTask
+from actors.run.commands.worker import CheckLease, ClaimTask, FailWorkflowTask, HeartbeatActivity, HeartbeatWorkflowTask
 from actors.run.replies import ActivityProgress, CommandAnswered, Refused
 from tests.core.family import CMD, SECOND, WAIT_TIMER, Family, keys, refused, rejected, types
 from tests.core.harness import (
@@ -125,6 +125,7 @@ def test_workers_of_a_stopped_run_hear_of_it(word: str) -> None:
         completion(grant, finish()),
         FailWorkflowTask(*fence, message="no"),
         HeartbeatWorkflowTask(*fence),
+        CheckLease(*fence),
         page_of(grant, 0),
     ):
         detail = refused(run, call, "run_closed")

@@ -9,7 +9,7 @@ from actors.run import ids
 from actors.run.commands import WakeUp
 from actors.run.commands.control import NoteDuplicateStart, TerminateRun
 from actors.run.commands.steps import StartTimer
-from actors.run.commands.worker import ClaimTask, FailWorkflowTask, HeartbeatWorkflowTask, ReleaseClaim, RereadClaim
+from actors.run.commands.worker import CheckLease, ClaimTask, FailWorkflowTask, HeartbeatWorkflowTask, ReleaseClaim, RereadClaim
 from actors.run.replies import (
     Done,
     HistoryPage,
@@ -301,7 +301,9 @@ def test_ownership_errors_in_their_order() -> None:
         lambda **c: completion(first, finish(), **c),
         lambda owner=None, attempt=None: HeartbeatWorkflowTask(first.task_id, owner or PYTHON.worker_id, attempt or 1),
         lambda owner=None, attempt=None: FailWorkflowTask(first.task_id, owner or PYTHON.worker_id, attempt or 1, "no"),
+        lambda owner=None, attempt=None: CheckLease(first.task_id, owner or PYTHON.worker_id, attempt or 1),
     )
+    assert run.tell(calls[3]()) == Done() and not run.changed
     stray = HeartbeatWorkflowTask(ids.mint(START // 1000 + 10**6, ids.key_in(RUN_ID), ids.WORKFLOW_TASK), "x", 1)
     assert run.expect(Refused, stray).reason == "task_not_found"
     activity_like = HeartbeatWorkflowTask(first.task_id[:-1] + ids.ACTIVITY_TASK, PYTHON.worker_id, 1)

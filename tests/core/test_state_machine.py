@@ -11,6 +11,7 @@ from actors.run.commands import WakeUp
 from actors.run.commands.control import NoteDuplicateStart
 from actors.run.commands.steps import FailWorkflow, ScheduleActivity, StartTimer, WorkflowCommand
 from actors.run.commands.worker import (
+    CheckLease,
     ClaimTask,
     FailWorkflowTask,
     HeartbeatActivity,
@@ -228,7 +229,7 @@ class Life(RuleBasedStateMachine):
         self.told(grant, steps)
 
     @precondition(lambda self: self.tasks)
-    @rule(at=st.integers(0, 99), how=st.sampled_from(["complete", "fail", "heartbeat", "page", "release", "reread"]))
+    @rule(at=st.integers(0, 99), how=st.sampled_from(["complete", "fail", "heartbeat", "page", "check", "release", "reread"]))
     def stale_call(self, at: int, how: str) -> None:
         """A call with any grant but the live one changes nothing (13, 27, 30)."""
         grant = self.tasks[at % len(self.tasks)]
@@ -237,7 +238,7 @@ class Life(RuleBasedStateMachine):
         self.call(grant, how, stale=True)
 
     @precondition(lambda self: self.live() is not None)
-    @rule(how=st.sampled_from(["fail", "heartbeat", "page", "release", "reread"]))
+    @rule(how=st.sampled_from(["fail", "heartbeat", "page", "check", "release", "reread"]))
     def live_call(self, how: str) -> None:
         grant = self.live()
         assert grant is not None
@@ -253,6 +254,7 @@ class Life(RuleBasedStateMachine):
             "fail": FailWorkflowTask(task_id, owner, attempt, "bad"),
             "heartbeat": HeartbeatWorkflowTask(task_id, owner, attempt),
             "page": page_of(grant, 0),
+            "check": CheckLease(task_id, owner, attempt),
             "release": ReleaseClaim(task_id, owner, attempt),
             "reread": RereadClaim(task_id, worker, attempt),
         }[how]
@@ -271,6 +273,8 @@ class Life(RuleBasedStateMachine):
             assert isinstance(reply, WorkflowTaskRenewed) and lease is not None
             lease.ends = reply.lease_expires_at
             assert lease.ends == self.run.now + RULES.workflow_task_lease * 1_000_000
+        elif how == "check":
+            assert reply == Done() and not self.run.changed
         elif how == "release":
             assert isinstance(reply, Done)
         elif how == "page":
@@ -337,7 +341,7 @@ class Life(RuleBasedStateMachine):
             assert self.run.new_types == ["ActivityStarted"]
             self.attempts.append(reply)
         else:
-            assert isinstance(reply, Refused)
+            assert isinstance(reply, Refused | NotDue)
             assert self.run.new_types in ([], ["ActivityRetryScheduled"], ["ActivityTimedOut"])
 
     @precondition(lambda self: self.attempts)

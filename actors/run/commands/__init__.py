@@ -21,6 +21,7 @@ from actors.run.commands.control import (
 )
 from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun
 from actors.run.commands.worker import (
+    CheckLease,
     ClaimTask,
     CompleteActivity,
     CompleteWorkflowTask,
@@ -48,6 +49,7 @@ RunCommand = (
     | CompleteWorkflowTask
     | FailWorkflowTask
     | HeartbeatWorkflowTask
+    | CheckLease
     | ReadHistoryPage
     | CompleteActivity
     | FailActivity

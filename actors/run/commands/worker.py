@@ -73,6 +73,10 @@ class HeartbeatWorkflowTask(WorkflowTaskGuard[WorkflowTaskRenewed], frozen=True,
     pass
 
 
+class CheckLease(WorkflowTaskGuard[Done], frozen=True, tag="check_lease"):
+    """Whether the caller has the lease, and nothing else: what is wrong with its call is told to the owner alone."""
+
+
 class ReadHistoryPage(WorkflowTaskGuard[HistoryPage], frozen=True, tag="read_history_page"):
     """`after`: position of the last event delivered; 0 from the start (worker-protocol 4.6)."""
 

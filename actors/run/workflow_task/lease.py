@@ -9,6 +9,7 @@ import msgspec
 from actors.run import ids, limits
 from actors.run.commands.worker import (
     ANY_ATTEMPT,
+    CheckLease,
     ClaimTask,
     FailWorkflowTask,
     HeartbeatWorkflowTask,
@@ -228,6 +229,12 @@ def heartbeat(tx: Transition, command: HeartbeatWorkflowTask) -> WorkflowTaskRen
     task.lease_expires_at = tx.now + tx.rules.workflow_task_lease * SECOND
     tx.changed = True
     return WorkflowTaskRenewed(task.lease_expires_at, tx.state.status)
+
+
+def check(tx: Transition, command: CheckLease) -> Done | Refused:
+    """Whether the caller has the lease."""
+    task = guard(tx, command)
+    return task if isinstance(task, Refused) else Done()
 
 
 def history_page(tx: Transition, command: ReadHistoryPage) -> HistoryPage | Refused:
