@@ -14,6 +14,7 @@ from actors.run.commands.control import ControlCommand, StartRun, UpdateRun
 from actors.run.ids import RunKey
 from actors.run.replies import ActivityTaskGrant, RunReply, UpdateStatus, WorkflowTaskGrant
 from actors.run.transition import RunMessage
+from actors.run.words import Reason
 
 
 class AskRun(Struct, tag="run", frozen=True):
@@ -97,7 +98,7 @@ class QueryAnswered(Struct, tag="query_answered", frozen=True):
     """The end of a query: an answer, or the reason why there is none."""
 
     answer: QueryAnswer | None
-    reason: str | None = None
+    reason: Reason | None = None
 
 
 class Posted(Struct, tag="posted", frozen=True):

@@ -28,6 +28,7 @@ from actors.run.rules import Rules
 from actors.run.state import RunState, decode
 from actors.run.times import Micros
 from actors.run.transition import TaskReady, Transition
+from actors.run.words import Reason
 from bus.errors import fail
 from store.commit.writes import RunWrite
 from store.errors import StoreUnavailable
@@ -41,7 +42,7 @@ _MAX_RETRIES = 20
 _PAUSE_SECONDS_PER_ACTIVITY = 16e-6
 _LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.01
 
-REQUEST_TAKEN = "update_request_taken"  # another update was accepted under the request id meanwhile
+REQUEST_TAKEN: Reason = "update_request_taken"  # another update was accepted under the request id meanwhile
 
 _HandedOver = tuple[Reservation, TaskGrant]
 

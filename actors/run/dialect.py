@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from msgspec import Struct
 
 from actors.run.commands.steps import WorkflowCommand
+from actors.run.events.types import EventType
 from actors.run.state import RunState, WorkflowTask
 
 
@@ -22,7 +23,7 @@ class Recorded(Struct, frozen=True, array_like=True):
     """
 
     sequence: int
-    event_type: str
+    event_type: EventType
     step: int
     own: bool
 

@@ -10,13 +10,14 @@ from typing import Any
 from msgspec import Struct
 
 from actors.run.values import Payload
+from actors.run.words import ClosedReason, Reason, Rejection, RunStatus, StartOutcome, UpdateState
 
 
 class Reply(Struct, tag_field="is", frozen=True):
     """Base of every answer."""
 
 
-TOO_EARLY = "too_early"  # a message that overtook one before it: it is refused for now and stays in the mailbox
+TOO_EARLY: Reason = "too_early"  # a message that overtook one before it: it is refused for now and stays in the mailbox
 
 
 class Refused(Reply, frozen=True, tag="refused"):
@@ -25,7 +26,7 @@ class Refused(Reply, frozen=True, tag="refused"):
     `reason` is the contract's word (`task_not_found`, `lease_expired`, `invalid_commands`, ...), `detail` its extra fields.
     """
 
-    reason: str
+    reason: Reason
     detail: dict[str, Any] = {}
 
 
@@ -45,10 +46,10 @@ class Started(Reply, frozen=True, tag="started"):
     run_id: str
     workflow_type: str
     namespace: str
-    status: str
+    status: RunStatus
     business_key: str | None
     payload_codec: str
-    outcome: str
+    outcome: StartOutcome
 
 
 class WorkflowTaskGrant(Reply, frozen=True, tag="workflow_task"):
@@ -66,7 +67,7 @@ class WorkflowTaskGrant(Reply, frozen=True, tag="workflow_task"):
     workflow_type: str
     payload_codec: str
     arguments: bytes
-    run_status: str
+    run_status: RunStatus
     last_history_sequence: int
     history_events: bytes
     history_count: int
@@ -107,7 +108,7 @@ TaskGrant = WorkflowTaskGrant | ActivityTaskGrant
 
 class WorkflowTaskCompleted(Reply, frozen=True, tag="workflow_task_completed"):
     run_id: str
-    run_status: str
+    run_status: RunStatus
     created_task_ids: list[str]
 
 
@@ -117,7 +118,7 @@ class WorkflowTaskFailed(Reply, frozen=True, tag="workflow_task_failed"):
 
 class WorkflowTaskRenewed(Reply, frozen=True, tag="workflow_task_renewed"):
     lease_expires_at: int
-    run_status: str
+    run_status: RunStatus
 
 
 class HistoryPage(Reply, frozen=True, tag="history_page"):
@@ -144,7 +145,7 @@ class ActivityProgress(Reply, frozen=True, tag="activity_progress"):
     reason: str | None
     lease_expires_at: int | None
     last_heartbeat_at: int | None
-    run_closed_reason: str | None = None
+    run_closed_reason: ClosedReason | None = None
     run_closed_at: int | None = None
 
 
@@ -161,7 +162,7 @@ class CommandAnswered(Reply, frozen=True, tag="command"):
     command_id: str
     command_sequence: int
     outcome: str | None
-    rejection: str | None = None
+    rejection: Rejection | None = None
     reason: str | None = None
     update_id: str | None = None
 
@@ -171,7 +172,7 @@ class UpdateStatus(Reply, frozen=True, tag="update_status"):
 
     update_id: str
     name: str
-    status: str
+    status: UpdateState
     workflow_id: str
     run_id: str
     workflow_type: str
@@ -193,7 +194,7 @@ class QueryView(Reply, frozen=True, tag="query_view"):
     workflow_type: str
     payload_codec: str
     arguments: bytes
-    run_status: str
+    run_status: RunStatus
     task_queue: str
     compatibility: str | None
     last_history_sequence: int

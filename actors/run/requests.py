@@ -6,10 +6,11 @@ from typing import Any
 
 from actors.run import ids
 from actors.run.commands.control import ControlCommand, StartRun, UpdateRun
-from actors.run.events import command_of
+from actors.run.events.stored import command_of
 from actors.run.replies import CommandAnswered
 from actors.run.times import iso
 from actors.run.transition import Transition
+from actors.run.words import Rejection
 
 
 def number(tx: Transition) -> tuple[str, int]:
@@ -80,7 +81,7 @@ def accepted(
 
 def rejected(
     tx: Transition,
-    rejection: str,
+    rejection: Rejection,
     outcome: str | None,
     numbered: tuple[str, int] | None = None,
     update_id: str | None = None,
@@ -98,7 +99,7 @@ def _answer(
     tx: Transition,
     numbered: tuple[str, int],
     outcome: str | None,
-    rejection: str | None,
+    rejection: Rejection | None,
     reason: str | None,
     update_id: str | None,
 ) -> CommandAnswered:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from actors.run import ids
 from actors.run.ids import RunId, RunKey
+from actors.run.words import ActivityStatus, ClosedReason, RunStatus, TaskStatus
 
 # An instant no deadline reaches.
 NEVER = 1 << 62
@@ -23,7 +24,7 @@ class WorkflowTask(Struct, omit_defaults=True):
     """The run's workflow task, open or (on a closed run) the last one. Statuses: contract engine-semantics 1.3."""
 
     task_id: str
-    status: str = "ready"
+    status: TaskStatus = "ready"
     context: dict[str, Any] = {}
     created_at: int = 0
     available_at: int = 0
@@ -61,7 +62,7 @@ class Activity(Struct, omit_defaults=True):
     payload_codec: str
     created_at: int
     available_at: int
-    status: str = "ready"
+    status: ActivityStatus = "ready"
     retry_at: int = 0
     deadline: int = NEVER
     attempts: int = 0
@@ -219,8 +220,8 @@ class RunState(Struct, omit_defaults=True):
     run_deadline_at: int | None = None
     input_event: int = 2
 
-    status: str = "pending"
-    closed_reason: str | None = None
+    status: RunStatus = "pending"
+    closed_reason: ClosedReason | None = None
     closed_at: int | None = None
     superseded: bool = False  # another run goes on in its place
     last_progress_at: int = 0

@@ -18,25 +18,21 @@ from msgspec import Struct
 from actors.run import ids, opaque
 from actors.run.commands.messages import RunMessageCommand
 from actors.run.dialect import Dialect, PlainHistory, Recorded
+from actors.run.events.types import RESOLUTIONS, EventType
 from actors.run.ids import RunId
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import NEVER, RunState, WorkflowTask
 from actors.run.times import Micros, iso
+from actors.run.words import TaskKind
 
 PLAIN_HISTORY = PlainHistory()
-
-# Events by what they mean to a worker's view of history.
-RESOLUTIONS = frozenset(
-    {"ActivityCompleted", "ActivityFailed", "ActivityTimedOut", "ActivityCancelled", "TimerFired"}
-    | {"ChildRunCompleted", "ChildRunFailed", "ChildRunCancelled", "ChildRunTerminated"}
-)
 
 
 class TaskReady(Struct, frozen=True):
     """A task that any eligible worker may claim from `available_at` on."""
 
     task_id: str
-    kind: str
+    kind: TaskKind
     queue: str
     type_name: str
     available_at: int
@@ -118,7 +114,7 @@ class Transition:
         state.id_clock = milliseconds = max(self.now // 1000, state.id_clock + 1)
         return ids.mint(milliseconds, state.run_key, kind)
 
-    def record(self, event_type: str, payload: dict[str, Any], *, step: int = 0, command_id: str | None = None) -> int:
+    def record(self, event_type: EventType, payload: dict[str, Any], *, step: int = 0, command_id: str | None = None) -> int:
         """Append one event; returns its sequence. Keys of `payload` that are None are left out.
 
         `step` is written as the payload's `sequence` (engine-semantics 2.2).

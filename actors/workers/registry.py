@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from actors.clock import Clock
+from actors.run.words import Reason
 from actors.workers.rules import Registration, missing_for_query, registration_of, replacing
 from store import workers
 from store.errors import StoreError
@@ -109,9 +110,9 @@ class WorkerRegistry:
 
     async def missing_for_query(
         self, namespace: str, task_queue: str, workflow_type: str, compatibility: str | None
-    ) -> str | None:
+    ) -> Reason | None:
         """Why no worker of the queue could answer a query of this type and build marker, None when one can."""
-        reason: str | None = None
+        reason: Reason | None = None
         for newest in (False, True):
             # What is remembered may be a moment old; only what is stored now refuses a query.
             listed = await self.of_queue(namespace, task_queue, newest=newest)

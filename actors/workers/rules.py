@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from actors.dialects.sdk04 import dialect_of
 from actors.queue.poll import WorkerProfile
+from actors.run.words import Reason
 from store.workers import Worker
 
-QUERY_WORKER_UNAVAILABLE = "query_worker_unavailable"
-QUERY_WORKER_INCOMPATIBLE = "query_worker_incompatible"
+QUERY_WORKER_UNAVAILABLE: Reason = "query_worker_unavailable"
+QUERY_WORKER_INCOMPATIBLE: Reason = "query_worker_incompatible"
 
 
 class DefinitionChanged(Exception):
@@ -81,7 +82,7 @@ def replacing(stored: Worker | None, worker: Worker, noted: int, now: int, stale
 
 def missing_for_query(
     listed: Iterable[Registration], workflow_type: str, compatibility: str | None, now: int, stale_after_seconds: int
-) -> str | None:
+) -> Reason | None:
     """Why none of a queue's workers could answer a query of this type and build marker; None when a fresh, active one can."""
     serving = [
         registration.workflow_profile

@@ -238,7 +238,7 @@ async def test_a_claim_of_unknown_outcome_is_released_before_the_host_hears_of_i
 async def test_a_claim_for_a_poll_that_is_not_lent_does_not_lend_it(scene: Scene) -> None:
     parked = await scene.park()
     taking = scene.take()
-    scene.router.claims[0][1].set_result(Refused("task_not_claimable"))
+    scene.router.claims[0][1].set_result(Refused("not_ready"))
     await taking
     assert scene.away.reserve(NAME, "echo", None) is None
     assert not parked.future.done()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Generator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import orjson
 import pytest
@@ -287,7 +287,7 @@ class World(Replayed):
         bad = start.workflow_type.endswith(("bad", "slow"))
         place = serializer.decode_envelope(start.arguments.envelope(), codec=start.arguments.codec)[0]
         result = None if bad else Payload(self.codec, serializer.encode(place, self.codec))
-        status = "failed" if bad else "completed"
+        status: Literal["failed", "completed"] = "failed" if bad else "completed"
         failure = {"message": "no", "exception_class": "Bad", "exception_type": "Bad"} if bad else {}
         self.run.tell(
             ChildClosed(

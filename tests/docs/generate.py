@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from actors.run.events.catalogue import GROUPS as EVENTS
+from actors.run.events.keys import KEYS
 from node.config import GROUPS
 from node.config.entry import Entry, entries_of
 from node.config.server import PROJECT_ROOT
 from node.config.unused import UNUSED
-from tests.docs.catalogue import GROUPS as EVENTS
-from tests.docs.catalogue import KEYS
 
 DOCS = Path(__file__).parents[2] / "docs"
 NOTICE = "<!-- Made by `make docs`. Change {source} instead. -->"
@@ -91,7 +91,7 @@ def configuration() -> str:
 
 def events() -> str:
     """docs/events.md."""
-    parts = [EVENTS_PAGE.format(notice=NOTICE.format(source="tests/docs/catalogue.py"))]
+    parts = [EVENTS_PAGE.format(notice=NOTICE.format(source="actors/run/events/"))]
     for title, members in EVENTS.items():
         lines = [f"## {title}", "", "| event | recorded when | keys |", "| --- | --- | --- |"]
         lines += [f"| {each.name} | {each.when} | {', '.join(f'`{key}`' for key in each.keys)} |" for each in members]

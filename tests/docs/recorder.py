@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors.run.events.types import EventType
 from actors.run.transition import Transition
 
 SEEN: dict[str, set[str]] = {}
@@ -22,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Listen to every event that is recorded from now on; keys count whose value is absent this time, too."""
     record = Transition.record
 
-    def recording(self: Transition, event_type: str, payload: dict[str, Any], **more: Any) -> int:
+    def recording(self: Transition, event_type: EventType, payload: dict[str, Any], **more: Any) -> int:
         sequence = record(self, event_type, payload, **more)
         SEEN.setdefault(event_type, set()).update(payload)
         return sequence

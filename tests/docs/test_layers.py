@@ -85,7 +85,7 @@ ROOMS = {
     "actors/run": frozenset[str](),
     "actors/dialects": frozenset({"actors.run"}),
     "actors/queue": frozenset({"actors.run"}),
-    "actors/workers": frozenset({"actors.dialects", "actors.queue"}),
+    "actors/workers": frozenset({"actors.dialects", "actors.queue", "actors.run"}),
     "actors/publishing": frozenset({"actors.run"}),
     "actors/hosting": frozenset({"actors.publishing", "actors.queue", "actors.run"}),
     "actors/cluster": frozenset({"actors.hosting", "actors.queue", "actors.run"}),

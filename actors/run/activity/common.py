@@ -7,7 +7,6 @@ from typing import Any
 from actors.run.state import NEVER, Activity, RunState
 from actors.run.times import Micros, iso
 from actors.run.transition import TaskReady, Transition
-from actors.run.values import Payload
 
 
 def named(activity: Activity) -> dict[str, Any]:
@@ -43,18 +42,6 @@ def activity_copy(activity: Activity, state: RunState, *, status: str = "pending
         "started_at": iso(activity.started_at) if activity.started_at else None,
     }
     return {key: value for key, value in copy.items() if value is not None}
-
-
-def result_keys(result: Payload | None, codec: str, run_codec: str) -> dict[str, Any]:
-    """`result` and `payload_codec` of an event: the bare blob in the run's codec, an envelope otherwise.
-
-    Engine-semantics 2.1.
-    """
-    if result is None:
-        return {"payload_codec": codec}
-    if result.external_storage is None and result.codec == run_codec:
-        return {"result": result.blob, "payload_codec": result.codec}
-    return {"result": result.envelope(), "payload_codec": result.codec}
 
 
 def offer(tx: Transition, task_id: str, activity: Activity) -> None:

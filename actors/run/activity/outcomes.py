@@ -12,10 +12,11 @@ from actors.run.activity.common import (
     make_ready,
     named,
     offer,
-    result_keys,
     set_deadline,
 )
 from actors.run.commands.worker import ActivityGuard, CompleteActivity, FailActivity
+from actors.run.events.stored import result_keys
+from actors.run.events.types import EventType
 from actors.run.next_task import ours, wake_workflow
 from actors.run.payloads import in_codec, size_of
 from actors.run.replies import ActivityRecorded, Refused
@@ -82,7 +83,7 @@ def outcome_guard(tx: Transition, command: ActivityGuard[Any]) -> Activity | Act
         tx.changed = True
         return ActivityRecorded(None)
     if activity.status == "cancelled" and state.status in ("cancelled", "terminated"):
-        return Refused("run_" + state.status, stopped(state, activity))
+        return Refused("run_cancelled" if state.status == "cancelled" else "run_terminated", stopped(state, activity))
     return Refused("stale_attempt")
 
 
@@ -208,7 +209,7 @@ def retry(tx: Transition, task_id: str, activity: Activity, keys: dict[str, Any]
     return next_task
 
 
-def resolved(tx: Transition, task_id: str, activity: Activity, event_type: str) -> str | None:
+def resolved(tx: Transition, task_id: str, activity: Activity, event_type: EventType) -> str | None:
     """The activity has its outcome: forget it and see that a workflow task shows it. Returns that task's id if it is open."""
     if activity.status == "ready":
         tx.withdraw(task_id)

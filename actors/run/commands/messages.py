@@ -11,6 +11,7 @@ from actors.run.commands.control import StartRun
 from actors.run.ids import RunId
 from actors.run.replies import Done, Started
 from actors.run.values import Payload, RetryPolicy
+from actors.run.words import ClosedReason, RunStatus
 
 
 class ChildOrigin(Struct, frozen=True):
@@ -59,8 +60,8 @@ class ChildClosed(Command[Done], frozen=True, tag="child_closed"):
     run_id: RunId
     run_number: int
     workflow_type: str
-    status: str
-    closed_reason: str
+    status: RunStatus
+    closed_reason: ClosedReason
     closed_at: int
     result: Payload | None = None
     payload_codec: str = "avro"

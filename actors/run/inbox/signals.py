@@ -6,7 +6,7 @@ from typing import Any
 
 from actors.run import ids, requests
 from actors.run.commands.control import SignalRun
-from actors.run.events import arguments_of, envelope_or_none
+from actors.run.events.stored import arguments_of, envelope_or_none
 from actors.run.next_task import signal_task
 from actors.run.replies import CommandAnswered
 from actors.run.state import Signal, WorkflowTask

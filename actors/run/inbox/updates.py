@@ -9,16 +9,17 @@ from typing import Any
 import msgspec
 
 from actors.run import ids, requests
-from actors.run.activity.common import result_keys
 from actors.run.commands.control import ReadUpdate, UpdateRun
 from actors.run.commands.steps import CompleteUpdate, FailUpdate, WorkflowCommand
-from actors.run.events import arguments_of, envelope_or_none
+from actors.run.events.stored import arguments_of, envelope_or_none, result_keys
+from actors.run.events.types import EventType
 from actors.run.failures import failure_category, workflow_exception
 from actors.run.next_task import ours, update_task
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from actors.run.state import Update, WorkflowTask
 from actors.run.transition import Transition
 from actors.run.values import Payload
+from actors.run.words import ClosedReason, Rejection
 
 UPDATE_STEPS = (CompleteUpdate, FailUpdate)
 
@@ -55,7 +56,7 @@ def accept(tx: Transition, command: UpdateRun) -> UpdateStatus | CommandAnswered
     return _status(tx, update_id, update)
 
 
-def _reject(tx: Transition, command: UpdateRun, rejection: str) -> CommandAnswered:
+def _reject(tx: Transition, command: UpdateRun, rejection: Rejection) -> CommandAnswered:
     """Turn an update of an open run away; other than those of a closed one (engine-semantics 2.5) this is recorded."""
     numbered = requests.number(tx)
     update_id = tx.mint(ids.UPDATE)
@@ -182,7 +183,7 @@ def fail(tx: Transition, step: FailUpdate) -> None:
     tx.closed_updates.append(step.update_id)
 
 
-def close_all(tx: Transition, reason: str) -> None:
+def close_all(tx: Transition, reason: ClosedReason) -> None:
     """The run closed before they could be applied: their callers are released."""
     for update_id, update in list(tx.state.updates.items()):
         message = f"Workflow run closed as {reason} before accepted update {update.name} could be applied."
@@ -288,7 +289,7 @@ def read(tx: Transition, command: ReadUpdate) -> UpdateStatus | Refused:
     return Refused("update_not_found")
 
 
-def _find(history: list[bytes], event_type: str, update_id: str) -> _ClosedEvent | None:
+def _find(history: list[bytes], event_type: EventType, update_id: str) -> _ClosedEvent | None:
     """The last event of a type about an update; told by its bytes first, so that few events are decoded."""
     mark, kind = update_id.encode(), f'"event_type":"{event_type}"'.encode()
     for line in reversed(history):

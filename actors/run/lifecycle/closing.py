@@ -6,8 +6,8 @@ from typing import Any
 
 from actors.run import ids
 from actors.run.activity import scheduling
-from actors.run.activity.common import result_keys
 from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, FailWorkflow
+from actors.run.events.stored import result_keys
 from actors.run.failures import failure_category, workflow_exception
 from actors.run.inbox import updates
 from actors.run.lifecycle import continuing
@@ -15,6 +15,7 @@ from actors.run.steps import children, timers
 from actors.run.times import iso_seconds
 from actors.run.transition import Transition
 from actors.run.values import Payload
+from actors.run.words import ClosedReason, RunStatus
 
 TIMEOUT_CLASS = "WorkflowTimeoutException"
 
@@ -100,8 +101,8 @@ def cancel_steps(tx: Transition, command_id: str | None = None) -> None:
 
 def close(
     tx: Transition,
-    status: str,
-    reason: str,
+    status: RunStatus,
+    reason: ClosedReason,
     *,
     result: Payload | None = None,
     failure: dict[str, Any] | None = None,

@@ -7,13 +7,14 @@ from typing import Any
 from actors.run import ids
 from actors.run.commands.messages import ChildClosed, ChildRestarted
 from actors.run.commands.steps import ContinueAsNew
-from actors.run.events import arguments_of
+from actors.run.events.stored import arguments_of
 from actors.run.inbox import signals, updates
 from actors.run.rules import backoff_after
 from actors.run.state import Origin, RunState
 from actors.run.times import SECOND, iso, iso_seconds
 from actors.run.transition import Transition
 from actors.run.values import Payload
+from actors.run.words import RunStatus
 
 
 def continue_as_new(tx: Transition, command: ContinueAsNew) -> str:
@@ -41,7 +42,7 @@ def continue_as_new(tx: Transition, command: ContinueAsNew) -> str:
     return task_id
 
 
-def retry_backoff(tx: Transition, status: str, failure: dict[str, Any]) -> int | None:
+def retry_backoff(tx: Transition, status: RunStatus, failure: dict[str, Any]) -> int | None:
     """Seconds until a closing child is tried again, None when it is not: its end goes to the parent."""
     state = tx.state
     origin = state.origin

@@ -16,6 +16,7 @@ from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import Origin, RunState
 from actors.run.times import SECOND, Micros
 from actors.run.transition import PLAIN_HISTORY, Transition
+from actors.run.words import StartOutcome
 
 DEFAULT_QUEUE = "default"
 MOST_NOTED_DUPLICATES = 100  # per run, so that outsiders cannot fill a history up to its limit
@@ -118,7 +119,7 @@ def duplicate(tx: Transition, command: NoteDuplicateStart) -> Started | Refused:
     if state.superseded:
         return Refused("run_continued")  # not the current run any more: the one that goes on answers
     existing = start.duplicate_policy == "use-existing" and state.is_open
-    outcome = "returned_existing_active" if existing else "rejected_duplicate"
+    outcome: StartOutcome = "returned_existing_active" if existing else "rejected_duplicate"
     if state.is_open:
         state.duplicate_starts += 1
         tx.changed = True
@@ -127,7 +128,7 @@ def duplicate(tx: Transition, command: NoteDuplicateStart) -> Started | Refused:
     return started(state, outcome)
 
 
-def _note_duplicate(tx: Transition, start: StartRun, outcome: str) -> None:
+def _note_duplicate(tx: Transition, start: StartRun, outcome: StartOutcome) -> None:
     numbered = requests.number(tx)
     command_id = numbered[0]
     keys = {**requests.command_keys(tx, command_id), **_start_keys(start), "outcome": outcome}
@@ -140,7 +141,7 @@ def _note_duplicate(tx: Transition, start: StartRun, outcome: str) -> None:
         tx.record("StartRejected", {**keys, "rejection_reason": rejection, "command": snapshot}, command_id=command_id)
 
 
-def started(state: RunState, outcome: str) -> Started:
+def started(state: RunState, outcome: StartOutcome) -> Started:
     """The answer to a start."""
     return Started(
         workflow_id=state.workflow_id,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from actors.run import ids, requests
 from actors.run.commands.control import ArchiveRun, CancelRun, TerminateRun
 from actors.run.commands.messages import ParentClosed
+from actors.run.events.types import EventType
 from actors.run.lifecycle import closing
 from actors.run.replies import CommandAnswered, Done, Refused
 from actors.run.transition import Transition
 
-_WORDS = {
+_WORDS: dict[str, tuple[EventType, EventType, Literal["cancelled", "terminated"], str]] = {
     "cancel": ("CancelRequested", "WorkflowCancelled", "cancelled", "WorkflowCancelledException"),
     "terminate": ("TerminateRequested", "WorkflowTerminated", "terminated", "WorkflowTerminatedException"),
 }

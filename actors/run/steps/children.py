@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
-from actors.run.activity.common import result_keys
 from actors.run.commands.control import StartRun
 from actors.run.commands.messages import ChildClosed, ChildOrigin, ChildRestarted, ParentClosed, StartChildRun
 from actors.run.commands.steps import StartChild
+from actors.run.events.stored import result_keys
+from actors.run.events.types import EventType
 from actors.run.failures import neutral_exception
 from actors.run.next_task import wake_workflow
 from actors.run.replies import TOO_EARLY, Done, Refused
@@ -16,8 +17,13 @@ from actors.run.state import Child
 from actors.run.times import SECOND, Micros, iso, iso_seconds
 from actors.run.transition import Transition
 from actors.run.values import Payload
+from actors.run.words import ClosedReason
 
-_ENDINGS = {"completed": "ChildRunCompleted", "cancelled": "ChildRunCancelled", "terminated": "ChildRunTerminated"}
+_ENDINGS: dict[str, EventType] = {
+    "completed": "ChildRunCompleted",
+    "cancelled": "ChildRunCancelled",
+    "terminated": "ChildRunTerminated",
+}
 NO_ARGUMENTS = {"avro": Payload("avro", "AARbXQI="), "json": Payload("json", "[]")}  # the empty list
 
 
@@ -203,7 +209,7 @@ def _category_of_failure(news: ChildClosed) -> str:
 # -- the parent closes -------------------------------------------------------------------------------------------------
 
 
-def apply_close_policies(tx: Transition, reason: str) -> None:
+def apply_close_policies(tx: Transition, reason: ClosedReason) -> None:
     """The run closed (not: continued as new): each open child follows its policy, lowest step first (engine-semantics 8.5)."""
     for child in sorted(tx.state.children.values(), key=lambda child: child.step):
         if child.policy == "abandon":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from actors.run.activity.common import result_keys
 from actors.run.commands.steps import RecordSideEffect, RecordVersionMarker, UpsertSearchAttributes
+from actors.run.events.stored import result_keys
 from actors.run.transition import Transition
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.replies import Refused
+from actors.run.words import Reason
 from api.control.workflows.lookup import named_instance
 from api.http.errors import ValidationFailed, refusal
 from api.http.fields import Fields, label
 from api.http.request import Request
 from api.http.response import Response
 
-HISTORICAL = "historical_run_command_rejected"
+HISTORICAL: Reason = "historical_run_command_rejected"
 
 
 def operation_name(request: Request, field: str) -> str:

@@ -1,4 +1,4 @@
-"""Reading a run's own stored events: where payloads live, the state only points (see `state`)."""
+"""Payloads in stored events, where they live: the state only points there (see `state`)."""
 
 from __future__ import annotations
 
@@ -37,3 +37,15 @@ def command_of(event: bytes) -> dict[str, Any] | None:
 def envelope_or_none(payload: Payload | None) -> dict[str, Any] | None:
     """The wire form of an optional payload."""
     return None if payload is None else payload.envelope()
+
+
+def result_keys(result: Payload | None, codec: str, run_codec: str) -> dict[str, Any]:
+    """`result` and `payload_codec` of an event: the bare blob in the run's codec, an envelope otherwise.
+
+    Engine-semantics 2.1.
+    """
+    if result is None:
+        return {"payload_codec": codec}
+    if result.external_storage is None and result.codec == run_codec:
+        return {"result": result.blob, "payload_codec": result.codec}
+    return {"result": result.envelope(), "payload_codec": result.codec}

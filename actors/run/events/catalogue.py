@@ -1,22 +1,25 @@
-"""The events a run records and the keys of their payloads, with what they mean: the source of docs/events.md.
+"""The events a run records and the keys of their payloads: the source of docs/events.md, which `make docs` makes.
 
-`tests/docs/test_events.py` holds it against what the core records. Rules and order: contract engine-semantics 2.4, 2.5.
+Tests of the core refuse an event or a key that does not stand here (`tests/core/conftest.py`), and `tests/docs/test_events.py`
+one that no example records. Rules and order: contract engine-semantics 2.4, 2.5.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from actors.run.events.types import EventType
+
 
 class Event(NamedTuple):
     """One event type: when it is recorded, and the keys its payload may have."""
 
-    name: str
+    name: EventType
     when: str
     keys: tuple[str, ...]
 
 
-def _event(name: str, when: str, keys: str) -> Event:
+def _event(name: EventType, when: str, keys: str) -> Event:
     return Event(name, when, tuple(keys.split()))
 
 
@@ -288,124 +291,4 @@ GROUPS: dict[str, list[Event]] = {
     ],
 }
 
-# Times are ISO 8601 in UTC with microseconds.
-KEYS = {
-    "activity": "a copy of the activity: its arguments, queue, retry policy and timeouts, or what is left of it",
-    "activity_attempt_id": "id of the attempt",
-    "activity_class": "the same as `activity_type`",
-    "activity_execution_id": "id of the activity, all attempts",
-    "activity_type": "type name",
-    "archive_command_id": "id of the archive command",
-    "arguments": "payload envelope (`codec`, `blob`) of the arguments",
-    "attempt_number": "number of the attempt, 1 the first",
-    "attributes": "the change, keys sorted, null removes",
-    "business_key": "the caller's second name of the run",
-    "cancelled_at": "time",
-    "change_id": "name of the change in the workflow's code",
-    "child_call_id": "id of the parent's call, over all runs of the child",
-    "child_instance_id": "workflow id of the child",
-    "child_run_id": "id of the child's run",
-    "child_run_number": "number of the child's run, 1 the first",
-    "child_status": "status of the child's run",
-    "child_workflow_class": "the same as `child_workflow_type`",
-    "child_workflow_instance_id": "workflow id of the child",
-    "child_workflow_run_id": "id of the child's run",
-    "child_workflow_type": "type name",
-    "close_deadline_at": "time: end of the attempt's start_to_close",
-    "closed_at": "time",
-    "closed_reason": "why the run is closed",
-    "code": "the failure's code as the worker gave it",
-    "command": "snapshot of the caller's command: who, with what credential, by which request",
-    "command_sequence": "number of the command in the run",
-    "command_type": "which command",
-    "condition_definition_fingerprint": "fingerprint of the predicate's code",
-    "condition_key": "name of the condition",
-    "condition_wait_id": "id of the wait",
-    "continued_from_run_id": "id of the run this one goes on from",
-    "continued_to_run_id": "id of the successor",
-    "continued_to_run_number": "its number",
-    "delay_seconds": "int",
-    "exception": "the exception as the worker described it",
-    "exception_class": "class name of the exception",
-    "exception_type": "type name of the failure",
-    "execution_deadline_at": "time: end of the whole chain of runs",
-    "execution_timeout_seconds": "int",
-    "failure_category": "`activity`, `application`, `cancelled`, `structural_limit`, `terminated`, `timeout` ...",
-    "failure_id": "id of the failure",
-    "fire_at": "time",
-    "fired_at": "time",
-    "heartbeat_at": "time",
-    "heartbeat_deadline_at": "time",
-    "lease_expires_at": "time",
-    "liveness_state": "`repair_needed` and the like",
-    "max_attempts": "int",
-    "max_supported": "highest version the code knows",
-    "memo": "the memo, plain JSON",
-    "merged": "all search attributes after the change",
-    "message": "text of the failure",
-    "min_supported": "lowest version the code knows",
-    "non_retryable": "bool",
-    "ordering_state": "`ready`, or `queued` behind another command",
-    "outcome": "what came of the command",
-    "output": "the result as its blob, or as an envelope when its codec is not that of the run",
-    "parent_close_policy": "what happens to the child when the parent closes",
-    "parent_sequence": "step of the parent that started this run",
-    "parent_workflow_instance_id": "workflow id of the parent",
-    "parent_workflow_run_id": "id of the parent's run",
-    "payload_codec": "codec of the payloads in this event",
-    "policy": "the parent close policy that was applied",
-    "progress": "details of the heartbeat",
-    "queued_behind_command_id": "the command before it",
-    "queued_behind_command_sequence": "its number",
-    "queued_behind_command_type": "its type",
-    "reason": "text",
-    "rejection_reason": "why, one word",
-    "result": "the result as its blob, or as an envelope when its codec is not that of the run",
-    "retry_after_attempt": "number of the attempt that ended",
-    "retry_after_attempt_id": "id of the attempt that ended",
-    "retry_attempt": "number of the child's attempt",
-    "retry_available_at": "time of the next attempt",
-    "retry_backoff_seconds": "int",
-    "retry_of_child_workflow_run_id": "the run this one repeats",
-    "retry_of_task_id": "task of the attempt that ended",
-    "retry_policy": "the retry policy",
-    "retry_reason": "`failure` or `timeout`",
-    "retry_task_id": "task of the next attempt",
-    "run_deadline_at": "time: end of this run",
-    "run_timeout_seconds": "int",
-    "schedule_deadline_at": "time: end of schedule_to_start",
-    "schedule_to_close_deadline_at": "time",
-    "search_attributes": "search attributes, plain JSON",
-    "sequence": "number of the workflow's step this belongs to (not the event's own)",
-    "signal_id": "id of the signal",
-    "signal_name": "name",
-    "signal_wait_id": "id of the wait the signal meets",
-    "source_id": "id of what failed",
-    "source_kind": "what failed",
-    "structural_limit_configured": "the limit",
-    "structural_limit_kind": "which limit",
-    "structural_limit_value": "the value that broke it",
-    "task_id": "the task that was made ready",
-    "task_queue": "queue of the run",
-    "task_type": "kind of the task",
-    "terminal_reason": "how the run closed before the update was done",
-    "timeout_kind": "which timeout",
-    "timeout_policy": "execution and run timeout of the child",
-    "timeout_seconds": "int",
-    "timer_id": "id of the timer",
-    "timer_kind": "`condition_timeout` for the timeout of a wait",
-    "timestamp": "time of the start",
-    "update_id": "id of the update",
-    "update_name": "name",
-    "validation_errors": "field errors",
-    "version": "the version chosen",
-    "wait_kind": "what the run waits for",
-    "workflow_class": "the same as `workflow_type`",
-    "workflow_command_id": "id of the command that caused it",
-    "workflow_id": "workflow id",
-    "workflow_instance_id": "workflow id",
-    "workflow_link_id": "id of the link between parent and child, or run and successor",
-    "workflow_run_id": "id of the run",
-    "workflow_signal_id": "id of the signal that woke the wait",
-    "workflow_type": "type name",
-}
+KEYS_OF: dict[str, frozenset[str]] = {event.name: frozenset(event.keys) for events in GROUPS.values() for event in events}
