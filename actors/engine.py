@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -40,11 +41,12 @@ from actors.queue.query_broker import QueryBroker, QueryRules
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.queue.queue_actor import QueueName
 from actors.run import ids
-from actors.run.commands import RunCommand, WakeUp
+from actors.run.commands import WakeUp
+from actors.run.commands.base import Command
 from actors.run.commands.control import ControlCommand, NoteDuplicateStart, StartRun, UpdateRun
 from actors.run.commands.worker import ClaimTask
 from actors.run.lifecycle.starting import started
-from actors.run.replies import Refused, RunReply
+from actors.run.replies import CommandAnswered, Refused, RunReply, Started, UpdateStatus
 from actors.run.state import decode
 from actors.run.transition import RunMessage, TaskReady
 from actors.workers.registry import WorkerRegistry
@@ -54,6 +56,8 @@ from bus.dispatch import Dispatch
 from store import instances, runs
 from store.errors import StoreError
 from store.pool import Database
+
+_R = TypeVar("_R")
 
 _START_TRIES = 5
 
@@ -101,7 +105,7 @@ class Engine:
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    async def start_workflow(self, command: StartRun) -> RunReply:
+    async def start_workflow(self, command: StartRun) -> Started | Refused:
         """Start a workflow: `Started`, or `Refused` (`workflow_type_mismatch`, `workflow_id_reserved_in_namespace`).
 
         An empty `run_id` is filled in. Raises `Unavailable` when the outcome is unknown (control-plane 5.1).
@@ -111,17 +115,17 @@ class Engine:
             run_id = self._router.new_run_id(command.namespace, command.workflow_id)
             command = msgspec.structs.replace(command, run_id=run_id)
 
-        async def once() -> RunReply:
+        async def once() -> Started | Refused:
             owner = self._router.elsewhere(ids.shard_of_id(command.run_id))
             if owner is not None:
-                reply = await self._router.ask_node(owner, AskStart(command))
+                reply: Started | Refused | None = await self._router.ask_node(owner, AskStart(command))
                 if reply is not None:
                     return reply
             return await self._start_here(command)
 
         return await self._router.certainly(once)
 
-    async def _start_here(self, command: StartRun) -> RunReply:
+    async def _start_here(self, command: StartRun) -> Started | Refused:
         """Start a workflow whose shard is hosted here, once: a start is known again by the id of its run."""
         for _ in range(_START_TRIES):
             try:
@@ -140,7 +144,7 @@ class Engine:
                 return reply
         raise Unavailable("the workflow id comes and goes")
 
-    async def ask_task(self, namespace: str, task_id: str, command: RunCommand) -> RunReply:
+    async def ask_task(self, namespace: str, task_id: str, command: Command[_R]) -> _R | Refused:
         """Have the run of a task decide a command. An id that is none of ours is `Refused("task_not_found")`.
 
         Raises `Unavailable` when the outcome is unknown.
@@ -156,7 +160,9 @@ class Engine:
         self._check_attached()
         return self._polls.poll(poll)
 
-    async def command(self, namespace: str, workflow_id: str, command: ControlCommand, run_id: str | None = None) -> RunReply:
+    async def command(
+        self, namespace: str, workflow_id: str, command: ControlCommand, run_id: str | None = None
+    ) -> CommandAnswered | Refused:
         """Signal, cancel, terminate, repair or archive (`Control.command`)."""
         await self._admit()
         return await self._control.command(namespace, workflow_id, command, run_id)
@@ -168,7 +174,7 @@ class Engine:
         command: UpdateRun,
         run_id: str | None = None,
         wait_seconds: float | None = None,
-    ) -> RunReply:
+    ) -> UpdateStatus | CommandAnswered | Refused:
         """Accept an update and perhaps wait for its end (`Control.update`)."""
         await self._admit()
         return await self._control.update(namespace, workflow_id, command, run_id, wait_seconds)
@@ -195,7 +201,7 @@ class Engine:
         """Whether this node hosts the shard."""
         return self._router.owns(shard)
 
-    def ask_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
+    def ask_run(self, any_id: str, command: Command[_R]) -> asyncio.Future[_R | Refused]:
         """Have the run that minted `any_id` decide a command, wherever it is hosted."""
         return self._router.ask_run(any_id, command)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import msgspec
 
 from actors.cluster import protocol
@@ -14,8 +16,9 @@ from actors.hosting.run_actor import REQUEST_TAKEN
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.run import ids
+from actors.run.commands.base import Command
 from actors.run.commands.control import ControlCommand, UpdateRun
-from actors.run.replies import CommandAnswered, Refused, RunReply, UpdateStatus
+from actors.run.replies import CommandAnswered, Done, Refused, RunReply, UpdateStatus
 from actors.update_waiters import UpdateWaits
 from actors.workers.registry import WorkerRegistry
 from bus.ask import Ask
@@ -26,6 +29,10 @@ from store.runs import StoredRun
 
 _MARGIN_SECONDS = 5.0
 _TRIES = 5
+
+
+_R = TypeVar("_R")
+UpdateOutcome = UpdateStatus | CommandAnswered | Refused
 
 
 class Control:
@@ -70,8 +77,8 @@ class Control:
         return Refused("instance_not_found")
 
     async def _tell_current(
-        self, namespace: str, workflow_id: str, key: str, command: ControlCommand | UpdateRun, run_id: str | None
-    ) -> CommandAnswered | UpdateStatus | Refused:
+        self, namespace: str, workflow_id: str, key: str, command: Command[_R], run_id: str | None
+    ) -> _R | Refused:
         sure = run_id is not None
         for _ in range(_TRIES):
             current = await self._current(namespace, workflow_id, sure=sure)
@@ -85,7 +92,6 @@ class Control:
                 continue
             if isinstance(reply, Refused):
                 return Refused("instance_not_found") if reply.reason == "task_not_found" else reply
-            assert isinstance(reply, CommandAnswered | UpdateStatus)
             closed = isinstance(reply, CommandAnswered) and reply.rejection == "run_not_active"
             if not closed or run_id is not None:
                 return reply
@@ -98,17 +104,21 @@ class Control:
 
     # -- commands ------------------------------------------------------------------------------------------------------
 
-    async def command(self, namespace: str, workflow_id: str, command: ControlCommand, run_id: str | None) -> RunReply:
+    async def command(
+        self, namespace: str, workflow_id: str, command: ControlCommand, run_id: str | None
+    ) -> CommandAnswered | Refused:
         """Signal, cancel, terminate, repair, archive: `CommandAnswered`, or `Refused` (`instance_not_found`,
         `historical_run_command_rejected`).
         """
         shard = self._router.shard_of_workflow(namespace, workflow_id)
         key = new_key(shard, self._router.now())
 
-        async def once() -> RunReply:
+        async def once() -> CommandAnswered | Refused:
             owner = self._router.elsewhere(shard)
             if owner is not None:
-                reply = await self._router.ask_node(owner, AskCommand(namespace, workflow_id, key, command, run_id))
+                reply: CommandAnswered | Refused | None = await self._router.ask_node(
+                    owner, AskCommand(namespace, workflow_id, key, command, run_id)
+                )
                 if reply is not None:
                     return reply
             return await self._tell_current(namespace, workflow_id, key, command, run_id)
@@ -117,7 +127,7 @@ class Control:
 
     async def update(
         self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None, wait_seconds: float | None
-    ) -> RunReply:
+    ) -> UpdateOutcome:
         """Accept an update and, with `wait_seconds`, wait for its end: `UpdateStatus`, `CommandAnswered` for a rejection, or
         `Refused` as for other commands.
         """
@@ -126,14 +136,16 @@ class Control:
             return status
         return await self._waits.until_end(namespace, status, wait_seconds)
 
-    async def _accept(self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None) -> RunReply:
+    async def _accept(self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None) -> UpdateOutcome:
         shard = self._router.shard_of_workflow(namespace, workflow_id)
         key = new_key(shard, self._router.now())
 
-        async def once() -> RunReply:
+        async def once() -> UpdateOutcome:
             owner = self._router.elsewhere(shard)
             if owner is not None:
-                reply = await self._router.ask_node(owner, AskUpdate(namespace, workflow_id, key, command, run_id))
+                reply: UpdateOutcome | None = await self._router.ask_node(
+                    owner, AskUpdate(namespace, workflow_id, key, command, run_id)
+                )
                 if reply is not None:
                     return reply
             return await self._accept_here(namespace, workflow_id, key, command, run_id)
@@ -142,7 +154,7 @@ class Control:
 
     async def _accept_here(
         self, namespace: str, workflow_id: str, key: str, command: UpdateRun, run_id: str | None
-    ) -> RunReply:
+    ) -> UpdateOutcome:
         for _ in range(_TRIES):
             if command.request_id is not None:
                 # The update an earlier request with this id made, as it stands.
@@ -221,7 +233,7 @@ class Control:
             return Refused("query_task_not_found")
         owner = self._router.elsewhere(shard)
         if owner is not None:
-            reply = await self._router.ask_node(owner, AskFinishQuery(namespace, outcome))
+            reply: Done | Refused | None = await self._router.ask_node(owner, AskFinishQuery(namespace, outcome))
             if reply is not None:
                 return reply
         return self._queries.finish(namespace, outcome)

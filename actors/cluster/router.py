@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from actors.cluster import protocol
 from actors.cluster.protocol import Answer, AskRun, Failed
 from actors.errors import Unavailable
 from actors.run import ids
 from actors.run.commands import RunCommand
+from actors.run.commands.base import Command
 from actors.run.commands.worker import ReleaseClaim
 from actors.run.ids import RunId, RunKey
-from actors.run.replies import Refused, RunReply
+from actors.run.replies import Done, Refused
 from actors.run.times import Micros
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable, fail
 from store.errors import StoreUnavailable
 
 _T = TypeVar("_T")
+_R = TypeVar("_R")
 
 ASK_SECONDS = 10.0
 _LEASE_SECONDS = 1.0
@@ -51,11 +53,11 @@ class Runs(Protocol):
     def ask_run(
         self,
         run_key: RunKey,
-        command: RunCommand,
+        command: Command[_R],
         namespace: str | None = None,
         message_id: str | None = None,
         key: str | None = None,
-    ) -> asyncio.Future[RunReply]: ...
+    ) -> asyncio.Future[_R | Refused]: ...
 
     def now(self) -> Micros: ...
 
@@ -125,7 +127,7 @@ class Router:
 
     # -- telling runs --------------------------------------------------------------------------------------------------
 
-    async def ask_task(self, namespace: str, task_id: str, command: RunCommand) -> RunReply:
+    async def ask_task(self, namespace: str, task_id: str, command: Command[_R]) -> _R | Refused:
         """Have the run of a task decide a command. An id that is none of ours is `Refused("task_not_found")`.
 
         Raises `Unavailable` when the outcome is unknown.
@@ -138,8 +140,8 @@ class Router:
         return await self.ask_run(task_id, command, namespace)
 
     def ask_run(
-        self, any_id: str, command: RunCommand, namespace: str | None = None, key: str | None = None
-    ) -> asyncio.Future[RunReply]:
+        self, any_id: str, command: Command[_R], namespace: str | None = None, key: str | None = None
+    ) -> asyncio.Future[_R | Refused]:
         """Have the run that minted `any_id` decide a command, here or on the node that hosts it.
 
         `key`: of a command that must be applied once (`actors.hosting.repeats`).
@@ -150,12 +152,12 @@ class Router:
         owner = self.elsewhere(ids.shard_in(run_key))
         if owner is None:
             return runs.ask_run(run_key, command, namespace, key=key)
-        payload = protocol.encode(AskRun(run_key, command, namespace, key))
+        payload = protocol.encode(AskRun(run_key, cast(RunCommand, command), namespace, key))
         try:
             asked = self._ask.start_ask(owner, payload, ASK_SECONDS)
         except Unreachable:
             return runs.ask_run(run_key, command, namespace, key=key)
-        future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[_R | Refused] = asyncio.get_running_loop().create_future()
 
         def answered(done: asyncio.Future[bytes]) -> None:
             error = done.exception()
@@ -183,7 +185,7 @@ class Router:
         return released
 
     def _release(self, release: ReleaseClaim, released: asyncio.Future[None], tries: int) -> None:
-        def answered(done: asyncio.Future[RunReply]) -> None:
+        def answered(done: asyncio.Future[Done | Refused]) -> None:
             if done.exception() is None or tries >= _RELEASE_TRIES:
                 released.set_result(None)
             else:
@@ -204,10 +206,8 @@ class Router:
         await self.confirm_lease()
         return await once()
 
-    async def ask_node(
-        self, node_id: str, question: protocol.Question, timeout_seconds: float = ASK_SECONDS
-    ) -> RunReply | None:
-        """Put a question to another node, for at most `timeout_seconds`.
+    async def ask_node(self, node_id: str, question: protocol.Question, timeout_seconds: float = ASK_SECONDS) -> Any:
+        """Put a question to another node, for at most `timeout_seconds`: the run's reply, which the asker knows the type of.
 
         None when it certainly did not get it; raises `Unavailable` when that is unknown.
         """
@@ -219,15 +219,15 @@ class Router:
             raise Unavailable(str(error)) from error
 
 
-def _reply(answer: bytes) -> RunReply:
+def _reply(answer: bytes) -> Any:
     response = protocol.decode_response(answer)
     if isinstance(response, Answer):
         return response.reply
     raise Unavailable(response.message if isinstance(response, Failed) else "not hosted there any more")
 
 
-def _follow(source: asyncio.Future[RunReply], target: asyncio.Future[RunReply]) -> None:
-    def done(source: asyncio.Future[RunReply]) -> None:
+def _follow(source: asyncio.Future[_R], target: asyncio.Future[_R]) -> None:
+    def done(source: asyncio.Future[_R]) -> None:
         if target.done():
             return
         error = source.exception()

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterable
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from actors.errors import Unavailable
 from actors.hosting.run_actor import InstanceTaken
 from actors.run import ids
+from actors.run.commands.base import Command
 from actors.run.commands.messages import ParentClosed, RunMessageCommand, StartChildRun
 from actors.run.ids import RunKey
-from actors.run.replies import TOO_EARLY, Refused, RunReply
+from actors.run.replies import TOO_EARLY, Refused
 from actors.run.transition import RunMessage
 from store import instances, run_messages
 from store.errors import StoreError
@@ -31,12 +32,15 @@ _SCAN_LIMIT = 1000
 _decoder: msgspec.msgpack.Decoder[RunMessageCommand] = msgspec.msgpack.Decoder(RunMessageCommand)
 
 
+_R = TypeVar("_R")
+
+
 class Receivers(Protocol):
     """Who applies messages: the runs hosted here."""
 
     def ask_run(
-        self, run_key: RunKey, command: RunMessageCommand, namespace: str | None = None, message_id: str | None = None
-    ) -> asyncio.Future[RunReply]: ...
+        self, run_key: RunKey, command: Command[_R], namespace: str | None = None, message_id: str | None = None
+    ) -> asyncio.Future[_R | Refused]: ...
 
 
 class MessageDelivery:

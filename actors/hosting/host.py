@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from actors.clock import Clock
 from actors.errors import Unavailable
@@ -23,11 +23,12 @@ from actors.queue.parked_poll import Grant, Reservation
 from actors.queue.poll import WorkerProfile
 from actors.queue.queue_actor import QueueActor, QueueName
 from actors.run import ids, setback
-from actors.run.commands import RunCommand, WakeUp
+from actors.run.commands import WakeUp
+from actors.run.commands.base import Command
 from actors.run.commands.control import StartRun
 from actors.run.dialect import Dialect
 from actors.run.ids import RunId, RunKey
-from actors.run.replies import RunReply
+from actors.run.replies import Refused, RunReply, Started
 from actors.run.rules import Rules
 from actors.run.times import Micros
 from actors.run.transition import RunMessage, TaskReady, Transition
@@ -38,13 +39,15 @@ from store.errors import StoreUnavailable
 from store.pool import Database
 from store.runs import StoredRun
 
+_R = TypeVar("_R")
+
 
 class Surroundings(Protocol):
     """What the host needs to know of the cluster."""
 
     def owns(self, shard: int) -> bool: ...
 
-    def ask_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]: ...
+    def ask_run(self, any_id: str, command: Command[_R]) -> asyncio.Future[_R | Refused]: ...
 
     def dispatch(self, namespace: str, task: TaskReady) -> None: ...
 
@@ -95,18 +98,18 @@ class Host:
     def ask_run(
         self,
         run_key: RunKey,
-        command: RunCommand,
+        command: Command[_R],
         namespace: str | None = None,
         message_id: str | None = None,
         key: str | None = None,
-    ) -> asyncio.Future[RunReply]:
+    ) -> asyncio.Future[_R | Refused]:
         """Have a run decide a command here; `namespace` must be the run's own, None skips that check.
 
         `message_id`: the message it came in; `key`: of a command that must be applied once.
 
         The future raises `Unavailable` when the outcome is unknown, `InstanceTaken` for a start whose workflow id exists.
         """
-        future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[_R | Refused] = asyncio.get_running_loop().create_future()
         actor = self._runs.get(run_key)
         if actor is None:
             actor = self._runs[run_key] = RunActor(self, run_key)
@@ -130,7 +133,7 @@ class Host:
             self.dispatch(tx.state.namespace, task)
         self.rest(actor)
 
-    def start_run(self, command: StartRun) -> asyncio.Future[RunReply]:
+    def start_run(self, command: StartRun) -> asyncio.Future[Started | Refused]:
         """Create a run; its id was made for its shard."""
         return self.ask_run(ids.key_in(command.run_id), command)
 
@@ -181,7 +184,7 @@ class Host:
         if self._around.owns(ids.shard_in(run_key)):
             self.ask_run(run_key, WakeUp()).add_done_callback(lambda done: self._woken(run_key, done))
 
-    def _woken(self, run_key: RunKey, done: asyncio.Future[RunReply]) -> None:
+    def _woken(self, run_key: RunKey, done: asyncio.Future[Any]) -> None:
         if not done.cancelled() and done.exception() is not None:
             now = self.now()
             self.wakeups.set(run_key, now + 1_000_000, now)

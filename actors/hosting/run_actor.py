@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
+from typing import Any, Protocol
 
 from actors.errors import Unavailable
 from actors.hosting.repeats import too_old
 from actors.hosting.run_rows import run_write
 from actors.queue.parked_poll import Reservation
-from actors.run.commands import RunCommand
+from actors.run.commands.base import Command
 from actors.run.commands.control import StartRun, UpdateRun
 from actors.run.commands.messages import StartChildRun
 from actors.run.commands.worker import ClaimTask
@@ -58,9 +58,9 @@ class Message:
 
     def __init__(
         self,
-        command: RunCommand,
+        command: Command[Any],
         namespace: str | None,
-        future: asyncio.Future[RunReply],
+        future: asyncio.Future[Any],
         message_id: str | None = None,
         key: str | None = None,
     ) -> None:
@@ -254,7 +254,7 @@ class RunActor:
             return
         future.add_done_callback(lambda done: self._committed(batch, tx, wake_at, replies, handed, done))
 
-    def _create(self, command: RunCommand, now: Micros) -> Transition:
+    def _create(self, command: Command[Any], now: Micros) -> Transition:
         host = self._host
         if isinstance(command, StartChildRun):
             return starting.create_child(command, now, host.rules, host.dialect)

@@ -22,7 +22,7 @@ from actors.queue.parked_poll import Parked, Reservation, attempt_of
 from actors.queue.poll import WorkerProfile
 from actors.queue.queue_actor import QueueName
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
-from actors.run.replies import ActivityTaskGrant, NotDue, RunReply, TaskGrant, WorkflowTaskGrant
+from actors.run.replies import ActivityTaskGrant, NotDue, Refused, TaskGrant, WorkflowTaskGrant
 from actors.run.values import WorkerIdentity
 from bus.ask import Ask
 from bus.errors import Unreachable
@@ -156,7 +156,9 @@ class AwayPolls:
         claimed.add_done_callback(lambda done: self._claimed(away, question.task_id, response, done))
         return response
 
-    def _claimed(self, away: Away, task_id: str, response: asyncio.Future[bytes], done: asyncio.Future[RunReply]) -> None:
+    def _claimed(
+        self, away: Away, task_id: str, response: asyncio.Future[bytes], done: asyncio.Future[TaskGrant | NotDue | Refused]
+    ) -> None:
         reply = None if done.exception() is not None else done.result()
         if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):
             if away.number in self._away:

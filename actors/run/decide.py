@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from actors.run import ids, repair, setback
 from actors.run.activity import outcomes, scheduling
-from actors.run.commands import RunCommand, WakeUp
+from actors.run.commands import WakeUp
 from actors.run.commands.base import Command
 from actors.run.commands.control import (
     ArchiveRun,
@@ -55,7 +55,7 @@ READS_HISTORY = (ClaimTask, RereadClaim, ReadHistoryPage, ReadUpdate, ReadForQue
 _STEPS_READING_HISTORY = (ContinueAsNew, CompleteUpdate)
 
 
-def needs_history(command: RunCommand) -> bool:
+def needs_history(command: Command[Any]) -> bool:
     """Whether deciding this command may read the run's events, which the host then loads first.
 
     A child with a retry policy needs them whenever it may close (`RunState.origin`).
@@ -65,7 +65,7 @@ def needs_history(command: RunCommand) -> bool:
     return isinstance(command, READS_HISTORY)
 
 
-def reads_what_stays(command: RunCommand) -> bool:
+def reads_what_stays(command: Command[Any]) -> bool:
     """Whether the answer to this command, when it changes nothing, is as good from a state that is out of date: recorded events
     stay as they are. All other answers must come from the run as it is stored.
     """

@@ -15,15 +15,12 @@ from actors.run.commands.worker import (
     FailWorkflowTask,
     HeartbeatWorkflowTask,
     ReadHistoryPage,
+    WorkflowTaskGuard,
 )
 from actors.run.replies import (
     Done,
-    HistoryPage,
     Refused,
-    WorkflowTaskCompleted,
-    WorkflowTaskFailed,
     WorkflowTaskGrant,
-    WorkflowTaskRenewed,
 )
 from api.http import page_tokens
 from api.http.compression import compress
@@ -126,7 +123,7 @@ async def poll_task(request: Request) -> Response:
     return Response(200, encode({"task": await for_size(compressed, task_object, grant, accepted)}))
 
 
-def _page(request: Request) -> tuple[ReadHistoryPage | CheckLease, str]:
+def _page(request: Request) -> tuple[WorkflowTaskGuard[HistoryPage | Done], str]:
     """What is asked of the run, and the encodings the worker takes."""
     settings = request.services.settings
     fields = request.fields()
@@ -153,7 +150,6 @@ async def history_page(request: Request) -> Response:
     if isinstance(reply, Done):
         body = {"task_id": task_id, "error": "The page token is not readable.", "reason": "invalid_page_token"}
         return Response(400, body)
-    assert isinstance(reply, HistoryPage)
     return Response(
         200,
         {
@@ -180,7 +176,6 @@ async def heartbeat(request: Request) -> Response:
     reply = await request.services.engine.ask_task(request.namespace, task_id, HeartbeatWorkflowTask(task_id, owner, attempt))
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt)
-    assert isinstance(reply, WorkflowTaskRenewed)
     return Response(
         200,
         {
@@ -220,7 +215,6 @@ async def complete(request: Request) -> Response:
     reply = await engine.ask_task(request.namespace, task_id, CompleteWorkflowTask(task_id, owner, attempt, steps))
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt, "completed")
-    assert isinstance(reply, WorkflowTaskCompleted)
     return Response(
         200,
         {
@@ -254,7 +248,6 @@ async def fail(request: Request) -> Response:
     reply = await request.services.engine.ask_task(request.namespace, task_id, command)
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt, "failed")
-    assert isinstance(reply, WorkflowTaskFailed)
     return Response(
         200,
         {

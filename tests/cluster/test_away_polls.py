@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,9 +16,9 @@ from actors.errors import Unavailable
 from actors.polling.forwarded_polls import AwayPolls
 from actors.queue.parked_poll import Grant, Parked
 from actors.queue.poll import Poll, WorkerProfile
-from actors.run.commands import RunCommand
+from actors.run.commands.base import Command
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
-from actors.run.replies import Done, NotDue, Refused, RunReply
+from actors.run.replies import Done, NotDue, Refused
 from actors.run.times import Micros
 from bus.ask import Ask
 from bus.connection import Bus, BusOptions
@@ -47,17 +48,20 @@ class NoOwners:
         return True
 
 
+R = TypeVar("R")
+
+
 class Home(Router):
     """The poll's own node; its runs answer when the test says so."""
 
     def __init__(self, ask: Ask) -> None:
         super().__init__("home", NoOwners(), ask)
-        self.claims: list[tuple[RunCommand, asyncio.Future[RunReply]]] = []
+        self.claims: list[tuple[Command[Any], asyncio.Future[Any]]] = []
 
     def ask_run(
-        self, _any_id: str, command: RunCommand, _namespace: str | None = None, key: str | None = None
-    ) -> asyncio.Future[RunReply]:
-        future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
+        self, _any_id: str, command: Command[R], _namespace: str | None = None, key: str | None = None
+    ) -> asyncio.Future[R | Refused]:
+        future: asyncio.Future[R | Refused] = asyncio.get_running_loop().create_future()
         self.claims.append((command, future))
         return future
 

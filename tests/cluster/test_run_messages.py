@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import TypeVar
 
 import orjson
 import pytest
@@ -19,13 +20,13 @@ from actors.hosting.run_actor import InstanceTaken
 from actors.publishing.publisher import Publisher
 from actors.queue.parked_poll import Grant
 from actors.run import ids
-from actors.run.commands import RunCommand
+from actors.run.commands.base import Command
 from actors.run.commands.control import ReadForQuery, SignalRun, StartRun
 from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun
 from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, FailWorkflow, StartChild, WorkflowCommand
 from actors.run.commands.worker import ClaimTask, CompleteWorkflowTask
 from actors.run.dialect import PlainHistory
-from actors.run.replies import CommandAnswered, QueryView, RunReply, Started, WorkflowTaskGrant
+from actors.run.replies import CommandAnswered, QueryView, Refused, Started, WorkflowTaskCompleted, WorkflowTaskGrant
 from actors.run.rules import DEFAULT_RULES
 from actors.run.transition import RunMessage, TaskReady
 from actors.run.values import Payload, RetryPolicy, WorkerIdentity
@@ -37,6 +38,7 @@ from tests.support.services import TestServices
 
 pytestmark = pytest.mark.cluster
 
+R = TypeVar("R")
 SHARDS = set(range(DEFAULT_RULES.shards))
 ARGUMENTS = Payload("avro", "AARbXQI=")
 
@@ -73,7 +75,7 @@ class World:
     def owns(self, _shard: int) -> bool:
         return True
 
-    def ask_run(self, any_id: str, command: RunCommand) -> asyncio.Future[RunReply]:
+    def ask_run(self, any_id: str, command: Command[R]) -> asyncio.Future[R | Refused]:
         return self.host.ask_run(ids.key_in(any_id), command)
 
     def dispatch(self, _namespace: str, _task: TaskReady) -> None:
@@ -106,7 +108,7 @@ class World:
         assert isinstance(grant, WorkflowTaskGrant), grant
         return grant
 
-    def complete(self, grant: WorkflowTaskGrant, *steps: WorkflowCommand) -> asyncio.Future[RunReply]:
+    def complete(self, grant: WorkflowTaskGrant, *steps: WorkflowCommand) -> asyncio.Future[WorkflowTaskCompleted | Refused]:
         """Complete a leased workflow task."""
         completion = CompleteWorkflowTask(grant.task_id, grant.lease_owner, grant.workflow_task_attempt, list(steps))
         return self.ask_run(grant.task_id, completion)

@@ -61,7 +61,6 @@ async def _command(request: Request, command: ControlCommand, status: int, **nam
     reply = await engine.command(request.namespace, request.path["workflow_id"], command, run_id_of(request))
     if isinstance(reply, Refused):
         return target_refused(request, reply)
-    assert isinstance(reply, CommandAnswered)
     return Response(status if reply.rejection is None else 409, {**command_fields(request, reply), **named})
 
 

@@ -46,7 +46,6 @@ async def start(request: Request) -> Response:
     reply = await engine.start_workflow(command)
     if isinstance(reply, Refused):
         return _refused(reply, command)
-    assert isinstance(reply, Started)
     return _started(reply)
 
 

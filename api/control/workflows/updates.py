@@ -54,7 +54,6 @@ async def update(request: Request) -> Response:
     waited = {"wait_for": wait_for, "wait_timed_out": False, "wait_timeout_seconds": seconds}
     if isinstance(reply, CommandAnswered):
         return Response(409, {**_rejected(request, reply), **waited, "update_name": name})
-    assert isinstance(reply, UpdateStatus)
     waited["wait_timed_out"] = seconds is not None and reply.status == "accepted"
     return _answer({**await _status(request, reply), **waited, "update_name": name}, reply)
 
