@@ -19,6 +19,7 @@ from actors.run.commands.worker import (
 )
 from actors.run.replies import (
     Done,
+    HistoryPage,
     Refused,
     WorkflowTaskGrant,
 )
