@@ -173,8 +173,7 @@ class RunActor:
 
     @staticmethod
     def _needs_history(state: RunState, batch: list[Message]) -> bool:
-        # A child that may be tried again needs its input when it closes.
-        return state.origin is not None or any(needs_history(message.command) for message in batch)
+        return any(needs_history(message.command, state) for message in batch)
 
     async def _load(self, batch: list[Message]) -> None:
         stored = await self._host.load_run(self.run_key)

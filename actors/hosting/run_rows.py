@@ -10,7 +10,7 @@ import orjson
 from actors.hosting.repeats import encode_answer
 from actors.run import ids, opaque
 from actors.run.replies import RunReply
-from actors.run.state import RunState, encode
+from actors.run.state import encode
 from actors.run.transition import RunMessage, TaskReady, Transition
 from store.commit.writes import AppliedCommand, Mail, ReadyTask, RunIdentity, RunRow, RunWrite, UpdateRequest
 
@@ -49,7 +49,7 @@ def run_write(
             state=encode(state),
             search_attributes=orjson.dumps(state.search_attributes) if tx.attributes_changed else None,
         ),
-        identity=_identity(state) if creating else None,
+        identity=_identity(tx) if creating else None,
         new_instance=creating,
         first_sequence=state.last_sequence - len(tx.events) + 1 if tx.events else 0,
         history=b"\n".join(tx.events),
@@ -78,7 +78,8 @@ def message_row(message: RunMessage) -> Mail:
     )
 
 
-def _identity(state: RunState) -> RunIdentity:
+def _identity(tx: Transition) -> RunIdentity:
+    state = tx.state
     return RunIdentity(
         run_key=state.run_key,
         shard=ids.shard_in(state.run_key),
@@ -90,7 +91,7 @@ def _identity(state: RunState) -> RunIdentity:
         business_key=state.business_key,
         compatibility=state.compatibility,
         started_at=state.started_at,
-        memo=opaque.text_of(state.memo),
+        memo=opaque.text_of(tx.memo),
         search_attributes=orjson.dumps(state.search_attributes),
     )
 

@@ -26,7 +26,7 @@ from actors.run.commands.control import (
     UpdateRun,
 )
 from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun
-from actors.run.commands.steps import CompleteUpdate, ContinueAsNew
+from actors.run.commands.steps import CompleteUpdate, ContinueAsNew, StartChild
 from actors.run.commands.worker import (
     CheckLease,
     ClaimTask,
@@ -43,6 +43,7 @@ from actors.run.commands.worker import (
 from actors.run.inbox import signals, updates
 from actors.run.lifecycle import closing, starting, stopping
 from actors.run.replies import Done, Refused
+from actors.run.state import RunState
 from actors.run.steps import children, condition_waits, timers
 from actors.run.transition import Transition
 from actors.run.workflow_task import completion, lease, query_view
@@ -53,15 +54,16 @@ R = TypeVar("R")
 # These read the run's history; the host loads it before they are decided.
 READS_HISTORY = (ClaimTask, RereadClaim, ReadHistoryPage, ReadUpdate, ReadForQuery)
 _STEPS_READING_HISTORY = (ContinueAsNew, CompleteUpdate)
+_WITH_A_MEMO = (*_STEPS_READING_HISTORY, StartChild)  # which inherits it
 
 
-def needs_history(command: Command[Any]) -> bool:
-    """Whether deciding this command may read the run's events, which the host then loads first.
-
-    A child with a retry policy needs them whenever it may close (`RunState.origin`).
-    """
+def needs_history(command: Command[Any], state: RunState) -> bool:
+    """Whether deciding this command may read the run's events, which the host then loads first."""
+    if state.origin is not None:
+        return True  # a child that may be tried again needs its input when it closes
     if isinstance(command, CompleteWorkflowTask):
-        return any(isinstance(step, _STEPS_READING_HISTORY) for step in command.steps)
+        reading = _STEPS_READING_HISTORY if not state.memo_bytes else _WITH_A_MEMO
+        return any(isinstance(step, reading) for step in command.steps)
     return isinstance(command, READS_HISTORY)
 
 

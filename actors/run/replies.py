@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from actors.run.values import Payload
+from actors.run.values import FIRST_TASK, Payload, Resume
 from actors.run.words import ClosedReason, Reason, Rejection, RunStatus, StartOutcome, UpdateState
 
 
@@ -56,7 +56,7 @@ class WorkflowTaskGrant(Reply, frozen=True, tag="workflow_task"):
     """A leased workflow task with the first page of its history (worker-protocol 4.4).
 
     `history_events` is a JSON array of `history_count` events, serialized; `next_after` is the position the next page starts
-    behind, None when everything was delivered. `resume` holds those of the 20 resume fields that are not null. `budget` holds
+    behind, None when everything was delivered. `resume` tells why the task was created. `budget` holds
     the history budget hints (engine-semantics 11.2).
     """
 
@@ -76,7 +76,7 @@ class WorkflowTaskGrant(Reply, frozen=True, tag="workflow_task"):
     compatibility: str | None
     lease_owner: str
     lease_expires_at: int
-    resume: dict[str, Any] = {}
+    resume: Resume = FIRST_TASK
     budget: dict[str, Any] = {}
 
 

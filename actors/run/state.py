@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from actors.run import ids
+from actors.run import ids, opaque
 from actors.run.ids import RunId, RunKey
+from actors.run.values import FIRST_TASK, Resume
 from actors.run.words import ActivityStatus, ClosedReason, RunStatus, TaskStatus
 
 # An instant no deadline reaches.
@@ -25,24 +26,24 @@ class WorkflowTask(Struct, omit_defaults=True):
 
     task_id: str
     status: TaskStatus = "ready"
-    context: dict[str, Any] = {}
+    context: Resume = FIRST_TASK  # why it was created: what its worker is told of that
     created_at: int = 0
-    available_at: int = 0
-    attempt: int = 0
-    failures: int = 0
-    repairs: int = 0
-    owner: str | None = None
-    dialect: str = ""
+    available_at: int = 0  # it can be claimed from then on: later than `created_at` after a failure, or a child's retry
+    attempt: int = 0  # how often it was claimed
+    failures: int = 0  # attempts whose worker reported that it cannot replay; they space out the next ones
+    repairs: int = 0  # leases that ran out
+    owner: str | None = None  # the worker that has the lease
+    dialect: str = ""  # of that worker: how it is shown the history
     leased_at: int = 0
-    lease_expires_at: int = 0
-    snapshot: int = 0
-    repeatable: bool = False
-    claimed_at_event: int = 0
-    view_length: int = 0
-    new_receivers: bool = False
-    update_id: str | None = None
-    signal_id: str | None = None
-    last_error: dict[str, Any] | None = None
+    lease_expires_at: int = 0  # 0 without a lease
+    snapshot: int = 0  # how many events that worker is shown, fixed at the claim
+    repeatable: bool = False  # the snapshot leaves a step of the newest batch unresolved: a 0.4 worker sends the batch again
+    claimed_at_event: int = 0  # the run's last event at the claim
+    view_length: int = 0  # how many events the run's view (`View`) held then
+    new_receivers: bool = False  # the snapshot holds a signal or applied update that no completed normal task has seen
+    update_id: str | None = None  # the update it is for, and for nothing else; None: a normal task
+    signal_id: str | None = None  # the signal it applies to the open wait, if it was created for one
+    last_error: dict[str, Any] | None = None  # what its worker reported last: message, type, stack_trace
 
 
 class Activity(Struct, omit_defaults=True):
@@ -183,21 +184,28 @@ class Origin(Struct, omit_defaults=True):
 
 
 class View(Struct, omit_defaults=True):
-    """The order in which workers of the 0.4 generation are shown the run's events (`actors.dialects.sdk04`)."""
+    """The order in which workers of the 0.4 generation are shown the run's events (`actors.dialects.sdk04`).
 
-    settled: bytes = b""
-    settled_end: int = 0
-    spans: list[list[int]] = []
-    length: int = 0
+    Positions count from 1 in that order, sequences in history, steps as they were authored.
+    """
+
+    settled: bytes = b""  # the older spans, packed: see `actors.dialects.sdk04._settle`
+    settled_end: int = 0  # the last sequence of the packed ones
+    spans: list[list[int]] = []  # [first, last] sequence of consecutive events, in the order of the view
+    length: int = 0  # how many events are placed
+    # Events not placed yet: a sequence, negative when it is a signal's; or [sequence, step] of the resolution of a step.
     fresh: list[int | list[int]] = []
-    held: dict[int, int] = {}
-    groups: list[list[int]] = []
-    signals: list[int] = []
-    receivers: list[int] = []
+    held: dict[int, int] = {}  # step -> sequence of its resolution, which waits for an earlier step of its group (V3)
+    groups: list[list[int]] = []  # per completion its blocking steps not yet shown as resolved; the last is the newest batch
+    signals: list[int] = []  # sequences of signals held back (V4, V5)
+    receivers: list[int] = []  # positions of signals and applied updates that no completed normal task has seen
 
 
 class RunState(Struct, omit_defaults=True):
-    """One workflow run. Static facts first, then what changes."""
+    """One workflow run. Static facts first, then what changes.
+
+    The memo is not here: it never changes, and the WorkflowStarted event and the run's row have it.
+    """
 
     namespace: str
     workflow_id: str
@@ -205,50 +213,50 @@ class RunState(Struct, omit_defaults=True):
     workflow_type: str
     task_queue: str
     started_at: int
-    run_number: int = 1
-    payload_codec: str = "avro"
+    run_number: int = 1  # in the chain of the workflow id
+    payload_codec: str = "avro"  # of its arguments; results and what is left to the server are stored in it
     business_key: str | None = None
-    compatibility: str | None = None
+    compatibility: str | None = None  # build marker: only workers of that build get its tasks, None for any
     priority: int = 5
     fairness_key: str | None = None
     fairness_weight: int = 1
-    memo: dict[str, Any] | bytes = {}  # see `opaque`
-    search_attributes: dict[str, Any] = {}
+    # Bytes of the memo's JSON text, 0 for none. States written before hold the memo itself; programs of then refuse a number.
+    memo_bytes: int | dict[str, Any] | bytes = msgspec.field(default=0, name="memo")
+    search_attributes: dict[str, Any] = {}  # as they are now: an upsert merges into them
     execution_timeout_seconds: int | None = None
     run_timeout_seconds: int | None = None
-    execution_deadline_at: int | None = None
+    execution_deadline_at: int | None = None  # of the chain, moves on in continue-as-new
     run_deadline_at: int | None = None
-    input_event: int = 2
+    input_event: int = 2  # sequence of its WorkflowStarted: the home of arguments and memo
 
     status: RunStatus = "pending"
-    closed_reason: ClosedReason | None = None
+    closed_reason: ClosedReason | None = None  # None: open
     closed_at: int | None = None
     superseded: bool = False  # another run goes on in its place
-    last_progress_at: int = 0
-    recorded_at: int = 0
-    id_clock: int = 0
-    last_sequence: int = 0
-    history_bytes: int = 0
-    fan_out: int = 0
-    steps: int = 0
-    command_sequence: int = 1
+    last_progress_at: int = 0  # when a workflow task was completed, or the run closed
+    recorded_at: int = 0  # the time of the last event; recorded times never go back (`setback`)
+    id_clock: int = 0  # time part of the last id it minted, in milliseconds
+    last_sequence: int = 0  # how many events it has
+    history_bytes: int = 0  # their size
+    fan_out: int = 0  # the most blocking steps one completion had
+    steps: int = 0  # the number of the last authored step
+    command_sequence: int = 1  # the number of the last command that reached it; the start is 1
 
-    task: WorkflowTask | None = None
-    next_context: dict[str, Any] | None = None
-    begun: bool = False
-    recheck: bool = False
-    wait: Wait | None = None
-    signals: list[Signal] = []
-    updates: dict[str, Update] = {}
-    receivers: list[int] = []
-    children: dict[str, Child] = {}
-    origin: Origin | None = None
+    task: WorkflowTask | None = None  # the open one, or the last
+    next_context: Resume | None = None  # something happened that the open task does not show: the next one tells of it
+    begun: bool = False  # a normal task was completed
+    recheck: bool = False  # an update was applied while the wait was open: the next task looks at its predicate again
+    wait: Wait | None = None  # the open condition wait
+    signals: list[Signal] = []  # received and not applied, in order
+    updates: dict[str, Update] = {}  # accepted and not closed, in order, by update id
+    receivers: list[int] = []  # sequences of signals and applied updates that no completed normal task has seen
+    children: dict[str, Child] = {}  # open child calls, by call id
+    origin: Origin | None = None  # on a child: whose
     archived: bool = False
-    duplicate_starts: int = 0
-    failures: list[dict[str, Any]] = []
-    activities: dict[str, Activity] = {}
-    timers: dict[str, Timer] = {}
-    batch: bytes = b""
+    duplicate_starts: int = 0  # starts that met this run
+    activities: dict[str, Activity] = {}  # those without an outcome, and on a closed run those that may report, by task id
+    timers: dict[str, Timer] = {}  # pending ones, by timer id
+    batch: bytes = b""  # digest of the newest blocking batch, by which a repeated one is recognised (`actors.dialects.sdk04`)
     view: View = msgspec.field(default_factory=View)
 
     @property
@@ -285,4 +293,7 @@ def encode(state: RunState) -> bytes:
 
 def decode(data: bytes) -> RunState:
     """A state from its stored form."""
-    return _decoder.decode(zlib.decompress(data) if data[0] == _ZLIB_HEADER else data)
+    state = _decoder.decode(zlib.decompress(data) if data[0] == _ZLIB_HEADER else data)
+    if not isinstance(state.memo_bytes, int):  # as it was before
+        state.memo_bytes = len(opaque.text_of(state.memo_bytes))
+    return state

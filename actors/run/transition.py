@@ -18,11 +18,13 @@ from msgspec import Struct
 from actors.run import ids, opaque
 from actors.run.commands.messages import RunMessageCommand
 from actors.run.dialect import Dialect, PlainHistory, Recorded
+from actors.run.events.stored import memo_of
 from actors.run.events.types import RESOLUTIONS, EventType
 from actors.run.ids import RunId
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import NEVER, RunState, WorkflowTask
 from actors.run.times import Micros, iso
+from actors.run.values import FIRST_TASK, Resume
 from actors.run.words import TaskKind
 
 PLAIN_HISTORY = PlainHistory()
@@ -56,9 +58,11 @@ class Transition:
     """Collects what one or more decisions change.
 
     `history` holds the run's serialized events, recording appends to it; `dialect` keeps what workers are shown of it.
+    `memo`: that of a run which begins.
     """
 
     __slots__ = (
+        "_memo",
         "attributes_changed",
         "changed",
         "closed_updates",
@@ -87,6 +91,7 @@ class Transition:
         now: Micros,
         rules: Rules = DEFAULT_RULES,
         dialect: Dialect = PLAIN_HISTORY,
+        memo: dict[str, Any] | bytes | None = None,
     ) -> None:
         self.state = state
         self.history = history
@@ -94,6 +99,7 @@ class Transition:
         self.stamp = max(now, state.recorded_at)
         self.rules = rules
         self.dialect = dialect
+        self._memo = memo
         self.events: list[bytes] = []
         self.ready: dict[str, TaskReady] = {}
         self.unready: list[str] = []
@@ -107,6 +113,13 @@ class Transition:
         self.near: list[tuple[str, int, int]] = []  # limit kind, value, limit: what the log should warn of
         self.changed = False
         self.set_right = False  # something was brought nearer, as the clock went back
+
+    @property
+    def memo(self) -> dict[str, Any] | bytes:
+        """The run's memo; reads the history of a run that has one and does not begin here."""
+        if self._memo is None:
+            self._memo = memo_of(self.history[self.state.input_event - 1]) if self.state.memo_bytes else {}
+        return self._memo
 
     def mint(self, kind: str) -> str:
         """A new id of this run."""
@@ -177,7 +190,7 @@ class Transition:
 
     def open_workflow_task(
         self,
-        context: dict[str, Any],
+        context: Resume = FIRST_TASK,
         *,
         delay_seconds: int = 0,
         update_id: str | None = None,

@@ -56,3 +56,34 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     timeout_type: str | None = None
     details: Any = None
     details_payload_codec: str | None = None
+
+
+class Resume(Struct, frozen=True, omit_defaults=True):
+    """Why a workflow task was created: the 20 resume fields, all None for a first one (worker-protocol 4.4).
+
+    Stored with the task and sent to its worker, in this order.
+    """
+
+    workflow_wait_kind: str | None = None
+    open_wait_id: str | None = None
+    resume_source_kind: str | None = None
+    resume_source_id: str | None = None
+    workflow_update_id: str | None = None
+    workflow_signal_id: str | None = None
+    signal_name: str | None = None
+    signal_wait_id: str | None = None
+    workflow_command_id: str | None = None
+    activity_execution_id: str | None = None
+    activity_attempt_id: str | None = None
+    activity_type: str | None = None
+    child_call_id: str | None = None
+    child_workflow_run_id: str | None = None
+    workflow_sequence: int | None = None
+    workflow_event_type: str | None = None
+    timer_id: str | None = None
+    condition_wait_id: str | None = None
+    condition_key: str | None = None
+    condition_definition_fingerprint: str | None = None
+
+
+FIRST_TASK = Resume()

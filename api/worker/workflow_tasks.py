@@ -42,32 +42,6 @@ _batches = Batches()
 
 _ATTEMPT = "workflow_task_attempt"
 
-# The 20 resume fields, all null for a first task (worker-protocol 4.4).
-_RESUME: dict[str, Any] = dict.fromkeys(
-    (
-        "workflow_wait_kind",
-        "open_wait_id",
-        "resume_source_kind",
-        "resume_source_id",
-        "workflow_update_id",
-        "workflow_signal_id",
-        "signal_name",
-        "signal_wait_id",
-        "workflow_command_id",
-        "activity_execution_id",
-        "activity_attempt_id",
-        "activity_type",
-        "child_call_id",
-        "child_workflow_run_id",
-        "workflow_sequence",
-        "workflow_event_type",
-        "timer_id",
-        "condition_wait_id",
-        "condition_key",
-        "condition_definition_fingerprint",
-    )
-)
-
 
 def _events(events: bytes, count: int, accepted: str) -> dict[str, Any]:
     """The history fields of a task or page, compressed when asked for and worth it (worker-protocol 4.6)."""
@@ -108,8 +82,7 @@ def task_object(grant: WorkflowTaskGrant, accepted_encoding: str) -> dict[str, A
         "compatibility": grant.compatibility,
         "lease_owner": grant.lease_owner,
         "lease_expires_at": ts(grant.lease_expires_at),
-        **_RESUME,
-        **grant.resume,
+        **msgspec.structs.asdict(grant.resume),
     }
 
 

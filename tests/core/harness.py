@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any, TypeVar
 
+import msgspec
 import orjson
 from hypothesis import HealthCheck, settings
 
@@ -158,7 +159,7 @@ class Run:
         """
         replies: list[RunReply] = []
         outcomes: list[tuple[Any, ...]] = []
-        reads = needs_history(command) or self.state.origin is not None
+        reads = needs_history(command, self.state)
         for history in (self.history, self.history if reads else ()):
             tx = Transition(decode(self.data), list(history), Micros(self.now), self.rules, self.dialect)
             replies.append(decide(tx, command))
@@ -327,3 +328,9 @@ def shown_events(grant: WorkflowTaskGrant) -> list[Event]:
     """The first page of a grant."""
     events: list[Event] = orjson.loads(grant.history_events)
     return events
+
+
+def resume_of(grant: WorkflowTaskGrant) -> dict[str, Any]:
+    """The resume fields of a grant that are not null."""
+    fields: dict[str, Any] = msgspec.to_builtins(grant.resume)
+    return fields

@@ -12,7 +12,7 @@ import orjson
 
 from actors.run.replies import WorkflowTaskGrant
 from actors.run.state import NEVER, RunState
-from tests.core.harness import Event, Run, shown_events
+from tests.core.harness import Event, Run, resume_of, shown_events
 from tests.core.input_book import InputBook
 from tests.core.step_book import RESOLUTIONS, WAIT, StepBook, StepRecord, micros
 from tests.core.view_book import ViewBook
@@ -126,7 +126,7 @@ class Watch:
         self.attempts[grant.task_id] = last + 1
         shown = shown_events(grant)
         assert grant.last_history_sequence == grant.history_count == len(shown)
-        update_id, signal_id = grant.resume.get("workflow_update_id"), grant.resume.get("workflow_signal_id")
+        update_id, signal_id = resume_of(grant).get("workflow_update_id"), resume_of(grant).get("workflow_signal_id")
         self.view.shown(shown, dialect, self.events, self.book, update_id is not None)
         order = [event["id"] for event in shown]
         news = bool(set(self.inputs.receivers) & set(order) - self.view.seen)

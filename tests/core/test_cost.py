@@ -16,6 +16,15 @@ def one_round(run: Run) -> tuple[int, int]:
     return len(encode(run.state)), sum(map(len, run.history[-3:]))
 
 
+def test_a_memo_is_not_written_with_every_transition() -> None:
+    """It rests in the event of the start; of its size the state tells a number."""
+    plain, with_memo = Run(), Run(memo={"text": "x" * 65_536})
+    assert len(with_memo.data) <= len(plain.data) + 20
+    for run in (plain, with_memo):
+        run.batch(activity())
+    assert len(with_memo.data) <= len(plain.data) + 20
+
+
 def test_a_long_run_has_no_larger_state() -> None:
     run = Run()
     early = max(one_round(run) for _ in range(5))

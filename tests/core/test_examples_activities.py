@@ -25,6 +25,7 @@ from tests.core.harness import (
     failure_of,
     finish,
     result_of,
+    resume_of,
     retrying,
 )
 
@@ -256,7 +257,7 @@ def test_outcome_under_a_leased_workflow_task_waits_for_it() -> None:
     done = run.complete(task, activity("c"))
     assert run.new_types == ["ActivityScheduled"]
     assert done.created_task_ids == [run.row("activity").task_id, run.row("workflow").task_id]
-    assert run.claim().resume["activity_type"] == "b"
+    assert resume_of(run.claim())["activity_type"] == "b"
 
 
 # -- retries -----------------------------------------------------------------------------------------------------------
@@ -415,7 +416,7 @@ def test_timeout_without_retry(kind: str) -> None:
     if grant is not None:
         assert run.expect(Refused, result_of(grant)).reason == "stale_attempt"
         assert not run.changed
-    resume = run.claim().resume
+    resume = resume_of(run.claim())
     assert (resume["workflow_event_type"], resume["workflow_wait_kind"]) == ("ActivityTimedOut", "activity")
 
 

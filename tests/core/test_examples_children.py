@@ -14,7 +14,7 @@ from actors.run.commands.steps import CompleteWorkflow, FailWorkflow, StartChild
 from actors.run.ids import RunId
 from actors.run.replies import TOO_EARLY, Done, Refused
 from tests.core.family import CHILD, SECOND, Family, act, end, keys, of_type, parent_of, types
-from tests.core.harness import START, Run, activity, blob, child, finish, result_of, retrying
+from tests.core.harness import START, Run, activity, blob, child, finish, result_of, resume_of, retrying
 
 ENDED = CHILD | {"child_status", "closed_reason", "closed_at"}
 STARTED = CHILD | {"parent_close_policy", "child_status"}
@@ -70,7 +70,7 @@ def test_a_plain_child_on_its_own_side() -> None:
         told["child_call_id"],
     ]
     assert payload["arguments"] == {"codec": "avro", "blob": "CHILD-ARGS"} and payload["task_queue"] == "main"
-    assert part.row("workflow").available_at == START and part.claim().resume == {}
+    assert part.row("workflow").available_at == START and resume_of(part.claim()) == {}
     assert part.state.status == "pending" and part.signal().command_sequence == 1
 
 
@@ -122,7 +122,8 @@ def test_what_a_child_inherits_and_what_not() -> None:
     family.deliver(run)
     for part in family.children_of(run):
         state, row = part.state, part.row("workflow")
-        assert (state.memo, state.search_attributes) == ({"m": 1}, {"s": "x", "stage": "two"})
+        assert part.events()[0]["payload"]["memo"] == {"m": 1} and state.memo_bytes == len('{"m":1}')
+        assert state.search_attributes == {"s": "x", "stage": "two"}
         assert (row.queue, row.priority, row.fairness_key, row.fairness_weight) == ("main", 2, "tenant", 3)
         assert row.compatibility == state.compatibility == "build-7" and state.namespace == "default"
         assert state.business_key is None and (state.execution_deadline_at, state.run_deadline_at, part.wake_at) == (None,) * 3
@@ -155,7 +156,7 @@ def test_a_completed_child_wakes_its_parent() -> None:
     assert {key: payload[key] for key in CHILD} == {key: call[key] for key in CHILD}
     assert (payload["child_status"], payload["closed_reason"]) == ("completed", "completed")
     assert payload["result"] == payload["output"] == "OUT" and payload["closed_at"] == "2026-04-20T09:15:03.250000Z"
-    assert parent.claim().resume == {
+    assert resume_of(parent.claim()) == {
         "workflow_wait_kind": "child",
         "open_wait_id": f"child:{call['child_call_id']}",
         "resume_source_kind": "child_workflow_run",
@@ -205,7 +206,7 @@ def test_a_failed_child(step: FailWorkflow, category: str) -> None:
     assert payload["failure_id"] == of_type(part, "WorkflowFailed")[0]["failure_id"]
     assert not payload["exception"].keys() & {"class", "file", "line", "trace", "properties"}
     assert (payload["child_status"], payload["closed_reason"]) == ("failed", "failed")
-    assert family.root.claim().resume["workflow_event_type"] == "ChildRunFailed"
+    assert resume_of(family.root.claim())["workflow_event_type"] == "ChildRunFailed"
 
 
 def test_a_child_that_timed_out() -> None:
@@ -238,7 +239,7 @@ def test_a_stopped_child(command: RunCommand, word: str) -> None:
     assert payload["message"] == f"Workflow {word}: because"
     assert (
         len(family.chains[part.state.workflow_id]) == 1
-        and family.root.claim().resume["workflow_event_type"] == event["event_type"]
+        and resume_of(family.root.claim())["workflow_event_type"] == event["event_type"]
     )
 
 
@@ -266,7 +267,7 @@ def test_a_child_that_ends_under_a_lease_is_shown_by_the_next_task() -> None:
     assert parent.rows == {}
     done = parent.complete(grant, child(), activity())
     following = parent.claim()
-    assert done.created_task_ids == [following.task_id] and following.resume["workflow_wait_kind"] == "child"
+    assert done.created_task_ids == [following.task_id] and resume_of(following)["workflow_wait_kind"] == "child"
 
 
 def test_a_call_that_restarts_late_is_old_news() -> None:

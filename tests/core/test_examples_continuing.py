@@ -23,6 +23,7 @@ from tests.core.harness import (
     finish,
     onward,
     result_of,
+    resume_of,
     retrying,
     shown_events,
     wait,
@@ -67,7 +68,7 @@ def test_both_sides_of_a_continuation() -> None:
     assert not started.keys() & {"parent_workflow_run_id", "child_call_id", "retry_attempt", "workflow_command_id"}
     assert (new.state.run_number, new.state.workflow_id, new.state.steps) == (2, "order-7", 0)
     grant = new.claim()
-    assert grant.resume == {} and [each["event_type"] for each in shown_events(grant)] == ["WorkflowStarted"]
+    assert resume_of(grant) == {} and [each["event_type"] for each in shown_events(grant)] == ["WorkflowStarted"]
     new.complete(grant, activity())
     assert new.new[0]["payload"]["sequence"] == 1
 
@@ -96,7 +97,8 @@ def test_what_a_continued_run_takes_over() -> None:
     run.pass_time(100)
     _, new = continued(run, UpsertSearchAttributes({"stage": "two", "t": None}), onward())
     state, row = new.state, new.row("workflow")
-    assert (state.business_key, state.memo, state.search_attributes) == ("b-1", {"m": 1}, {"s": "x", "stage": "two"})
+    assert (state.business_key, state.search_attributes) == ("b-1", {"s": "x", "stage": "two"})
+    assert new.events()[0]["payload"]["memo"] == {"m": 1} and state.memo_bytes == len('{"m":1}')
     assert (row.priority, row.fairness_key, row.fairness_weight, row.compatibility) == (2, "tenant", 3, "build-7")
     # The execution's deadline stays, the run's begins anew.
     assert state.execution_deadline_at == START + 900 * SECOND and state.run_deadline_at == START + 700 * SECOND
@@ -151,7 +153,7 @@ def test_inputs_not_yet_applied_go_on_in_order() -> None:
         assert payload["workflow_command_id"] == before["workflow_command_id"]
     assert len(new.rows) == 1
     done = new.batch(wait())
-    resume = new.claim().resume
+    resume = resume_of(new.claim())
     assert resume["signal_name"] == "s2" and done.created_task_ids
     numbers = [payload["command_sequence"] for payload in of_type(new, "UpdateAccepted")]
     # No command started this run: its numbers begin with what was handed over.
@@ -221,7 +223,7 @@ def test_a_child_that_continues_is_still_waited_for() -> None:
     assert parent.new_types == ["ChildRunCompleted"]
     ending = parent.new[0]["payload"]
     assert (ending["child_workflow_run_id"], ending["child_run_number"]) == (new.state.run_id, 2)
-    assert parent.claim().resume["child_workflow_run_id"] == new.state.run_id
+    assert resume_of(parent.claim())["child_workflow_run_id"] == new.state.run_id
 
 
 # -- retries -----------------------------------------------------------------------------------------------------------
@@ -320,3 +322,15 @@ def test_a_root_is_never_tried_again() -> None:
     run = Run()
     run.batch(FailWorkflow("boom"))
     assert run.successor is None and run.wake() == Refused("nothing_due")
+
+
+def test_a_memo_goes_along_however_far() -> None:
+    run = Run(memo={"m": [1]})
+    _, second = continued(run, onward())
+    _, third = continued(second, onward())
+    family, part = family_of(child(retry_policy=retrying(2)), memo={"m": [1]})
+    retried = end(family, part, FailWorkflow("boom"))
+    _, onwards = continued(retried, onward())
+    for each in (second, third, part, retried, onwards):
+        started = next(event for event in each.events() if event["event_type"] == "WorkflowStarted")
+        assert started["payload"]["memo"] == {"m": [1]} and each.state.memo_bytes == len('{"m":[1]}')

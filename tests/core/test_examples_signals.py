@@ -10,7 +10,7 @@ from actors.run.commands.control import CancelRun, SignalRun
 from actors.run.commands.steps import StartTimer, WorkflowCommand
 from actors.run.rules import Rules
 from tests.core.family import CMD, keys, of_type, rejected, types
-from tests.core.harness import PLAIN, PYTHON, RUN_ID, Run, activity, child, finish, shown_events, wait
+from tests.core.harness import PLAIN, PYTHON, RUN_ID, Run, activity, child, finish, resume_of, shown_events, wait
 
 SIGNAL = CMD | {"signal_id", "signal_name", "signal_wait_id", "arguments", "payload_codec"}
 
@@ -42,7 +42,7 @@ def test_signal_to_an_open_wait_is_recorded_and_gets_a_task() -> None:
     assert payload["signal_name"] == "pay" and payload["payload_codec"] == "avro"
     assert payload["arguments"] == {"codec": "avro", "blob": "ARGS"}
     grant = run.claim()
-    assert grant.resume == {
+    assert resume_of(grant) == {
         "workflow_wait_kind": "signal",
         "open_wait_id": f"signal-application:{payload['signal_id']}",
         "resume_source_kind": "workflow_signal",
@@ -68,7 +68,7 @@ def test_signal_before_the_first_claim_stands_behind_the_start(worker: Any, show
     run.signal()
     assert types(run) == ["StartAccepted", "WorkflowStarted", "SignalReceived"] and run.rows == rows
     grant = run.claim(worker)
-    assert grant.resume == {} and signals_shown(shown_events(grant)) == shown
+    assert resume_of(grant) == {} and signals_shown(shown_events(grant)) == shown
 
 
 def test_signal_under_a_lease_stands_before_the_events_of_its_completion() -> None:
@@ -114,7 +114,7 @@ def test_one_signal_per_task_for_workers_with_a_view() -> None:
     assert len(run.rows) == 1
     for number, name in enumerate(("one", "two", "three"), 1):
         grant = run.claim()
-        assert grant.resume["signal_name"] == name
+        assert resume_of(grant)["signal_name"] == name
         assert signals_shown(shown_events(grant)) == ["one", "two", "three"][:number]
         done = run.complete(grant, wait())
         assert run.new_types == ["ConditionWaitOpened"]
@@ -128,11 +128,11 @@ def test_other_workers_see_several_signals_and_still_get_a_task_for_each() -> No
     run.signal("one")
     run.signal("two")
     grant = run.claim(PLAIN)
-    assert signals_shown(shown_events(grant)) == ["one", "two"] and grant.resume["signal_name"] == "one"
+    assert signals_shown(shown_events(grant)) == ["one", "two"] and resume_of(grant)["signal_name"] == "one"
     run.complete(grant, wait())
     assert [signal.name for signal in run.state.signals] == ["two"]
     again = run.claim(PLAIN)
-    assert again.resume["signal_name"] == "two"
+    assert resume_of(again)["signal_name"] == "two"
     run.complete(again, finish())
     assert run.new_types == ["ConditionWaitSatisfied", "WorkflowCompleted"]
     assert run.new[0]["payload"]["signal_name"] == "two"
@@ -161,7 +161,7 @@ def test_a_signal_waits_for_the_task_that_is_open() -> None:
     run.signal("three")
     assert run.rows == {}
     run.complete(grant, wait())
-    assert run.claim().resume["signal_name"] == "two"
+    assert resume_of(run.claim())["signal_name"] == "two"
 
 
 def test_a_passed_wait_names_the_signal_that_woke_its_task() -> None:
@@ -185,7 +185,7 @@ def test_a_signal_may_overtake_an_update_that_waits() -> None:
     run.update()
     run.signal("late")
     run.complete(grant, wait())
-    assert run.claim().resume["workflow_wait_kind"] == "signal"
+    assert resume_of(run.claim())["workflow_wait_kind"] == "signal"
 
 
 def _leased(run: Run) -> Any:

@@ -20,6 +20,7 @@ from actors.run.replies import (
     WorkflowTaskGrant,
     WorkflowTaskRenewed,
 )
+from actors.run.values import Resume
 from tests.core.harness import (
     OTHER,
     PLAIN,
@@ -32,6 +33,7 @@ from tests.core.harness import (
     finish,
     onward,
     page_of,
+    resume_of,
     shown_events,
     start_command,
 )
@@ -178,7 +180,7 @@ def test_first_claim_records_nothing_and_shows_the_start() -> None:
         compatibility="blue",
         lease_owner="python-1",
         lease_expires_at=START + 60 * SECOND,
-        resume={},
+        resume=Resume(),
         budget=grant.budget,
     )
     shown = shown_events(grant)
@@ -242,7 +244,7 @@ def test_wait_states_come_with_the_resume_context() -> None:
     run.succeed(attempt)
     grant = run.claim(PLAIN)
     assert grant.run_status == "waiting"
-    assert grant.resume == {
+    assert resume_of(grant) == {
         "workflow_wait_kind": "activity",
         "open_wait_id": f"activity:{attempt.activity_execution_id}",
         "resume_source_kind": "activity_execution",
@@ -259,7 +261,7 @@ def test_wait_states_come_with_the_resume_context() -> None:
     assert run.new_types == ["TimerFired"] and run.rows == {}
     timer_id = run.new[0]["payload"]["timer_id"]
     run.complete(grant, activity("b"))
-    assert run.claim(PLAIN).resume == {
+    assert resume_of(run.claim(PLAIN)) == {
         "workflow_wait_kind": "timer",
         "open_wait_id": f"timer:{timer_id}",
         "resume_source_kind": "timer",
@@ -277,7 +279,7 @@ def test_what_arrives_before_a_claim_shares_its_task() -> None:
     task_one = run.succeed(first)
     task_two = run.succeed(second)
     assert task_one == task_two and len(run.rows) == 1
-    assert run.claim().resume["activity_type"] == "a"
+    assert resume_of(run.claim())["activity_type"] == "a"
 
 
 def test_a_run_with_nothing_open_gets_a_plain_task() -> None:
@@ -288,7 +290,7 @@ def test_a_run_with_nothing_open_gets_a_plain_task() -> None:
     grant = run.claim()
     done = run.complete(grant)
     assert run.new == [] and len(done.created_task_ids) == 1
-    assert run.claim().resume == {}
+    assert resume_of(run.claim()) == {}
 
 
 # -- lease fencing -----------------------------------------------------------------------------------------------------
@@ -405,7 +407,7 @@ def test_lease_expiry_is_repaired_with_the_same_task() -> None:
     }
     assert run.state.status == "waiting" and run.state.task is not None and run.state.task.repairs == 1
     second = run.claim(OTHER)
-    assert (second.task_id, second.workflow_task_attempt, second.resume) == (grant.task_id, 2, grant.resume)
+    assert (second.task_id, second.workflow_task_attempt, resume_of(second)) == (grant.task_id, 2, resume_of(grant))
     assert second.last_history_sequence == grant.last_history_sequence + 1
     assert [e["id"] for e in shown_events(second)][:-1] == [e["id"] for e in shown_events(grant)]
 
@@ -463,10 +465,10 @@ def test_reread_gives_the_same_snapshot() -> None:
     run.pass_time(5)
     again = run.expect(WorkflowTaskGrant, RereadClaim(grant.task_id, PYTHON, 1))
     assert not run.changed
-    assert (again.history_events, again.lease_expires_at, again.resume) == (
+    assert (again.history_events, again.lease_expires_at, resume_of(again)) == (
         grant.history_events,
         grant.lease_expires_at,
-        grant.resume,
+        resume_of(grant),
     )
     assert again.last_history_sequence == grant.last_history_sequence
     for worker, attempt in ((OTHER, 1), (PYTHON, 2)):

@@ -34,6 +34,7 @@ from tests.core.harness import (
     completion,
     finish,
     onward,
+    resume_of,
     shown_events,
     start_command,
     wait,
@@ -97,7 +98,7 @@ def test_immediate_steps_alone_are_followed_by_a_plain_task(worker: Any, step: W
     task = run.row("workflow")
     assert done.created_task_ids == [task.task_id] and done.run_status == "waiting"
     grant = run.claim(worker)
-    assert grant.resume == {} and len(shown_events(grant)) == 3
+    assert resume_of(grant) == {} and len(shown_events(grant)) == 3
     again = run.complete(grant, step)
     # Never a repetition: a step of its own.
     assert run.state.steps == 2 and len(again.created_task_ids) == 1

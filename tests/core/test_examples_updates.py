@@ -12,7 +12,7 @@ from actors.run.commands.steps import CompleteUpdate, FailUpdate, FailWorkflow, 
 from actors.run.replies import CommandAnswered, UpdateStatus
 from actors.run.rules import Rules
 from tests.core.family import CMD, keys, of_type, refused, rejected, types
-from tests.core.harness import PLAIN, RUN_ID, Run, activity, blob, completion, finish, onward, result_of, wait
+from tests.core.harness import PLAIN, RUN_ID, Run, activity, blob, completion, finish, onward, result_of, resume_of, wait
 
 NAMED = CMD | {"update_id", "update_name"}
 ACCEPTED = NAMED | {"arguments", "payload_codec", "ordering_state", "command_sequence"}
@@ -37,7 +37,7 @@ def test_an_update_is_accepted_and_gets_a_task_of_its_own() -> None:
     assert run.new[0]["workflow_command_id"] == payload["workflow_command_id"] == status.command_id
     assert (payload["update_id"], payload["update_name"], payload["ordering_state"]) == (status.update_id, "price", "ready")
     assert payload["arguments"] == {"codec": "avro", "blob": "ARGS"}
-    assert run.claim().resume == {
+    assert resume_of(run.claim()) == {
         "workflow_wait_kind": "update",
         "open_wait_id": f"update:{status.update_id}",
         "resume_source_kind": "workflow_update",
@@ -59,7 +59,7 @@ def test_an_update_behind_an_unapplied_signal_says_so() -> None:
         "signal",
     ]
     # It says so only: updates are never held back for signals.
-    assert run.claim().resume["workflow_wait_kind"] == "update"
+    assert resume_of(run.claim())["workflow_wait_kind"] == "update"
 
 
 def test_an_update_waits_for_the_first_normal_task() -> None:
@@ -67,10 +67,10 @@ def test_an_update_waits_for_the_first_normal_task() -> None:
     status = run.update()
     assert len(run.rows) == 1 and run.new_types == ["UpdateAccepted"]
     grant = run.claim()
-    assert grant.resume == {}
+    assert resume_of(grant) == {}
     done = run.complete(grant, activity())
     task = run.row("workflow").task_id
-    assert task in done.created_task_ids and run.claim().resume["workflow_update_id"] == status.update_id
+    assert task in done.created_task_ids and resume_of(run.claim())["workflow_update_id"] == status.update_id
 
 
 def test_an_update_under_a_lease_is_recorded_at_once_and_waits_for_its_end() -> None:
@@ -80,7 +80,7 @@ def test_an_update_under_a_lease_is_recorded_at_once_and_waits_for_its_end() -> 
     assert (run.new_types, run.rows) == (["UpdateAccepted"], {})
     run.complete(grant, activity())
     assert types(run)[2:] == ["UpdateAccepted", "ActivityScheduled"]
-    assert run.claim().resume["workflow_wait_kind"] == "update"
+    assert resume_of(run.claim())["workflow_wait_kind"] == "update"
 
 
 def test_a_completed_update() -> None:
@@ -136,7 +136,7 @@ def test_a_plain_task_follows_an_applied_update_where_a_wait_is_open(step: Workf
     assert bool(done.created_task_ids) == follows
     if follows:
         grant = run.claim()
-        assert grant.resume == {} and done.created_task_ids == [grant.task_id]
+        assert resume_of(grant) == {} and done.created_task_ids == [grant.task_id]
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -146,10 +146,10 @@ def test_a_plain_task_follows_an_update_where_nothing_is_open(failed: bool) -> N
     status = run.update()
     run.complete(grant, RecordSideEffect(blob("V")))
     leased = run.claim()
-    assert leased.resume["workflow_wait_kind"] == "update"
+    assert resume_of(leased)["workflow_wait_kind"] == "update"
     done = run.complete(leased, FailUpdate(status.update_id, "no") if failed else CompleteUpdate(status.update_id))
     following = run.claim()
-    assert following.resume == {} and done.created_task_ids == [following.task_id]
+    assert resume_of(following) == {} and done.created_task_ids == [following.task_id]
 
 
 def test_one_update_per_task_in_the_order_of_their_commands() -> None:
@@ -158,7 +158,7 @@ def test_one_update_per_task_in_the_order_of_their_commands() -> None:
     assert len([row for row in run.rows.values() if row.kind == "workflow"]) == 1
     for at, status in enumerate(updates):
         grant = run.claim()
-        assert grant.resume["workflow_update_id"] == status.update_id
+        assert resume_of(grant)["workflow_update_id"] == status.update_id
         done = run.complete(grant, CompleteUpdate(status.update_id))
         assert len(done.created_task_ids) == (at < 2)
 
@@ -171,10 +171,10 @@ def test_an_updates_task_is_not_extended_by_other_causes() -> None:
     run.tell(result_of(running))
     assert [row.task_id for row in run.rows.values()] == [task]
     grant = run.claim()
-    assert grant.resume["workflow_wait_kind"] == "update"
+    assert resume_of(grant)["workflow_wait_kind"] == "update"
     done = run.complete(grant, CompleteUpdate(status.update_id))
     following = run.claim()
-    assert done.created_task_ids == [following.task_id] and following.resume["workflow_wait_kind"] == "activity"
+    assert done.created_task_ids == [following.task_id] and resume_of(following)["workflow_wait_kind"] == "activity"
 
 
 def test_wake_ups_come_before_updates() -> None:
@@ -186,11 +186,11 @@ def test_wake_ups_come_before_updates() -> None:
     run.complete(grant, activity())
     running = run.claim_activity()
     leased = run.claim()
-    assert leased.resume["workflow_update_id"] == status.update_id
+    assert resume_of(leased)["workflow_update_id"] == status.update_id
     second = run.update()
     run.tell(result_of(running))
     run.complete(leased, CompleteUpdate(status.update_id))
-    assert run.claim().resume["workflow_wait_kind"] == "activity" and second.update_id in run.state.updates
+    assert resume_of(run.claim())["workflow_wait_kind"] == "activity" and second.update_id in run.state.updates
 
 
 def test_an_updates_task_completed_without_its_answer_comes_again() -> None:
@@ -199,7 +199,7 @@ def test_an_updates_task_completed_without_its_answer_comes_again() -> None:
     first = run.claim(PLAIN)
     run.complete(first, RecordSideEffect(blob("V")))
     again = run.claim(PLAIN)
-    assert again.task_id != first.task_id and again.resume["workflow_update_id"] == status.update_id
+    assert again.task_id != first.task_id and resume_of(again)["workflow_update_id"] == status.update_id
 
 
 def test_other_workers_may_close_updates_in_a_normal_task() -> None:

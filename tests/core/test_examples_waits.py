@@ -18,7 +18,20 @@ from actors.run.commands.worker import ClaimTask
 from actors.run.replies import Refused
 from actors.run.values import WorkerIdentity
 from tests.core.family import SECOND, WAIT, WAIT_TIMER, keys, of_type, types
-from tests.core.harness import PLAIN, PYTHON, START, Run, activity, blob, completion, finish, onward, shown_events, wait
+from tests.core.harness import (
+    PLAIN,
+    PYTHON,
+    START,
+    Run,
+    activity,
+    blob,
+    completion,
+    finish,
+    onward,
+    resume_of,
+    shown_events,
+    wait,
+)
 
 
 def test_a_wait_without_timeout_waits_for_ever() -> None:
@@ -71,7 +84,7 @@ def test_timeout() -> None:
     assert {key: fired["payload"][key] for key in timer} == timer
     assert fired["payload"]["fired_at"] == "2026-04-20T09:15:32.249999Z"
     assert {key: over["payload"][key] for key in opened} == opened and over["payload"]["timer_id"] == timer["timer_id"]
-    assert run.claim().resume == {
+    assert resume_of(run.claim()) == {
         "workflow_wait_kind": "condition",
         "open_wait_id": opened["condition_wait_id"],
         "resume_source_kind": "timer",
@@ -94,7 +107,7 @@ def test_timeout_of_zero_seconds_is_over_in_the_next_transition() -> None:
     opened = run.new[0]["payload"]
     run.wake()
     assert run.new_types == ["ConditionWaitTimedOut"] and keys(run.new[0]) == WAIT | {"timeout_seconds"}
-    resume = run.claim().resume
+    resume = resume_of(run.claim())
     assert resume["workflow_wait_kind"] == "condition" and "timer_id" not in resume
     assert resume["condition_wait_id"] == opened["condition_wait_id"]
 
@@ -159,7 +172,7 @@ def test_an_applied_update_is_reason_to_look_again(worker: WorkerIdentity) -> No
     accepted = run.update()
     done = run.batch(CompleteUpdate(accepted.update_id), worker=worker)
     grant = run.claim(worker)
-    assert done.created_task_ids == [grant.task_id] and grant.resume == {} and run.state.wait == before
+    assert done.created_task_ids == [grant.task_id] and resume_of(grant) == {} and run.state.wait == before
     run.complete(grant, wait(timeout=30))
     assert run.new_types == ["ConditionWaitOpened", "TimerScheduled"] and run.rows == {}
 
@@ -178,7 +191,7 @@ def test_a_repeated_wait_with_nothing_new_is_no_step() -> None:
     run = parked_with_a_plain_task(30)
     before = run.state
     grant = run.claim(PLAIN)
-    assert grant.resume["signal_name"] == "two"
+    assert resume_of(grant)["signal_name"] == "two"
     done = run.complete(grant, wait(timeout=30))
     assert (run.new, done.created_task_ids, run.rows) == ([], [], {})
     assert (run.state.wait, run.state.steps) == (before.wait, before.steps) and run.state.signals == []
@@ -264,7 +277,7 @@ def test_a_lost_lease_changes_nothing_about_a_wait() -> None:
     assert run.new_types == ["RepairRequested"] and run.state.wait == before
     assert run.expect(Refused, completion(grant, activity())).reason == "task_not_leased"
     again = run.claim(PYTHON)
-    assert (again.task_id, again.workflow_task_attempt, again.resume) == (grant.task_id, 2, grant.resume)
+    assert (again.task_id, again.workflow_task_attempt, resume_of(again)) == (grant.task_id, 2, resume_of(grant))
     assert shown_events(again)[: len(shown_events(grant))] == shown_events(grant)
     run.complete(again, activity())
     assert run.new_types[:2] == ["ConditionWaitSatisfied", "TimerCancelled"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import orjson
 
 from actors.cluster import protocol
@@ -15,6 +16,7 @@ from actors.run.commands.worker import CompleteWorkflowTask, FailActivity, Heart
 from actors.run.ids import RunKey
 from actors.run.lifecycle import starting
 from actors.run.times import Micros
+from actors.run.transition import Transition
 from actors.run.values import Failure, Payload
 from tests.core.harness import RUN_ID
 
@@ -37,7 +39,9 @@ def test_text_travels_between_nodes() -> None:
 def test_text_rests_in_states_and_stands_in_events() -> None:
     tx = starting.create(START, Micros(1_000_000))
     starting.begin(tx, START)
-    assert run_state.decode(run_state.encode(tx.state)).memo == MEMO
+    assert run_state.decode(run_state.encode(tx.state)).memo_bytes == len(MEMO)
+    again = Transition(run_state.decode(run_state.encode(tx.state)), tx.history, tx.now)
+    assert again.memo == MEMO
     assert all(b'"memo":%b,' % MEMO in line for line in tx.events[:2])
     written = run_write(tx, 0, 0, True, lambda namespace, queue: 0)
     assert written.identity is not None
@@ -49,7 +53,11 @@ def test_values_written_before_are_read_still() -> None:
     old = StartRun("default", "w", START.run_id, "order", "q", START.arguments, memo={"a": [1]})
     tx = starting.create(old, Micros(1_000_000))
     starting.begin(tx, old)
-    assert run_state.decode(run_state.encode(tx.state)).memo == {"a": [1]}
+    stored = msgspec.msgpack.decode(run_state.encode(tx.state))
+    for memo in ({"a": [1]}, b'{"a":[1]}'):
+        known = run_state.decode(msgspec.msgpack.encode({**stored, "memo": memo, "failures": [{}]}))
+        assert known == tx.state and known.memo_bytes == len(b'{"a":[1]}')
+        assert Transition(known, tx.history, tx.now).memo == b'{"a":[1]}'
     assert orjson.loads(tx.events[0])["payload"]["memo"] == {"a": [1]}
     written = run_write(tx, 0, 0, True, lambda namespace, queue: 0)
     assert written.identity is not None

@@ -27,7 +27,7 @@ from actors.run.replies import QueryView, WorkflowTaskGrant
 from actors.run.values import Payload
 from api.http.fields import Fields
 from api.worker.commands.batch import read_steps, scope_errors
-from tests.core.harness import OTHER, PYTHON, SCALE, Event, Run
+from tests.core.harness import OTHER, PYTHON, SCALE, Event, Run, resume_of
 from tests.core.test_replay import Stages, WithoutStepOrder, Wrong, at_once, make_script
 from tests.core.test_replay import World as Replayed
 
@@ -251,7 +251,7 @@ class World(Replayed):
         self.tasks.append((grant, steps))
 
     def replay(self, grant: WorkflowTaskGrant, events: list[Event]) -> list[WorkflowCommand]:
-        update_id = grant.resume.get("workflow_update_id")
+        update_id = resume_of(grant).get("workflow_update_id")
         if update_id is None:
             steps = super().replay(grant, events)
             out = list(Waits.out)

@@ -24,7 +24,7 @@ from actors.run.rules import backoff_after
 from actors.run.state import Activity, RunState
 from actors.run.times import SECOND, iso, iso_or_none, iso_seconds
 from actors.run.transition import Transition
-from actors.run.values import Failure
+from actors.run.values import Failure, Resume
 
 TIMEOUT_CLASS = "ActivityTimeoutException"
 TIMEOUT_WORDS = {
@@ -214,17 +214,17 @@ def resolved(tx: Transition, task_id: str, activity: Activity, event_type: Event
     if activity.status == "ready":
         tx.withdraw(task_id)
     del tx.state.activities[task_id]
-    context = {
-        "workflow_wait_kind": "activity",
-        "open_wait_id": f"activity:{activity.execution_id}",
-        "resume_source_kind": "activity_execution",
-        "resume_source_id": activity.execution_id,
-        "activity_execution_id": activity.execution_id,
-        "activity_attempt_id": activity.attempt_id,
-        "activity_type": activity.activity_type,
-        "workflow_sequence": activity.step,
-        "workflow_event_type": event_type,
-    }
+    context = Resume(
+        workflow_wait_kind="activity",
+        open_wait_id=f"activity:{activity.execution_id}",
+        resume_source_kind="activity_execution",
+        resume_source_id=activity.execution_id,
+        activity_execution_id=activity.execution_id,
+        activity_attempt_id=activity.attempt_id,
+        activity_type=activity.activity_type,
+        workflow_sequence=activity.step,
+        workflow_event_type=event_type,
+    )
     return wake_workflow(tx, context, activity.step)
 
 

@@ -18,6 +18,15 @@ class _Event(msgspec.Struct):
     payload: _Payload
 
 
+class _Memo(msgspec.Struct):
+    memo: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _Started(msgspec.Struct):
+    payload: _Memo
+
+
+_decode_started = msgspec.json.Decoder(_Started).decode
 _decode = msgspec.json.Decoder(_Event).decode
 
 
@@ -27,6 +36,11 @@ def arguments_of(event: bytes) -> Payload | None:
     if envelope is None:
         return None
     return Payload(envelope["codec"], envelope.get("blob"), envelope.get("external_storage"))
+
+
+def memo_of(event: bytes) -> bytes:
+    """The memo in a stored WorkflowStarted, JSON text."""
+    return bytes(_decode_started(event).payload.memo)
 
 
 def command_of(event: bytes) -> dict[str, Any] | None:

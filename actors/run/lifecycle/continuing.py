@@ -37,7 +37,7 @@ def continue_as_new(tx: Transition, command: ContinueAsNew) -> str:
     record_started(new, arguments, {"continued_from_run_id": state.run_id, "workflow_link_id": link_id})
     updates.hand_over(new, tx)
     signals.hand_over(new, tx)
-    task_id = new.open_workflow_task({})
+    task_id = new.open_workflow_task()
     _tell_parent(tx, new, link_id)
     return task_id
 
@@ -65,7 +65,7 @@ def retry(tx: Transition, backoff: int) -> None:
     attempt = new.state.origin.attempt
     link_id = _new_link(tx, new)
     record_started(new, arguments, {"retry_attempt": attempt, "retry_of_child_workflow_run_id": state.run_id})
-    new.open_workflow_task({}, delay_seconds=backoff)
+    new.open_workflow_task(delay_seconds=backoff)
     _tell_parent(tx, new, link_id, retry_attempt=attempt, retry_backoff_seconds=backoff)
 
 
@@ -88,7 +88,7 @@ def _successor(tx: Transition, workflow_type: str, queue: str, codec: str) -> Tr
         priority=old.priority,
         fairness_key=old.fairness_key,
         fairness_weight=old.fairness_weight,
-        memo=old.memo,
+        memo_bytes=old.memo_bytes,
         search_attributes=old.search_attributes,
         execution_timeout_seconds=old.execution_timeout_seconds,
         run_timeout_seconds=old.run_timeout_seconds,
@@ -99,7 +99,7 @@ def _successor(tx: Transition, workflow_type: str, queue: str, codec: str) -> Tr
     if old.run_timeout_seconds is not None:
         state.run_deadline_at = tx.now + old.run_timeout_seconds * SECOND
     old.superseded = True
-    tx.successor = Transition(state, [], tx.now, tx.rules, tx.dialect)
+    tx.successor = Transition(state, [], tx.now, tx.rules, tx.dialect, tx.memo)
     return tx.successor
 
 
@@ -141,7 +141,7 @@ def record_started(tx: Transition, arguments: Payload, more: dict[str, Any], com
             "workflow_run_id": state.run_id,
             "workflow_command_id": command_id,
             "business_key": state.business_key,
-            "memo": state.memo,
+            "memo": tx.memo,
             "search_attributes": state.search_attributes,
             "workflow_id": state.workflow_id,
             "timestamp": iso(tx.stamp),

@@ -24,6 +24,7 @@ MOST_NOTED_DUPLICATES = 100  # per run, so that outsiders cannot fill a history 
 
 def create(command: StartRun, now: Micros, rules: Rules = DEFAULT_RULES, dialect: Dialect = PLAIN_HISTORY) -> Transition:
     """A new run, not yet begun, in a transition of its own."""
+    memo_bytes = len(opaque.text_of(command.memo)) if command.memo else 0
     state = RunState(
         namespace=command.namespace,
         workflow_id=command.workflow_id,
@@ -38,7 +39,7 @@ def create(command: StartRun, now: Micros, rules: Rules = DEFAULT_RULES, dialect
         priority=command.priority,
         fairness_key=command.fairness_key,
         fairness_weight=command.fairness_weight,
-        memo=command.memo,
+        memo_bytes=memo_bytes,
         search_attributes=command.search_attributes,
         execution_timeout_seconds=command.execution_timeout_seconds,
         run_timeout_seconds=command.run_timeout_seconds,
@@ -48,9 +49,9 @@ def create(command: StartRun, now: Micros, rules: Rules = DEFAULT_RULES, dialect
         state.execution_deadline_at = now + command.execution_timeout_seconds * SECOND
     if command.run_timeout_seconds is not None:
         state.run_deadline_at = now + command.run_timeout_seconds * SECOND
-    tx = Transition(state, [], now, rules, dialect)
-    if command.memo:
-        tx.measure("memo_size", len(opaque.text_of(command.memo)), rules.max_memo_bytes)
+    tx = Transition(state, [], now, rules, dialect, command.memo)
+    if memo_bytes:
+        tx.measure("memo_size", memo_bytes, rules.max_memo_bytes)
     if command.search_attributes:
         tx.measure("search_attribute_size", len(orjson.dumps(command.search_attributes)), rules.max_search_attribute_bytes)
     return tx
@@ -69,7 +70,7 @@ def begin(tx: Transition, command: StartRun) -> Started:
         command_id=command_id,
     )
     record_started(tx, command.arguments, {}, command_id)
-    tx.open_workflow_task({})
+    tx.open_workflow_task()
     return started(state, "started_new")
 
 
@@ -101,7 +102,7 @@ def begin_child(tx: Transition, command: StartChildRun) -> Started:
         return started(tx.state, "started_new")
     tx.state.command_sequence = 0
     record_started(tx, command.start.arguments, {})
-    tx.open_workflow_task({}, task_id=ids.first_task_of(command.start.run_id))
+    tx.open_workflow_task(task_id=ids.first_task_of(command.start.run_id))
     return started(tx.state, "started_new")
 
 

@@ -16,7 +16,7 @@ from actors.run.replies import TOO_EARLY, Done, Refused
 from actors.run.state import Child
 from actors.run.times import SECOND, Micros, iso, iso_seconds
 from actors.run.transition import Transition
-from actors.run.values import Payload
+from actors.run.values import Payload, Resume
 from actors.run.words import ClosedReason
 
 _ENDINGS: dict[str, EventType] = {
@@ -72,7 +72,7 @@ def start(tx: Transition, command: StartChild, step: int) -> str:
         task_queue=command.queue or state.task_queue,
         arguments=arguments,
         payload_codec=arguments.codec,
-        memo=state.memo,
+        memo=tx.memo,
         search_attributes=state.search_attributes,
         execution_timeout_seconds=command.execution_timeout_seconds,
         run_timeout_seconds=command.run_timeout_seconds,
@@ -185,16 +185,16 @@ def closed(tx: Transition, news: ChildClosed) -> Done | Refused:
         result = result_keys(news.result, news.payload_codec, state.payload_codec)
         payload |= {**result, "output": result.get("result")}
     tx.record(event_type, payload, step=child.step)
-    context = {
-        "workflow_wait_kind": "child",
-        "open_wait_id": f"child:{news.child_call_id}",
-        "resume_source_kind": "child_workflow_run",
-        "resume_source_id": news.run_id,
-        "child_call_id": news.child_call_id,
-        "child_workflow_run_id": news.run_id,
-        "workflow_sequence": child.step,
-        "workflow_event_type": event_type,
-    }
+    context = Resume(
+        workflow_wait_kind="child",
+        open_wait_id=f"child:{news.child_call_id}",
+        resume_source_kind="child_workflow_run",
+        resume_source_id=news.run_id,
+        child_call_id=news.child_call_id,
+        child_workflow_run_id=news.run_id,
+        workflow_sequence=child.step,
+        workflow_event_type=event_type,
+    )
     wake_workflow(tx, context, child.step)
     return Done()
 

@@ -11,6 +11,7 @@ from actors.run.next_task import wake_workflow
 from actors.run.state import Wait, WorkflowTask
 from actors.run.times import SECOND, iso
 from actors.run.transition import Transition
+from actors.run.values import Resume
 
 
 def open_wait(tx: Transition, command: OpenConditionWait, step: int) -> str | None:
@@ -89,18 +90,18 @@ def time_out(tx: Transition) -> None:
         step=wait.step,
     )
     state.wait = None
-    context = {
-        "workflow_wait_kind": "condition",
-        "open_wait_id": wait.wait_id,
-        "resume_source_kind": "timer",
-        "resume_source_id": wait.timer_id,
-        "timer_id": wait.timer_id,
-        "condition_wait_id": wait.wait_id,
-        "condition_key": wait.key,
-        "condition_definition_fingerprint": wait.fingerprint,
-        "workflow_sequence": wait.step,
-        "workflow_event_type": "TimerFired",
-    }
+    context = Resume(
+        workflow_wait_kind="condition",
+        open_wait_id=wait.wait_id,
+        resume_source_kind="timer",
+        resume_source_id=wait.timer_id,
+        timer_id=wait.timer_id,
+        condition_wait_id=wait.wait_id,
+        condition_key=wait.key,
+        condition_definition_fingerprint=wait.fingerprint,
+        workflow_sequence=wait.step,
+        workflow_event_type="TimerFired",
+    )
     wake_workflow(tx, context, wait.step)
 
 

@@ -9,6 +9,7 @@ from actors.run.state import Timer
 from actors.run.steps import condition_waits
 from actors.run.times import SECOND, iso
 from actors.run.transition import Transition
+from actors.run.values import Resume
 
 
 def start(tx: Transition, command: StartTimer, step: int) -> str:
@@ -35,15 +36,15 @@ def fire(tx: Transition) -> None:
         timer = timers.pop(timer_id)
         tx.not_before(timer.fire_at)
         tx.record("TimerFired", {**_keys(timer_id, timer), "fired_at": iso(tx.stamp)}, step=timer.step)
-        context = {
-            "workflow_wait_kind": "timer",
-            "open_wait_id": f"timer:{timer_id}",
-            "resume_source_kind": "timer",
-            "resume_source_id": timer_id,
-            "timer_id": timer_id,
-            "workflow_sequence": timer.step,
-            "workflow_event_type": "TimerFired",
-        }
+        context = Resume(
+            workflow_wait_kind="timer",
+            open_wait_id=f"timer:{timer_id}",
+            resume_source_kind="timer",
+            resume_source_id=timer_id,
+            timer_id=timer_id,
+            workflow_sequence=timer.step,
+            workflow_event_type="TimerFired",
+        )
         wake_workflow(tx, context, timer.step)
 
 

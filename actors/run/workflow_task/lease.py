@@ -145,7 +145,7 @@ def grant(tx: Transition, task: WorkflowTask, page_size: int) -> WorkflowTaskGra
         compatibility=state.compatibility,
         lease_owner=task.owner or "",
         lease_expires_at=task.lease_expires_at,
-        resume={key: value for key, value in task.context.items() if value is not None},
+        resume=task.context,
         budget=limits.history_budget(state, tx.rules),
     )
 
