@@ -48,7 +48,7 @@ from actors.run.commands.worker import ClaimTask
 from actors.run.lifecycle.starting import started
 from actors.run.replies import CommandAnswered, Refused, RunReply, Started, UpdateStatus
 from actors.run.state import decode
-from actors.run.transition import RunMessage, TaskReady
+from actors.run.transition import ReadyTask, RunMessage
 from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import Control
 from bus.ask import Ask
@@ -214,12 +214,11 @@ class Engine:
                 here.append(message)
         self.delivery.deliver(here)
 
-    def dispatch(self, namespace: str, task: TaskReady) -> None:
+    def dispatch(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to the node hosting its queue; losing it is harmless, the row is there."""
         owner = self._router.elsewhere(self._host.queue_shard(namespace, task.queue))
         if owner is None or not self._ask.hears(owner):  # polls that cannot wait there do so here, as guests
-            queued = QueuedTask(task.task_id, task.type_name, task.compatibility, task.priority, task.available_at)
-            self._host.offer(namespace, task.queue, task.kind, queued)
+            self._host.offer(namespace, task.queue, task.kind, QueuedTask.of(task))
         if owner is None:
             return
         offer = TaskOffer(
@@ -255,8 +254,7 @@ class Engine:
 
     def _offered(self, payload: bytes) -> None:
         offer = protocol.decode_offer(payload)
-        task = QueuedTask(offer.task_id, offer.type_name, offer.compatibility, offer.priority, offer.available_at)
-        self._host.offer(offer.namespace, offer.queue, offer.kind, task)
+        self._host.offer(offer.namespace, offer.queue, offer.kind, QueuedTask.of(offer))
 
     def _serve(self, payload: bytes) -> Awaitable[bytes]:
         question = protocol.decode_question(payload)

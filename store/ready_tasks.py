@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from store.commit.writes import ReadyTask
+from store.commit.writes import ReadyTaskRow
 from store.pool import Database
 
 _COLUMNS = (
@@ -21,9 +21,9 @@ class Claimable:
     available only later, by that time; those available from `later_from` on were not read, None: all were.
     """
 
-    due: list[ReadyTask]
+    due: list[ReadyTaskRow]
     upto: tuple[int, int, str] | None
-    later: list[ReadyTask]
+    later: list[ReadyTaskRow]
     later_from: int | None
 
 
@@ -61,10 +61,10 @@ ORDER BY due.priority, available_at, task_id COLLATE "C"
 LIMIT $4""".replace("{columns}", _COLUMNS.replace("priority", "due.priority"))
 
 
-async def ready(db: Database, namespace: str, queue: str, kind: str, limit: int) -> list[ReadyTask]:
+async def ready(db: Database, namespace: str, queue: str, kind: str, limit: int) -> list[ReadyTaskRow]:
     """The first `limit` ready tasks of a queue by (priority, available_at, task_id), those available only later included."""
     rows = await db.fetch(READY_SQL, namespace, queue, kind, limit)
-    return [ReadyTask(*row) for row in rows]
+    return [ReadyTaskRow(*row) for row in rows]
 
 
 # What is asked for: lanes are made of types and build markers, pools are read marker by marker.
@@ -154,12 +154,12 @@ async def claimable(
         rows = await db.fetch(_BY_POOL, namespace, queue, kind, list(markers), now, limit)
     else:
         rows = await db.fetch(_BY_LANE, namespace, queue, kind, list(markers), now, limit, list(types))
-    due: list[ReadyTask] = []
-    later: list[ReadyTask] = []
+    due: list[ReadyTaskRow] = []
+    later: list[ReadyTaskRow] = []
     upto: tuple[int, int, str] | None = None
     later_from: int | None = None
     for *values, cut in rows:
-        task = ReadyTask(*values)
+        task = ReadyTaskRow(*values)
         if task.available_at <= now:
             if upto is not None:
                 continue
@@ -173,10 +173,10 @@ async def claimable(
     return Claimable(due, upto, later, later_from)
 
 
-async def get(db: Database, task_ids: Sequence[str]) -> list[ReadyTask]:
+async def get(db: Database, task_ids: Sequence[str]) -> list[ReadyTaskRow]:
     """Those of the given tasks that are ready."""
     rows = await db.fetch(f"SELECT {_COLUMNS} FROM ready_tasks WHERE task_id = ANY ($1)", list(task_ids))
-    return [ReadyTask(*row) for row in rows]
+    return [ReadyTaskRow(*row) for row in rows]
 
 
 async def last_available(db: Database, shards: Sequence[int], after: int, limit: int) -> list[str]:

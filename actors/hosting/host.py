@@ -31,7 +31,7 @@ from actors.run.ids import RunId, RunKey
 from actors.run.replies import Refused, RunReply, Started
 from actors.run.rules import Rules
 from actors.run.times import Micros
-from actors.run.transition import RunMessage, TaskReady, Transition
+from actors.run.transition import ReadyTask, RunMessage, Transition
 from store import applied, history, ready_tasks, run_messages, runs, update_requests
 from store.commit.group import GroupCommit
 from store.commit.writes import RunWrite
@@ -49,7 +49,7 @@ class Surroundings(Protocol):
 
     def ask_run(self, any_id: str, command: Command[_R]) -> asyncio.Future[_R | Refused]: ...
 
-    def dispatch(self, namespace: str, task: TaskReady) -> None: ...
+    def dispatch(self, namespace: str, task: ReadyTask) -> None: ...
 
     def post(self, messages: list[RunMessage]) -> None: ...
 
@@ -279,7 +279,7 @@ class Host:
         if actor is not None:
             actor.offer(task)
 
-    def reserve(self, namespace: str, task: TaskReady) -> Reservation | None:
+    def reserve(self, namespace: str, task: ReadyTask) -> Reservation | None:
         """A poll for a task about to be committed: parked here, or lent by the node that hosts the queue."""
         name = (namespace, task.queue, task.kind)
         actor = self._queues.get(name)
@@ -287,7 +287,7 @@ class Host:
             return actor.reserve(task.type_name, task.compatibility)
         return self._around.reserve_lent(name, task.type_name, task.compatibility)
 
-    def dispatch(self, namespace: str, task: TaskReady) -> None:
+    def dispatch(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to its queue, wherever that is."""
         self._around.dispatch(namespace, task)
 
@@ -298,10 +298,7 @@ class Host:
             rows = await ready_tasks.claimable(self._db, *name, types, markers, self.now(), limit)
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from error
-        due, later = (
-            [QueuedTask(row.task_id, row.type_name, row.compatibility, row.priority, row.available_at) for row in part]
-            for part in (rows.due, rows.later)
-        )
+        due, later = ([QueuedTask.of(row) for row in part] for part in (rows.due, rows.later))
         return Found(due, rows.upto, later, rows.later_from)
 
     def queues_of(self, shards: set[int]) -> list[QueueActor]:

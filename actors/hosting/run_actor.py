@@ -27,7 +27,7 @@ from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, TaskG
 from actors.run.rules import Rules
 from actors.run.state import RunState, decode
 from actors.run.times import Micros
-from actors.run.transition import TaskReady, Transition
+from actors.run.transition import ReadyTask, Transition
 from actors.run.words import Reason
 from bus.errors import fail
 from store.commit.writes import RunWrite
@@ -92,9 +92,9 @@ class Home(Protocol):
 
     def admit_successor(self, tx: Transition) -> None: ...
 
-    def dispatch(self, namespace: str, task: TaskReady) -> None: ...
+    def dispatch(self, namespace: str, task: ReadyTask) -> None: ...
 
-    def reserve(self, namespace: str, task: TaskReady) -> Reservation | None: ...
+    def reserve(self, namespace: str, task: ReadyTask) -> Reservation | None: ...
 
     def take_back(self, grant: TaskGrant) -> None: ...
 

@@ -11,8 +11,8 @@ from actors.hosting.repeats import encode_answer
 from actors.run import ids, opaque
 from actors.run.replies import RunReply
 from actors.run.state import encode
-from actors.run.transition import RunMessage, TaskReady, Transition
-from store.commit.writes import AppliedCommand, Mail, ReadyTask, RunIdentity, RunRow, RunWrite, UpdateRequest
+from actors.run.transition import ReadyTask, RunMessage, Transition
+from store.commit.writes import AppliedCommand, Mail, ReadyTaskRow, RunIdentity, RunRow, RunWrite, UpdateRequest
 
 QueueShard = Callable[[str, str], int]
 
@@ -96,8 +96,8 @@ def _identity(tx: Transition) -> RunIdentity:
     )
 
 
-def _ready(task: TaskReady, namespace: str, queue_shard: QueueShard) -> ReadyTask:
-    return ReadyTask(
+def _ready(task: ReadyTask, namespace: str, queue_shard: QueueShard) -> ReadyTaskRow:
+    return ReadyTaskRow(
         task_id=task.task_id,
         shard=queue_shard(namespace, task.queue),
         namespace=namespace,

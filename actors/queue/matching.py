@@ -18,14 +18,38 @@ from actors.queue.poll import WorkerProfile
 Order = tuple[int, int, str]
 
 
+class Ready(Protocol):
+    """A ready task, wherever it comes from."""
+
+    @property
+    def task_id(self) -> str: ...
+
+    @property
+    def type_name(self) -> str: ...
+
+    @property
+    def compatibility(self) -> str | None: ...
+
+    @property
+    def priority(self) -> int: ...
+
+    @property
+    def available_at(self) -> int: ...
+
+
 class QueuedTask(Struct, frozen=True):
-    """A claimable task as a queue knows it; the run has the last word at the claim."""
+    """What a queue keeps of a ready task, thousands of them; the run has the last word at the claim."""
 
     task_id: str
     type_name: str
     compatibility: str | None
     priority: int
     available_at: int
+
+    @staticmethod
+    def of(task: Ready) -> QueuedTask:
+        """The core's record, the store's row or another node's offer as a queue keeps it."""
+        return QueuedTask(task.task_id, task.type_name, task.compatibility, task.priority, task.available_at)
 
     @property
     def order(self) -> Order:

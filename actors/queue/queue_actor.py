@@ -11,6 +11,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from actors.errors import Unavailable
 from actors.queue.candidates import Candidates, Found, Window
 from actors.queue.loading import Loading
@@ -283,7 +285,7 @@ class QueueActor:
             self._put_off = {task_id: until for task_id, until in self._put_off.items() if until > now}
         if isinstance(reply, NotDue):
             until = max(reply.available_at, now + _LEAST_WAIT)
-            later = QueuedTask(task.task_id, task.type_name, task.compatibility, task.priority, until)
+            later = msgspec.structs.replace(task, available_at=until)
             self._candidates.add(later, now)
             self._arm_ripening(until, now)
         else:

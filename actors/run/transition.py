@@ -30,7 +30,7 @@ from actors.run.words import TaskKind
 PLAIN_HISTORY = PlainHistory()
 
 
-class TaskReady(Struct, frozen=True):
+class ReadyTask(Struct, frozen=True):
     """A task that any eligible worker may claim from `available_at` on."""
 
     task_id: str
@@ -101,7 +101,7 @@ class Transition:
         self.dialect = dialect
         self._memo = memo
         self.events: list[bytes] = []
-        self.ready: dict[str, TaskReady] = {}
+        self.ready: dict[str, ReadyTask] = {}
         self.unready: list[str] = []
         self.created: list[str] = []
         self.messages: list[RunMessage] = []
@@ -177,7 +177,7 @@ class Transition:
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
-    def offer(self, task: TaskReady) -> None:
+    def offer(self, task: ReadyTask) -> None:
         """A task becomes claimable."""
         self.ready[task.task_id] = task
         self.changed = True
@@ -219,7 +219,7 @@ class Transition:
         task = state.task
         assert task is not None
         self.offer(
-            TaskReady(
+            ReadyTask(
                 task_id=task.task_id,
                 kind="workflow",
                 queue=state.task_queue,

@@ -20,7 +20,7 @@ from store.commit.statement import (
     Columns,
     statement,
 )
-from store.commit.writes import ReadyTask, RunWrite
+from store.commit.writes import ReadyTaskRow, RunWrite
 
 Rows = list[tuple[object, ...]]
 
@@ -151,7 +151,7 @@ class _Others:
             self.applied += [(i, command.key, command.answer) for command in write.applied]
 
 
-def _ready(i: int, task: ReadyTask) -> tuple[object, ...]:
+def _ready(i: int, task: ReadyTaskRow) -> tuple[object, ...]:
     return (
         i,
         task.task_id,

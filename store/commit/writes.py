@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class ReadyTask:
+class ReadyTaskRow:
     """A row of `ready_tasks`: a task any eligible worker may claim from `available_at` on."""
 
     task_id: str
@@ -106,7 +106,7 @@ class RunWrite:
     new_instance: bool = False
     first_sequence: int = 0  # of the history batch; 0: no events
     history: bytes = b""  # one serialized event per line, "\n" between
-    ready: list[ReadyTask] = field(default_factory=list)
+    ready: list[ReadyTaskRow] = field(default_factory=list)
     unready: list[str] = field(default_factory=list)  # task ids whose ready row goes
     sent: list[Mail] = field(default_factory=list)
     received: list[str] = field(default_factory=list)  # mail ids applied by this commit

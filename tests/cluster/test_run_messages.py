@@ -28,7 +28,7 @@ from actors.run.commands.worker import ClaimTask, CompleteWorkflowTask
 from actors.run.dialect import PlainHistory
 from actors.run.replies import CommandAnswered, QueryView, Refused, Started, WorkflowTaskCompleted, WorkflowTaskGrant
 from actors.run.rules import DEFAULT_RULES
-from actors.run.transition import RunMessage, TaskReady
+from actors.run.transition import ReadyTask, RunMessage
 from actors.run.values import Payload, RetryPolicy, WorkerIdentity
 from bus.subjects import Subjects
 from store import instances, ready_tasks, runs
@@ -78,7 +78,7 @@ class World:
     def ask_run(self, any_id: str, command: Command[R]) -> asyncio.Future[R | Refused]:
         return self.host.ask_run(ids.key_in(any_id), command)
 
-    def dispatch(self, _namespace: str, _task: TaskReady) -> None:
+    def dispatch(self, _namespace: str, _task: ReadyTask) -> None:
         """The rows are enough here."""
 
     def post(self, messages: list[RunMessage]) -> None:

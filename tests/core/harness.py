@@ -42,7 +42,7 @@ from actors.run.replies import (
 from actors.run.rules import DEFAULT_RULES, Rules
 from actors.run.state import RunState, decode, encode
 from actors.run.times import SECOND, Micros
-from actors.run.transition import RunMessage, TaskReady, Transition
+from actors.run.transition import ReadyTask, RunMessage, Transition
 from actors.run.values import Failure, Payload, RetryPolicy, WorkerIdentity
 
 R = TypeVar("R", bound=RunReply)
@@ -115,7 +115,7 @@ class Run:
         self.dialect = dialect
         self.clock = clock
         self.history: list[bytes] = []
-        self.rows: dict[str, TaskReady] = {}
+        self.rows: dict[str, ReadyTask] = {}
         self.wake_at: int | None = None
         self.new: list[Event] = []
         self.messages: list[RunMessage] = []
@@ -214,7 +214,7 @@ class Run:
         """The whole chronological history."""
         return [orjson.loads(line) for line in self.history]
 
-    def row(self, kind: str, at: int = 0) -> TaskReady:
+    def row(self, kind: str, at: int = 0) -> ReadyTask:
         """A ready row of a kind, oldest id first."""
         return [self.rows[task_id] for task_id in sorted(self.rows) if self.rows[task_id].kind == kind][at]
 

@@ -21,7 +21,7 @@ from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.rules import Rules
 from actors.run.state import RunState, decode, encode
 from actors.run.times import Micros
-from actors.run.transition import RunMessage, TaskReady, Transition, earliest_deadline
+from actors.run.transition import ReadyTask, RunMessage, Transition, earliest_deadline
 
 SHOWN = Sdk04()
 
@@ -34,7 +34,7 @@ class ModelRun:
     workflow_id: str
     data: bytes
     history: tuple[bytes, ...]
-    rows: dict[str, TaskReady]
+    rows: dict[str, ReadyTask]
     deadline: int | None
 
     @property
@@ -73,7 +73,7 @@ class World:
         chain = self.instances.get(workflow_id)
         return None if chain is None else self.runs[ids.key_in(chain[-1])]
 
-    def ready(self, kind: str, queue: str, now: int) -> list[TaskReady]:
+    def ready(self, kind: str, queue: str, now: int) -> list[ReadyTask]:
         """The tasks of a queue that may be claimed now."""
         rows = [row for run in self.runs.values() for row in run.rows.values()]
         return [row for row in rows if row.kind == kind and row.queue == queue and row.available_at <= now]
@@ -134,7 +134,7 @@ class World:
         current = self.current(message.workflow_id)
         return current.run_id if isinstance(message.command, ParentClosed) and current is not None else message.run_id
 
-    def _keep(self, tx: Transition, reply: RunReply, rows: dict[str, TaskReady]) -> Decided:
+    def _keep(self, tx: Transition, reply: RunReply, rows: dict[str, ReadyTask]) -> Decided:
         world = replace(self, runs=dict(self.runs), instances=dict(self.instances), requests=dict(self.requests))
         events: dict[str, tuple[bytes, ...]] = {}
         done: Transition | None = tx
@@ -144,7 +144,7 @@ class World:
         changed = tx.changed or tx.state.run_id not in [run.run_id for run in self.runs.values()]
         return Decided(world, reply, events, changed)
 
-    def _store(self, tx: Transition, rows: dict[str, TaskReady], events: dict[str, tuple[bytes, ...]]) -> World:
+    def _store(self, tx: Transition, rows: dict[str, ReadyTask], events: dict[str, tuple[bytes, ...]]) -> World:
         state = tx.state
         rows = {task_id: row for task_id, row in rows.items() if task_id not in tx.unready} | tx.ready
         run_id, workflow_id = state.run_id, state.workflow_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 
-from store.commit.writes import Mail, ReadyTask, RunIdentity, RunRow, RunWrite
+from store.commit.writes import Mail, ReadyTaskRow, RunIdentity, RunRow, RunWrite
 
 NOW = 1_777_000_000_000_000
 
@@ -26,8 +26,8 @@ def row(last_sequence: int, *, status: str = "waiting", wake_at: int | None = No
     return RunRow(status=status, wake_at=wake_at, last_sequence=last_sequence, **values)  # type: ignore[arg-type]
 
 
-def ready_task(task_id: str, *, queue: str = "q", priority: int = 5, available_at: int = NOW, shard: int = 2) -> ReadyTask:
-    return ReadyTask(task_id, shard, "default", queue, "workflow", "Greeter", None, priority, None, 1, available_at)
+def ready_task(task_id: str, *, queue: str = "q", priority: int = 5, available_at: int = NOW, shard: int = 2) -> ReadyTaskRow:
+    return ReadyTaskRow(task_id, shard, "default", queue, "workflow", "Greeter", None, priority, None, 1, available_at)
 
 
 def mail(mail_id: str, *, shard: int = 1) -> Mail:

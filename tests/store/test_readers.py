@@ -11,7 +11,7 @@ import pytest
 from actors.run.status_buckets import BUCKETS
 from store import history, namespaces, ready_tasks, run_messages, runs
 from store.commit.group import GroupCommit
-from store.commit.writes import ReadyTask
+from store.commit.writes import ReadyTaskRow
 from store.errors import StoreRejected
 from store.pool import Database
 from tests.store.build import NOW, Run, events, mail, ready_task, row
@@ -202,7 +202,7 @@ async def test_claimable_tasks_are_whole_up_to_where_they_were_cut(db: Database,
                 assert limit < 1000 or (found.upto, found.later_from) == (None, None)
 
 
-def _order(task: ReadyTask) -> tuple[int, int, str]:
+def _order(task: ReadyTaskRow) -> tuple[int, int, str]:
     return task.priority, task.available_at, task.task_id
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from actors.run.state import NEVER, Activity, RunState
 from actors.run.times import Micros, iso
-from actors.run.transition import TaskReady, Transition
+from actors.run.transition import ReadyTask, Transition
 
 
 def named(activity: Activity) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def offer(tx: Transition, task_id: str, activity: Activity) -> None:
     """Make the activity's task claimable."""
     state = tx.state
     tx.offer(
-        TaskReady(
+        ReadyTask(
             task_id=task_id,
             kind="activity",
             queue=activity.queue,

@@ -15,7 +15,7 @@ from api.control.worker_fleet import pollers
 from api.http.services import Services
 from api.http.times import ts, ts_or_none
 from store import ready_tasks, runs
-from store.commit.writes import ReadyTask
+from store.commit.writes import ReadyTaskRow
 from store.workers import Worker
 
 _MOST_READY = 1000
@@ -60,7 +60,7 @@ def active_count(shown: list[dict[str, Any]]) -> int:
     return sum(poller["status"] == "active" for poller in shown)
 
 
-def _age(task: ReadyTask) -> tuple[int, str]:
+def _age(task: ReadyTaskRow) -> tuple[int, str]:
     return task.available_at, task.task_id
 
 
@@ -72,7 +72,7 @@ def _label(seconds: int) -> str:
     return f"{seconds}s"
 
 
-async def _oldest(services: Services, task: ReadyTask, now: int) -> dict[str, Any]:
+async def _oldest(services: Services, task: ReadyTaskRow, now: int) -> dict[str, Any]:
     run_key = ids.run_key_of(task.task_id)
     run = None if run_key is None else await runs.load_by_key(services.db, run_key)
     return {
