@@ -142,7 +142,7 @@ class World:
         for same in (
             "workflow_id",
             "namespace",
-            "memo",
+            "memo_bytes",
             "search_attributes",
             "business_key",
             "priority",
@@ -151,6 +151,8 @@ class World:
             assert getattr(before, same) == getattr(after, same), f"8.4: {same}"
         started = new.watch.events[0]
         assert started["event_type"] == "WorkflowStarted", "3"
+        begun = next(event for event in old.watch.events if event["event_type"] == "WorkflowStarted")
+        assert started["payload"]["memo"] == begun["payload"]["memo"], "8.4: memo"
         if before.closed_reason == "continued":
             end = old.watch.endings[0]["payload"]
             assert end["continued_to_run_id"] == new.run_id and end["continued_to_run_number"] == after.run_number, "21"
