@@ -1,6 +1,6 @@
 """The engine as the API sees it: start, poll, tell a task, command a workflow id; wherever in the cluster the actors are.
 
-A facade: the ways are `Router` (to runs), `Polls` (to queues) and `Control` (to workflow ids). This module also answers what
+The ways are `Router` (to runs), `Polls` (to queues) and `WorkflowCommands` (to workflow ids). This module also answers what
 other nodes ask and carries messages and ready tasks between nodes.
 """
 
@@ -15,6 +15,7 @@ import msgspec
 from actors.cluster import protocol
 from actors.cluster.answers import resolved, respond
 from actors.cluster.protocol import (
+    Announced,
     Answer,
     AskFinishQuery,
     AskPoll,
@@ -24,7 +25,6 @@ from actors.cluster.protocol import (
     AskTake,
     Failed,
     Lent,
-    Posted,
     QueryAnswered,
     TaskOffer,
 )
@@ -50,7 +50,7 @@ from actors.run.replies import CommandAnswered, Refused, RunReply, Started, Upda
 from actors.run.state import decode
 from actors.run.transition import ReadyTask, RunMessage
 from actors.workers.registry import WorkerRegistry
-from actors.workflow_commands import Control
+from actors.workflow_commands import WorkflowCommands
 from bus.ask import Ask
 from bus.dispatch import Dispatch
 from store import instances, runs
@@ -76,17 +76,17 @@ class Engine:
         self._draining = False
         self._host: Host
         self._polls: Polls
-        self._control: Control
+        self._workflows: WorkflowCommands
         self._queries: QueryBroker
-        self.delivery: MessageDelivery
+        self.messages: MessageDelivery
 
     def attach(self, host: Host, shards: int, query_rules: QueryRules) -> None:
         """The actors of this node and how many shards there are; from here on requests and other nodes are answered."""
         self._host = host
         self._queries = QueryBroker(query_rules, self._router.ask_run, host.now)
         self._polls = Polls(host, self._queries, self._router, self._ask)
-        self._control = Control(self._db, host, self._queries, self._router, self._ask, self._workers)
-        self.delivery = MessageDelivery(self._db, host)
+        self._workflows = WorkflowCommands(self._db, host, self._queries, self._router, self._ask, self._workers)
+        self.messages = MessageDelivery(self._db, host)
         self._router.attach(host, shards)
         if self._draining:
             self._polls.drain()
@@ -163,9 +163,9 @@ class Engine:
     async def command(
         self, namespace: str, workflow_id: str, command: ControlCommand, run_id: str | None = None
     ) -> CommandAnswered | Refused:
-        """Signal, cancel, terminate, repair or archive (`Control.command`)."""
+        """Signal, cancel, terminate, repair or archive (`WorkflowCommands.command`)."""
         await self._admit()
-        return await self._control.command(namespace, workflow_id, command, run_id)
+        return await self._workflows.command(namespace, workflow_id, command, run_id)
 
     async def update(
         self,
@@ -175,19 +175,19 @@ class Engine:
         run_id: str | None = None,
         wait_seconds: float | None = None,
     ) -> UpdateStatus | CommandAnswered | Refused:
-        """Accept an update and perhaps wait for its end (`Control.update`)."""
+        """Accept an update and perhaps wait for its end (`WorkflowCommands.update`)."""
         await self._admit()
-        return await self._control.update(namespace, workflow_id, command, run_id, wait_seconds)
+        return await self._workflows.update(namespace, workflow_id, command, run_id, wait_seconds)
 
     async def query(self, namespace: str, workflow_id: str, query: Query, run_id: str | None) -> QueryAnswer | Refused:
-        """Have a worker answer a question about a run (`Control.query`)."""
+        """Have a worker answer a question about a run (`WorkflowCommands.query`)."""
         self._check_attached()
-        return await self._control.query(namespace, workflow_id, query, run_id)
+        return await self._workflows.query(namespace, workflow_id, query, run_id)
 
     async def finish_query(self, namespace: str, outcome: QueryOutcome) -> RunReply:
-        """A worker's answer to a query task (`Control.finish_query`)."""
+        """A worker's answer to a query task (`WorkflowCommands.finish_query`)."""
         self._check_attached()
-        return await self._control.finish_query(namespace, outcome)
+        return await self._workflows.finish_query(namespace, outcome)
 
     def watch_run(self, run_id: str) -> asyncio.Future[None] | None:
         """A future that ends when the run gets new events, None when it is hosted elsewhere. Cancel it after use."""
@@ -195,7 +195,7 @@ class Engine:
         shard = self._router.shard_of_id(run_id)
         return None if shard is None or not self._router.owns(shard) else self._host.watchers.watch(run_id)
 
-    # -- what the host asks for (host.Surroundings) --------------------------------------------------------------------
+    # -- what the host asks for (host.ClusterLink) --------------------------------------------------------------------
 
     def owns(self, shard: int) -> bool:
         """Whether this node hosts the shard."""
@@ -210,9 +210,9 @@ class Engine:
         here: list[RunMessage] = []
         for message in messages:
             owner = self._router.elsewhere(ids.shard_of_id(message.run_id))
-            if owner is None or not self._ask.tell(owner, protocol.encode(Posted([message]))):
+            if owner is None or not self._ask.tell(owner, protocol.encode(Announced([message]))):
                 here.append(message)
-        self.delivery.deliver(here)
+        self.messages.deliver(here)
 
     def dispatch(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to the node hosting its queue; losing it is harmless, the row is there."""
@@ -245,8 +245,8 @@ class Engine:
 
     def _told(self, payload: bytes) -> None:
         told = protocol.decode_told(payload)
-        if isinstance(told, Posted):
-            self.delivery.deliver(told.messages)
+        if isinstance(told, Announced):
+            self.messages.deliver(told.messages)
         elif isinstance(told, Lent):
             self._polls.lent(told.numbers)
         else:
@@ -275,7 +275,7 @@ class Engine:
             return respond(resolved(self._queries.finish(question.namespace, question.outcome)))
         if isinstance(question, AskStart):
             return self._serve_reply(lambda: self._start_here(question.command))
-        return self._serve_reply(lambda: self._control.here(question))
+        return self._serve_reply(lambda: self._workflows.here(question))
 
     async def _ask_with_key(self, question: AskRun) -> RunReply:
         return await self._host.ask_run(question.run_key, question.command, question.namespace, key=question.key)
@@ -288,7 +288,7 @@ class Engine:
             return protocol.encode(Failed(str(error)))
 
     async def _serve_query(self, question: AskQuery) -> bytes:
-        answer = await self._control.query_here(question)
+        answer = await self._workflows.query_here(question)
         if isinstance(answer, Refused):
             return protocol.encode(QueryAnswered(None, answer.reason))
         return protocol.encode(QueryAnswered(answer))
@@ -314,4 +314,4 @@ class Engine:
         self._draining = True
         if self._router.attached:
             self._polls.drain()
-            self._control.drain()
+            self._workflows.drain()

@@ -31,7 +31,7 @@ _PAGE = 500
 _PAGE_PAUSE_SECONDS = 0.02
 
 
-class Upkeep:
+class Maintenance:
     """Periodic work of one node."""
 
     def __init__(
@@ -68,8 +68,8 @@ class Upkeep:
         """Begin."""
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(every(_TICK_SECONDS, self._tick), name="upkeep"),
-            loop.create_task(every(_SWEEP_SECONDS, self._publish_tails), name="upkeep-publish"),
+            loop.create_task(every(_TICK_SECONDS, self._tick), name="maintenance"),
+            loop.create_task(every(_SWEEP_SECONDS, self._publish_tails), name="maintenance-publish"),
         ]
         await self._republisher.start()
 
@@ -95,7 +95,7 @@ class Upkeep:
             queue.reload()
         with contextlib.suppress(StoreUnavailable):
             await self._wake_due(shards)
-            await self._engine.delivery.scan(shards)
+            await self._engine.messages.scan(shards)
             await self._publisher.sweep(shards, self._host.now())
 
     async def _tick(self) -> None:
@@ -103,7 +103,7 @@ class Upkeep:
         held = self._held()
         if held:
             await self._wake_due(held)
-            await self._engine.delivery.scan(held)
+            await self._engine.messages.scan(held)
             self._look_for_setbacks()
         await self._publisher.flush()
         now = asyncio.get_running_loop().time()
@@ -120,7 +120,7 @@ class Upkeep:
         """Arm every run whose deadline is in reach: evicted ones, and those another node changed."""
         now = self._host.now()
         for run_id, _, wake_at in await runs.due(self._db, list(shards), now + 2 * int(_TICK_SECONDS * 1e6), _DUE_LIMIT):
-            self._host.wakeups.set(ids.key_in(run_id), wake_at, now)
+            self._host.deadlines.set(ids.key_in(run_id), wake_at, now)
 
     # -- a clock that was ahead ------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class Upkeep:
         new = self._held() - self._looked_through
         if new and (self._looking is None or self._looking.done()):
             self._looked_through |= new
-            self._looking = asyncio.get_running_loop().create_task(self._set_back(new), name="upkeep-setbacks")
+            self._looking = asyncio.get_running_loop().create_task(self._set_back(new), name="maintenance-setbacks")
 
     async def _set_back(self, shards: frozenset[int]) -> None:
         """A look at every run that waits for something later, a page at a time: there may be millions."""

@@ -22,7 +22,7 @@ _LOOK_SECONDS = 1.0  # between looks at an update whose end may be recorded on a
 _MARGIN_SECONDS = 2.0
 
 
-class UpdateWaits:
+class UpdateWaiters:
     """Callers of this node and of others that wait for updates."""
 
     def __init__(self, db: Database, host: Host, router: Router) -> None:

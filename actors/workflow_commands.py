@@ -19,7 +19,7 @@ from actors.run import ids
 from actors.run.commands.base import Command
 from actors.run.commands.control import ControlCommand, UpdateRun
 from actors.run.replies import CommandAnswered, Done, Refused, RunReply, UpdateStatus
-from actors.update_waiters import UpdateWaits
+from actors.update_waiters import UpdateWaiters
 from actors.workers.registry import WorkerRegistry
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
@@ -35,7 +35,7 @@ _R = TypeVar("_R")
 UpdateOutcome = UpdateStatus | CommandAnswered | Refused
 
 
-class Control:
+class WorkflowCommands:
     """Finds the run a command is for and has it decided where that run is hosted."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Control:
         self._queries = queries
         self._router = router
         self._ask = ask
-        self._waits = UpdateWaits(db, host, router)
+        self._waits = UpdateWaiters(db, host, router)
 
     def drain(self) -> None:
         """Shutting down: nobody waits for the end of an update any longer."""

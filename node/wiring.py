@@ -13,7 +13,7 @@ from actors.dialects.sdk04 import Sdk04
 from actors.engine import Engine
 from actors.errors import Unavailable
 from actors.hosting.host import Host
-from actors.maintenance import Upkeep
+from actors.maintenance import Maintenance
 from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
 from actors.publishing.stream_repair import StreamRepair
@@ -133,7 +133,7 @@ class Parts:
         self.engine: Engine | None = None
         self.placement: Placement
         self.host: Host
-        self.upkeep: Upkeep
+        self.maintenance: Maintenance
 
     async def claim_node_id(self) -> None:
         """Before anything is done under it. Raises `NodeIdTaken`."""
@@ -180,7 +180,7 @@ class Parts:
             RUN_CACHE_BYTES,
             self.clock,
         )
-        self.upkeep = Upkeep(
+        self.maintenance = Maintenance(
             self.db,
             self.host,
             engine,
@@ -211,7 +211,7 @@ class Parts:
             await self.engine.drain()
 
     async def _acquired(self, shards: list[int]) -> None:
-        await self.upkeep.acquired(shards)
+        await self.maintenance.acquired(shards)
 
     async def _released(self, shards: list[int], drain: bool) -> None:
         assert self.engine is not None
@@ -266,7 +266,7 @@ def assemble(
             ("commits", lambda: parts.committer),
             ("write watch", lambda: parts.writes),
             # before the event stream, so that what is acknowledged while that drains is still noted
-            ("upkeep", lambda: parts.upkeep),
+            ("maintenance", lambda: parts.maintenance),
             ("events", lambda: parts.events),
             ("stream repair", lambda: parts.repair),
             ("dispatch", lambda: parts.dispatch),

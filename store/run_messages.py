@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from store.commit.writes import Mail
+from store.commit.writes import MessageRow
 from store.pool import Database
 
 
-async def discard(db: Database, mail_ids: Sequence[str]) -> int:
+async def discard(db: Database, message_ids: Sequence[str]) -> int:
     """Delete messages no commit will ever apply (their receiver is gone); how many were there."""
-    return await db.execute("DELETE FROM mailbox WHERE mail_id = ANY ($1)", list(mail_ids))
+    return await db.execute("DELETE FROM mailbox WHERE mail_id = ANY ($1)", list(message_ids))
 
 
-async def pending(db: Database, shards: Sequence[int], limit: int) -> list[Mail]:
-    """Up to `limit` messages addressed to these shards, by mail id."""
+async def pending(db: Database, shards: Sequence[int], limit: int) -> list[MessageRow]:
+    """Up to `limit` messages addressed to these shards, by message id."""
     rows = await db.fetch(
         "SELECT mail_id, shard, namespace, workflow_id, run_id, body FROM mailbox"
         " WHERE shard = ANY ($1) ORDER BY mail_id LIMIT $2",
         list(shards),
         limit,
     )
-    return [Mail(*row) for row in rows]
+    return [MessageRow(*row) for row in rows]
 
 
-async def existing(db: Database, mail_ids: Sequence[str]) -> set[str]:
+async def existing(db: Database, message_ids: Sequence[str]) -> set[str]:
     """Which of these messages nobody has applied yet."""
-    return {row[0] for row in await db.fetch("SELECT mail_id FROM mailbox WHERE mail_id = ANY ($1)", list(mail_ids))}
+    return {row[0] for row in await db.fetch("SELECT mail_id FROM mailbox WHERE mail_id = ANY ($1)", list(message_ids))}

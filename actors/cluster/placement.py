@@ -1,7 +1,7 @@
 """Which node hosts which shard: leases in Postgres, spread over the live nodes (architecture, Shards and placement).
 
 Once a second each node renews its lease and reads who lives and who holds what, in one statement. Every node computes
-from the live nodes the same wanted map; it takes free shards that are wanted here and hands over those wanted elsewhere.
+from the live nodes the same wanted map; it acquires free shards that are wanted here and releases those wanted elsewhere.
 Nothing here has to be exact: runs are fenced by their version (rule 1), a wrong map only costs a detour. But a node id belongs
 to one living process: who was frozen and finds its id with another one is told (`on_replaced`) and must do nothing any more.
 """
@@ -282,10 +282,10 @@ class Placement:
         self._see(seen)
         try:
             async with asyncio.timeout(self._ttl / 2):  # the lease runs on meanwhile
-                await self._take()
+                await self._acquire_free()
         except (StoreError, TimeoutError) as error:
-            _log.debug("could not take shards: %s", error or type(error).__name__)
-        self._hand_over()
+            _log.debug("could not acquire shards: %s", error or type(error).__name__)
+        self._release_unwanted()
 
     def _tell_lapsed(self, error: Exception) -> None:
         """Once each: that the lease ended, and that Postgres is away (when it only takes no writes, reads go on)."""
@@ -364,7 +364,7 @@ class Placement:
         # Others may have thought us dead and taken over; a shard inside a move is settled by the look after it.
         self._lose({shard for shard in self._held if self._owners.get(shard) != self.node_id})
 
-    async def _take(self) -> None:
+    async def _acquire_free(self) -> None:
         if self._draining:
             return
         mine = [shard for shard, node in self._owners.items() if node == self.node_id]
@@ -389,7 +389,7 @@ class Placement:
         except Exception:
             _log.exception("on_acquire failed for shards %s", shards)
 
-    def _hand_over(self) -> None:
+    def _release_unwanted(self) -> None:
         given = sorted(
             shard
             for shard in self._held - self._moving

@@ -101,7 +101,7 @@ class QueryAnswered(Struct, tag="query_answered", frozen=True):
     reason: Reason | None = None
 
 
-class Posted(Struct, tag="posted", frozen=True):
+class Announced(Struct, tag="posted", frozen=True):
     """Messages for runs of the receiver; each is a row of the mailbox, too."""
 
     messages: list[RunMessage] = msgspec.field(name="letters")
@@ -168,7 +168,7 @@ class TaskOffer(Struct, frozen=True, array_like=True):
 
 Question = AskRun | AskStart | AskPoll | AskTake | AskCommand | AskUpdate | AwaitUpdate | AskQuery | AskFinishQuery
 Response = Answer | Granted | Taken | Moved | Failed | QueryAnswered
-Told = Posted | Lent | Served
+Told = Announced | Lent | Served
 
 _encoder = msgspec.msgpack.Encoder()
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)

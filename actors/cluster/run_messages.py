@@ -1,4 +1,4 @@
-"""Messages between runs, applied exactly once: a row of the mailbox each, announced at once, found again by a scan.
+"""Messages between runs, applied exactly once: a row each, announced at once, found again by a scan.
 
 The sender's commit inserts the row, the commit that applies it deletes it (architecture, rule 4). Announcing one twice, or
 to the wrong node, is harmless: a message whose row is gone is not applied.
@@ -17,7 +17,7 @@ from actors.errors import Unavailable
 from actors.hosting.run_actor import InstanceTaken
 from actors.run import ids
 from actors.run.commands.base import Command
-from actors.run.commands.messages import ParentClosed, RunMessageCommand, StartChildRun
+from actors.run.commands.messages import MessageCommand, ParentClosed, StartChildRun
 from actors.run.ids import RunKey
 from actors.run.replies import TOO_EARLY, Refused
 from actors.run.transition import RunMessage
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 _SCAN_LIMIT = 1000
 
-_decoder: msgspec.msgpack.Decoder[RunMessageCommand] = msgspec.msgpack.Decoder(RunMessageCommand)
+_decoder: msgspec.msgpack.Decoder[MessageCommand] = msgspec.msgpack.Decoder(MessageCommand)
 
 
 _R = TypeVar("_R")
@@ -63,10 +63,10 @@ class MessageDelivery:
             task.add_done_callback(self._tasks.discard)
 
     async def scan(self, shards: Collection[int]) -> None:
-        """Deliver what lies in the mailbox for these shards."""
+        """Deliver the stored messages for runs of these shards."""
         rows = await run_messages.pending(self._db, list(shards), _SCAN_LIMIT)
         self.deliver(
-            RunMessage(row.mail_id, row.namespace, row.workflow_id, ids.RunId(row.run_id or ""), _decoder.decode(row.body))
+            RunMessage(row.message_id, row.namespace, row.workflow_id, ids.RunId(row.run_id or ""), _decoder.decode(row.body))
             for row in rows
         )
 

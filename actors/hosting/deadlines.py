@@ -16,7 +16,7 @@ from actors.run.times import Micros
 HORIZON_SECONDS = 90
 
 
-class WakeUps:
+class DeadlineQueue:
     """Deadlines of runs, by run key. `fire(run_key)` is called once for each that passes."""
 
     def __init__(self, fire: Callable[[RunKey], None], now: Callable[[], Micros]) -> None:

@@ -12,9 +12,9 @@ from typing import Any, Protocol, TypeVar
 
 from actors.clock import Clock
 from actors.errors import Unavailable
-from actors.hosting.deadlines import WakeUps
+from actors.hosting.deadlines import DeadlineQueue
 from actors.hosting.repeats import decode_answer
-from actors.hosting.run_actor import Message, RunActor
+from actors.hosting.run_actor import RunActor
 from actors.hosting.watchers import Watchers
 from actors.publishing.publisher import Publisher
 from actors.queue.candidates import Found
@@ -34,7 +34,7 @@ from actors.run.times import Micros
 from actors.run.transition import ReadyTask, RunMessage, Transition
 from store import applied, history, ready_tasks, run_messages, runs, update_requests
 from store.commit.group import GroupCommit
-from store.commit.writes import RunWrite
+from store.commit.writes import WriteSet
 from store.errors import StoreUnavailable
 from store.pool import Database
 from store.runs import StoredRun
@@ -42,7 +42,7 @@ from store.runs import StoredRun
 _R = TypeVar("_R")
 
 
-class Surroundings(Protocol):
+class ClusterLink(Protocol):
     """What the host needs to know of the cluster."""
 
     def owns(self, shard: int) -> bool: ...
@@ -66,7 +66,7 @@ class Host:
         db: Database,
         committer: GroupCommit,
         publisher: Publisher,
-        surroundings: Surroundings,
+        link: ClusterLink,
         rules: Rules,
         dialect: Dialect,
         shards: int,
@@ -79,7 +79,7 @@ class Host:
         self._db = db
         self._committer = committer
         self._publisher = publisher
-        self._around = surroundings
+        self._link = link
         self._shards = shards
         self._cache_bytes = cache_bytes
         self._runs: OrderedDict[RunKey, RunActor] = OrderedDict()
@@ -89,7 +89,7 @@ class Host:
         self._queue_shards: dict[tuple[str, str], int] = {}
         self._current: dict[str, RunId] = {}  # workflow id -> run id of the open runs in memory
         self.watchers = Watchers()
-        self.wakeups = WakeUps(self._wake, self.now)
+        self.deadlines = DeadlineQueue(self._wake, self.now)
         self.transitions = 0
         clock.on_step(self._stepped)
 
@@ -115,7 +115,7 @@ class Host:
             actor = self._runs[run_key] = RunActor(self, run_key)
         else:
             self._runs.move_to_end(run_key)
-        actor.enqueue(Message(command, namespace, future, message_id, key))
+        actor.enqueue(Asked(command, namespace, future, message_id, key))
         return future
 
     def now(self) -> Micros:
@@ -142,14 +142,14 @@ class Host:
         self.transitions += 1
         state = tx.state
         now = self.now()
-        if self._around.owns(ids.shard_in(actor.run_key)):
-            self.wakeups.set(actor.run_key, wake_at, now)
+        if self._link.owns(ids.shard_in(actor.run_key)):
+            self.deadlines.set(actor.run_key, wake_at, now)
         if state.is_open:
             self._current[state.workflow_id] = state.run_id
         for update_id in tx.closed_updates:
             self.watchers.wake(update_id)
         if tx.messages:
-            self._around.post(tx.messages)
+            self._link.post(tx.messages)
         if tx.events:
             self.watchers.wake(state.run_id)
             self._publisher.publish(state, tx.events, max(actor.published, self._publisher.known(state.run_id)))
@@ -158,7 +158,7 @@ class Host:
         """An actor has nothing to do: keep it if it is worth it."""
         run_key = actor.run_key
         state = actor.state
-        if state is None or not state.is_open or not self._around.owns(ids.shard_in(run_key)):
+        if state is None or not state.is_open or not self._link.owns(ids.shard_in(run_key)):
             self._evict(run_key)
             return
         weight = actor.weight
@@ -181,13 +181,13 @@ class Host:
         self._weight -= self._weights.pop(run_key, 0)
 
     def _wake(self, run_key: RunKey) -> None:
-        if self._around.owns(ids.shard_in(run_key)):
+        if self._link.owns(ids.shard_in(run_key)):
             self.ask_run(run_key, WakeUp()).add_done_callback(lambda done: self._woken(run_key, done))
 
     def _woken(self, run_key: RunKey, done: asyncio.Future[Any]) -> None:
         if not done.cancelled() and done.exception() is not None:
             now = self.now()
-            self.wakeups.set(run_key, now + 1_000_000, now)
+            self.deadlines.set(run_key, now + 1_000_000, now)
 
     def acked(self, run_id: RunId) -> int:
         """How far the run's events are known to be published."""
@@ -222,13 +222,13 @@ class Host:
 
     # -- what run actors need of the store -------------------------------------------------------------------------------
 
-    def commit(self, write: RunWrite) -> asyncio.Future[bool]:
+    def commit(self, write: WriteSet) -> asyncio.Future[bool]:
         """Hand a write to the group commit."""
         return self._committer.commit(write)
 
     def take_back(self, grant: Grant) -> None:
         """It is not known whether this grant was committed, and nobody got it: no lease may remain."""
-        self._around.take_back(grant)
+        self._link.take_back(grant)
 
     async def load_run(self, run_key: RunKey) -> StoredRun | None:
         """The stored run, None if there is none."""
@@ -270,7 +270,7 @@ class Host:
         """The live queue of that name, made when needed."""
         actor = self._queues.get(name)
         if actor is None:
-            actor = self._queues[name] = QueueActor(name, self._around.ask_run, self._load_ready, self.now)
+            actor = self._queues[name] = QueueActor(name, self._link.ask_run, self._load_ready, self.now)
         return actor
 
     def offer(self, namespace: str, queue: str, kind: str, task: QueuedTask) -> None:
@@ -285,11 +285,11 @@ class Host:
         actor = self._queues.get(name)
         if actor is not None:
             return actor.reserve(task.type_name, task.compatibility)
-        return self._around.reserve_lent(name, task.type_name, task.compatibility)
+        return self._link.reserve_lent(name, task.type_name, task.compatibility)
 
     def dispatch(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to its queue, wherever that is."""
-        self._around.dispatch(namespace, task)
+        self._link.dispatch(namespace, task)
 
     async def _load_ready(self, name: QueueName, worker: WorkerProfile, limit: int) -> Found:
         types = None if worker.types is None else sorted(worker.types)
@@ -317,7 +317,7 @@ class Host:
 
     def _stepped(self, micros: int) -> None:
         """The clock moved: what waits for a time waits anew; runs it was ahead for are set right (`actors.run.setback`)."""
-        self.wakeups.stepped()
+        self.deadlines.stepped()
         for queue in self._queues.values():
             queue.stepped()
         if micros < -setback.TOLERANCE:
@@ -327,4 +327,4 @@ class Host:
 
     def stop(self) -> None:
         """No deadline fires any more."""
-        self.wakeups.stop()
+        self.deadlines.stop()

@@ -2,7 +2,7 @@
 
 Everything that waits in the mailbox when the actor becomes free is decided in order and committed as one transition batch;
 answers and effects follow the commit (architecture, rules 1 to 3). The warm path runs in plain callbacks: no task is made for a
-message.
+command.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from actors.errors import Unavailable
 from actors.hosting.repeats import too_old
-from actors.hosting.run_rows import run_write
+from actors.hosting.write_set import write_set
 from actors.queue.parked_poll import Reservation
 from actors.run.commands.base import Command
 from actors.run.commands.control import StartRun, UpdateRun
@@ -30,7 +30,7 @@ from actors.run.times import Micros
 from actors.run.transition import ReadyTask, Transition
 from actors.run.words import Reason
 from bus.errors import fail
-from store.commit.writes import RunWrite
+from store.commit.writes import WriteSet
 from store.errors import StoreUnavailable
 from store.runs import StoredRun
 
@@ -38,16 +38,16 @@ _log = logging.getLogger(__name__)
 
 _MAX_RETRIES = 20
 
-# Each commit writes the whole state. A run with hundreds of open activities gathers messages for a moment between two commits.
+# Each commit writes the whole state. A run with hundreds of open activities gathers commands for a moment between two commits.
 _PAUSE_SECONDS_PER_ACTIVITY = 16e-6
 _LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.01
 
 REQUEST_TAKEN: Reason = "update_request_taken"  # another update was accepted under the request id meanwhile
 
-_HandedOver = tuple[Reservation, TaskGrant]
+_EagerGrant = tuple[Reservation, TaskGrant]
 
 
-class Message:
+class Asked:
     """A command in a mailbox, and who waits for the answer.
 
     `namespace` None: asked by the system itself. `message_id`: the message it came in, deleted by the commit that applies it.
@@ -75,7 +75,7 @@ class InstanceTaken(Exception):
     """The workflow id of a new run exists already."""
 
 
-class Home(Protocol):
+class RunHost(Protocol):
     """What a run actor needs of the one who hosts it."""
 
     @property
@@ -86,7 +86,7 @@ class Home(Protocol):
 
     def now(self) -> Micros: ...
 
-    def commit(self, write: RunWrite) -> asyncio.Future[bool]: ...
+    def commit(self, write: WriteSet) -> asyncio.Future[bool]: ...
 
     def committed(self, actor: RunActor, tx: Transition, wake_at: int | None) -> None: ...
 
@@ -124,10 +124,10 @@ class RunActor:
         "_host", "_task", "busy", "history", "last_used", "mailbox", "published", "retries", "run_key", "state", "version"
     )  # fmt: skip
 
-    def __init__(self, host: Home, run_key: RunKey) -> None:
+    def __init__(self, host: RunHost, run_key: RunKey) -> None:
         self._host = host
         self.run_key = run_key
-        self.mailbox: list[Message] = []
+        self.mailbox: list[Asked] = []
         self.busy = False
         self.state: RunState | None = None
         self.history: list[bytes] | None = None
@@ -143,14 +143,14 @@ class RunActor:
         return 2_000 if self.state is None else 2_000 + (self.state.history_bytes if self.history is not None else 0)
 
     def forget(self) -> None:
-        """Drop what is cached: the next message starts from the store, or creates the run."""
+        """Drop what is cached: the next command starts from the store, or creates the run."""
         self.state = None
         self.history = None
         self.version = 0
 
-    def enqueue(self, message: Message) -> None:
-        """Put a message into the mailbox; it may be answered before this returns only if it is refused."""
-        self.mailbox.append(message)
+    def enqueue(self, asked: Asked) -> None:
+        """Put a command into the mailbox; it may be answered before this returns only if it is refused."""
+        self.mailbox.append(asked)
         if not self.busy:
             self._step()
 
@@ -172,10 +172,10 @@ class RunActor:
         self._decide(batch, certain=False)
 
     @staticmethod
-    def _needs_history(state: RunState, batch: list[Message]) -> bool:
-        return any(needs_history(message.command, state) for message in batch)
+    def _needs_history(state: RunState, batch: list[Asked]) -> bool:
+        return any(needs_history(asked.command, state) for asked in batch)
 
-    async def _load(self, batch: list[Message]) -> None:
+    async def _load(self, batch: list[Asked]) -> None:
         stored = await self._host.load_run(self.run_key)
         if stored is None:
             self.forget()
@@ -190,23 +190,23 @@ class RunActor:
                 raise RuntimeError(f"history of run {state.run_id}: {len(lines)} events, its state says {state.last_sequence}")
             self.history = lines
 
-    def _loaded(self, batch: list[Message], done: asyncio.Task[None]) -> None:
+    def _loaded(self, batch: list[Asked], done: asyncio.Task[None]) -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is not None:
             self._failed(batch, error)
         elif self.state is None:
-            for message in batch:
-                _answer(message, Refused("task_not_found"))
+            for asked in batch:
+                _answer(asked, Refused("task_not_found"))
             self._step()
         else:
             self._decide(batch, certain=True)
 
-    def _decide(self, batch: list[Message], *, certain: bool) -> None:
-        """Decide all messages in order. `certain`: the state was read from the store in this round."""
-        handed: list[_HandedOver] = []
+    def _decide(self, batch: list[Asked], *, certain: bool) -> None:
+        """Decide all commands in order. `certain`: the state was read from the store in this round."""
+        eager: list[_EagerGrant] = []
         host = self._host
         now = host.now()
-        if any(message.key is not None and too_old(message.key, now) for message in batch):
+        if any(asked.key is not None and too_old(asked.key, now) for asked in batch):
             self._leave_out_old(batch, now)
             return
         try:
@@ -218,19 +218,19 @@ class RunActor:
                 creating = False
             replies: list[RunReply] = []
             applied: list[tuple[str, RunReply | None]] = []
-            for message in batch:
+            for asked in batch:
                 before = tx.state.last_sequence
-                if message.namespace is not None and message.namespace != tx.state.namespace:
+                if asked.namespace is not None and asked.namespace != tx.state.namespace:
                     reply: RunReply = Refused("task_not_found")
                 else:
-                    reply = decide(tx, message.command)
+                    reply = decide(tx, asked.command)
                 replies.append(reply)
-                if message.key is not None:  # one that changed nothing may be the repetition of one that did
-                    applied.append((message.key, reply if tx.state.last_sequence > before else None))
+                if asked.key is not None:  # one that changed nothing may be the repetition of one that did
+                    applied.append((asked.key, reply if tx.state.last_sequence > before else None))
             received = [
-                message.message_id
-                for message, reply in zip(batch, replies, strict=True)
-                if message.message_id is not None and not isinstance(reply, Refused)
+                asked.message_id
+                for asked, reply in zip(batch, replies, strict=True)
+                if asked.message_id is not None and not isinstance(reply, Refused)
             ]
             if not tx.changed and not received:
                 if applied or (not certain and any(map(_needs_certainty, batch, replies))):
@@ -241,17 +241,17 @@ class RunActor:
                 self._step()
                 return
             if creating or self.history is not None:
-                self._hand_over(tx, handed)
+                self._grant_eagerly(tx, eager)
             published = max(self.published, host.acked(tx.state.run_id))
-            write = run_write(tx, self.version, published, creating, host.queue_shard, received, applied)
+            write = write_set(tx, self.version, published, creating, host.queue_shard, received, applied)
             wake_at = write.row.wake_at
             future = host.commit(write)
         except Exception as error:
-            for poll, _ in handed:
+            for poll, _ in eager:
                 poll.settle(None)
             self._failed(batch, error)
             return
-        future.add_done_callback(lambda done: self._committed(batch, tx, wake_at, replies, handed, done))
+        future.add_done_callback(lambda done: self._committed(batch, tx, wake_at, replies, eager, done))
 
     def _create(self, command: Command[Any], now: Micros) -> Transition:
         host = self._host
@@ -260,10 +260,10 @@ class RunActor:
         assert isinstance(command, StartRun)
         return starting.create(command, now, host.rules, host.dialect)
 
-    async def _check(self, batch: list[Message], replies: list[RunReply]) -> None:
+    async def _check(self, batch: list[Asked], replies: list[RunReply]) -> None:
         state = self.state
         assert state is not None
-        keys = [message.key for message in batch if message.key is not None]
+        keys = [asked.key for asked in batch if asked.key is not None]
         try:
             version = await self._host.stored_version(state.run_id)
             answers = await self._host.answers_to(keys) if keys else {}
@@ -271,12 +271,12 @@ class RunActor:
             self._failed(batch, error)
             return
         if version == self.version:
-            self._deliver(batch, [answers.get(message.key or "", reply) for message, reply in zip(batch, replies, strict=True)])
+            self._deliver(batch, [answers.get(asked.key or "", reply) for asked, reply in zip(batch, replies, strict=True)])
             self._step()
         else:
             self._again(batch)
 
-    def _hand_over(self, tx: Transition, handed: list[_HandedOver]) -> None:
+    def _grant_eagerly(self, tx: Transition, eager: list[_EagerGrant]) -> None:
         """Grant tasks that just became ready to polls parked on this node, inside the same commit."""
         for task in list(tx.ready.values()):
             if task.available_at > tx.now:
@@ -290,22 +290,22 @@ class RunActor:
                 poll.settle(None)
                 raise
             if isinstance(grant, WorkflowTaskGrant | ActivityTaskGrant):
-                handed.append((poll, grant))
+                eager.append((poll, grant))
             else:
                 poll.settle(None)
 
     def _committed(
         self,
-        batch: list[Message],
+        batch: list[Asked],
         tx: Transition,
         wake_at: int | None,
         replies: list[RunReply],
-        handed: list[_HandedOver],
+        eager: list[_EagerGrant],
         done: asyncio.Future[bool],
     ) -> None:
         error = asyncio.CancelledError() if done.cancelled() else done.exception()
         if error is not None or not done.result():
-            self._not_committed(batch, handed, error)
+            self._not_committed(batch, eager, error)
             return
         if self.version == 0:
             self.history = tx.history
@@ -318,7 +318,7 @@ class RunActor:
         try:
             host = self._host
             host.committed(self, tx, wake_at)
-            for poll, grant in handed:
+            for poll, grant in eager:
                 poll.settle(grant)
             for task in tx.ready.values():
                 host.dispatch(tx.state.namespace, task)
@@ -329,12 +329,12 @@ class RunActor:
         pause = len(self.state.activities) * _PAUSE_SECONDS_PER_ACTIVITY
         if pause < _LEAST_PAUSE_SECONDS:
             self._step()
-        else:  # its state is long and was just written: let the next messages gather
+        else:  # its state is long and was just written: let the next commands gather
             asyncio.get_running_loop().call_later(min(pause, _LONGEST_PAUSE_SECONDS), self._step)
 
-    def _not_committed(self, batch: list[Message], handed: list[_HandedOver], error: BaseException | None) -> None:
+    def _not_committed(self, batch: list[Asked], eager: list[_EagerGrant], error: BaseException | None) -> None:
         """The commit failed (`error`: perhaps only its answer did), or it met a run that was changed from elsewhere."""
-        for poll, grant in handed:
+        for poll, grant in eager:
             poll.settle(None)
             if error is not None:
                 self._host.take_back(grant)
@@ -348,11 +348,11 @@ class RunActor:
 
     # -- ends ----------------------------------------------------------------------------------------------------------
 
-    def _deliver(self, batch: list[Message], replies: list[RunReply]) -> None:
-        for message, reply in zip(batch, replies, strict=True):
-            _answer(message, reply)
+    def _deliver(self, batch: list[Asked], replies: list[RunReply]) -> None:
+        for asked, reply in zip(batch, replies, strict=True):
+            _answer(asked, reply)
 
-    def _again(self, batch: list[Message]) -> None:
+    def _again(self, batch: list[Asked]) -> None:
         """Another node changed the run, or applied a command of these: reload and decide once more."""
         workflow_id = "" if self.state is None else self.state.workflow_id
         self.forget()
@@ -361,17 +361,17 @@ class RunActor:
             self.retries = 0
             self._failed(batch, Unavailable("the run is changed from elsewhere all the time"))
             return
-        if any(message.message_id is not None or message.key is not None for message in batch):
+        if any(asked.message_id is not None or asked.key is not None for asked in batch):
             self._task = asyncio.get_running_loop().create_task(self._sort(batch, workflow_id))
             return
         self.mailbox[:0] = batch
         self._step()
 
-    async def _sort(self, batch: list[Message], workflow_id: str) -> None:
+    async def _sort(self, batch: list[Asked], workflow_id: str) -> None:
         """What somebody applied already is a conflict for ever: leave it out, and answer as it was answered."""
         host = self._host
-        messages = [message.message_id for message in batch if message.message_id is not None]
-        keys = [message.key for message in batch if message.key is not None]
+        messages = [asked.message_id for asked in batch if asked.message_id is not None]
+        keys = [asked.key for asked in batch if asked.key is not None]
         requests = [name for name in map(_request_id, batch) if name is not None]
         try:
             there = await host.messages_there(messages) if messages else set()
@@ -380,27 +380,27 @@ class RunActor:
         except Exception as error:
             self._failed(batch, error)
             return
-        left: list[Message] = []
-        for message in batch:
-            if message.message_id is not None and message.message_id not in there:
-                _answer(message, Done())
-            elif message.key is not None and message.key in answers:
-                _answer(message, answers[message.key])
-            elif _request_id(message) in taken:
-                _answer(message, Refused(REQUEST_TAKEN))
+        left: list[Asked] = []
+        for asked in batch:
+            if asked.message_id is not None and asked.message_id not in there:
+                _answer(asked, Done())
+            elif asked.key is not None and asked.key in answers:
+                _answer(asked, answers[asked.key])
+            elif _request_id(asked) in taken:
+                _answer(asked, Refused(REQUEST_TAKEN))
             else:
-                left.append(message)
+                left.append(asked)
         self.mailbox[:0] = left
         self._step()
 
-    def _leave_out_old(self, batch: list[Message], now: Micros) -> None:
+    def _leave_out_old(self, batch: list[Asked], now: Micros) -> None:
         """Commands that waited so long that a repetition could not be told are not decided; the others are."""
-        left: list[Message] = []
-        for message in batch:
-            if message.key is None or not too_old(message.key, now):
-                left.append(message)
-            elif not message.future.done():
-                fail(message.future, Unavailable("the command waited too long"))
+        left: list[Asked] = []
+        for asked in batch:
+            if asked.key is None or not too_old(asked.key, now):
+                left.append(asked)
+            elif not asked.future.done():
+                fail(asked.future, Unavailable("the command waited too long"))
         self.mailbox[:0] = left
         self._step()
 
@@ -410,7 +410,7 @@ class RunActor:
         self.history = tx.history
         self.version = 1
 
-    def _failed(self, batch: list[Message], error: BaseException) -> None:
+    def _failed(self, batch: list[Asked], error: BaseException) -> None:
         """Nothing is known about the outcome: forget the state, tell everybody who waits."""
         self.forget()
         if isinstance(error, StoreUnavailable):
@@ -420,21 +420,21 @@ class RunActor:
         elif not isinstance(error, Unavailable | InstanceTaken):
             _log.error("run %s: a transition failed", self.run_key, exc_info=error)
             error = Unavailable("the transition failed")
-        for message in batch:
-            if not message.future.done():
-                fail(message.future, error)
+        for asked in batch:
+            if not asked.future.done():
+                fail(asked.future, error)
         self._step()
 
 
-def _needs_certainty(message: Message, reply: RunReply) -> bool:
-    return isinstance(reply, Refused) or not reads_what_stays(message.command)
+def _needs_certainty(asked: Asked, reply: RunReply) -> bool:
+    return isinstance(reply, Refused) or not reads_what_stays(asked.command)
 
 
-def _request_id(message: Message) -> str | None:
-    command = message.command
+def _request_id(asked: Asked) -> str | None:
+    command = asked.command
     return command.request_id if isinstance(command, UpdateRun) else None
 
 
-def _answer(message: Message, reply: RunReply) -> None:
-    if not message.future.done():
-        message.future.set_result(reply)
+def _answer(asked: Asked, reply: RunReply) -> None:
+    if not asked.future.done():
+        asked.future.set_result(reply)

@@ -42,7 +42,7 @@ WAIT = "a"
 SIGNAL = "b"
 UPDATE = "c"
 CHILD = "d"
-RUN_MESSAGE = "e"
+MESSAGE = "e"
 COMMAND_KEY = "f"
 
 

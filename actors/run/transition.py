@@ -16,7 +16,7 @@ import orjson
 from msgspec import Struct
 
 from actors.run import ids, opaque
-from actors.run.commands.messages import RunMessageCommand
+from actors.run.commands.messages import MessageCommand
 from actors.run.dialect import Dialect, PlainHistory, Recorded
 from actors.run.events.stored import memo_of
 from actors.run.events.types import RESOLUTIONS, EventType
@@ -51,7 +51,7 @@ class RunMessage(Struct, frozen=True):
     namespace: str
     workflow_id: str
     run_id: RunId
-    command: RunMessageCommand
+    command: MessageCommand
 
 
 class Transition:
@@ -232,9 +232,9 @@ class Transition:
             )
         )
 
-    def send(self, workflow_id: str, run_id: RunId, command: RunMessageCommand) -> None:
+    def send(self, workflow_id: str, run_id: RunId, command: MessageCommand) -> None:
         """Have another run apply `command`, exactly once, after this transition is committed."""
-        self.messages.append(RunMessage(self.mint(ids.RUN_MESSAGE), self.state.namespace, workflow_id, run_id, command))
+        self.messages.append(RunMessage(self.mint(ids.MESSAGE), self.state.namespace, workflow_id, run_id, command))
         self.changed = True
 
     # -- deadlines -----------------------------------------------------------------------------------------------------

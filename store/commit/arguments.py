@@ -1,4 +1,4 @@
-"""How a batch of `RunWrite`s becomes the arguments of the commit statement."""
+"""How a batch of `WriteSet`s becomes the arguments of the commit statement."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from store.commit.statement import (
     Columns,
     statement,
 )
-from store.commit.writes import ReadyTaskRow, RunWrite
+from store.commit.writes import ReadyTaskRow, WriteSet
 
 Rows = list[tuple[object, ...]]
 
 
-def encode(writes: Sequence[RunWrite]) -> tuple[str, list[Sequence[object]]]:
+def encode(writes: Sequence[WriteSet]) -> tuple[str, list[Sequence[object]]]:
     """The statement for these writes and its arguments: one array per column, numbered as `statement` numbers them.
 
     Rows are ordered by what they lock, so that two nodes that write the same runs wait for each other instead of deadlocking.
@@ -47,18 +47,18 @@ def encode(writes: Sequence[RunWrite]) -> tuple[str, list[Sequence[object]]]:
         change.sort(key=_RUN_ID)
     if len(create) > 1:
         create.sort(key=_WORKFLOW_ID)
-    creates, mails = bool(create), bool(others.sent or others.received)
+    creates, messages = bool(create), bool(others.sent or others.received)
     args = [*_transpose(change, CHANGE), *_transpose(others.ready, READY), *_transpose(others.unready, UNREADY)]
     if creates:
         args += _transpose(create, CREATE)
-    if mails:
+    if messages:
         args += _transpose(others.sent, SENT)
         args += _transpose(others.received, RECEIVED)
     if others.requests:
         args += _transpose(others.requests, REQUESTS)
     if others.applied:
         args += _transpose(others.applied, APPLIED)
-    return statement(creates, mails, bool(others.requests), bool(others.applied)), args
+    return statement(creates, messages, bool(others.requests), bool(others.applied)), args
 
 
 _RUN_ID = itemgetter(1)
@@ -69,7 +69,7 @@ def _transpose(rows: Rows, columns: Columns) -> Sequence[Sequence[object]]:
     return list(zip(*rows, strict=True)) if rows else [()] * len(columns)
 
 
-def _mutable(write: RunWrite) -> tuple[object, ...]:
+def _mutable(write: WriteSet) -> tuple[object, ...]:
     row = write.row
     attributes = row.search_attributes
     return (
@@ -87,7 +87,7 @@ def _mutable(write: RunWrite) -> tuple[object, ...]:
     )
 
 
-def _creation(i: int, kind: int, write: RunWrite) -> tuple[object, ...]:
+def _creation(i: int, kind: int, write: WriteSet) -> tuple[object, ...]:
     identity = write.identity
     if identity is None:
         raise ValueError(f"the write that creates run {write.run_id} has no identity")
@@ -134,7 +134,7 @@ class _Others:
         self.requests: Rows = []
         self.applied: Rows = []
 
-    def add(self, i: int, write: RunWrite) -> None:
+    def add(self, i: int, write: WriteSet) -> None:
         if write.ready:
             self.ready += [_ready(i, task) for task in write.ready]
         if write.unready:
@@ -142,9 +142,9 @@ class _Others:
             kept = {task.task_id for task in write.ready}
             self.unready += [(i, task_id) for task_id in write.unready if task_id not in kept]
         if write.sent:
-            self.sent += [(i, m.mail_id, m.shard, m.namespace, m.workflow_id, m.run_id, m.body) for m in write.sent]
+            self.sent += [(i, m.message_id, m.shard, m.namespace, m.workflow_id, m.run_id, m.body) for m in write.sent]
         if write.received:
-            self.received += [(i, mail_id) for mail_id in write.received]
+            self.received += [(i, message_id) for message_id in write.received]
         if write.requests:
             self.requests += [(i, r.workflow_id, r.request_id, write.run_id, r.update_id) for r in write.requests]
         if write.applied:
@@ -168,7 +168,7 @@ def _ready(i: int, task: ReadyTaskRow) -> tuple[object, ...]:
     )
 
 
-def check(write: RunWrite) -> None:
+def check(write: WriteSet) -> None:
     """Raise `ValueError` for a write that no statement can express."""
     if not write.expected_version and write.identity is None:
         raise ValueError(f"the write that creates run {write.run_id} has no identity")

@@ -18,7 +18,7 @@ import asyncpg
 
 from store import sockets
 from store.commit import arguments
-from store.commit.writes import RunWrite
+from store.commit.writes import WriteSet
 from store.errors import (
     DRIVER_ERRORS,
     StoreError,
@@ -36,7 +36,7 @@ from store.pool import PLANNER
 log = logging.getLogger(__name__)
 
 _PART = "commits"
-_Entry = tuple[RunWrite, "asyncio.Future[bool]"]
+_Entry = tuple[WriteSet, "asyncio.Future[bool]"]
 
 _FIRST_BACKOFF_SECONDS = 0.05
 _LAST_BACKOFF_SECONDS = 0.5
@@ -56,7 +56,7 @@ SESSION = {
 
 
 class GroupCommit:
-    """Commits `RunWrite`s on one dedicated connection, which it opens again by itself when it is lost.
+    """Commits `WriteSet`s on one dedicated connection, which it opens again by itself when it is lost.
 
     `max_batch`: writes per statement; `max_bytes`: of states and history, after which a statement takes no further write.
     `timeout_seconds`: how long one statement may take before its outcome counts as unknown. `outage` hears of lost connections.
@@ -113,7 +113,7 @@ class GroupCommit:
         """False while the database is known to be away."""
         return self._available
 
-    def commit(self, write: RunWrite) -> asyncio.Future[bool]:
+    def commit(self, write: WriteSet) -> asyncio.Future[bool]:
         """Hand in one write; the future tells when its outcome is known.
 
         Result True: everything in it is durable. False: nothing of it is stored, because the run's version was not
@@ -193,7 +193,7 @@ class GroupCommit:
             if not future.done():
                 future.set_result(i in winners)
 
-    async def _execute(self, writes: list[RunWrite]) -> list[int]:
+    async def _execute(self, writes: list[WriteSet]) -> list[int]:
         sql, args = arguments.encode(writes)
         prepared = self._statements.get(sql)
         if prepared is None:

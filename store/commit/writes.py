@@ -26,10 +26,10 @@ class ReadyTaskRow:
 
 
 @dataclass(slots=True)
-class Mail:
-    """A row of `mailbox`: a message from one actor to another, deleted by the commit that applies it."""
+class MessageRow:
+    """A run message: a row of the table `mailbox` (its older name, which stays), deleted by the commit that applies it."""
 
-    mail_id: str
+    message_id: str
     shard: int  # shard of the receiver
     namespace: str
     workflow_id: str
@@ -91,7 +91,7 @@ class RunIdentity:
 
 
 @dataclass(slots=True)
-class RunWrite:
+class WriteSet:
     """Everything one run changes in one commit: stored whole, or not at all.
 
     `expected_version` 0 creates the run (then `identity` is set); otherwise the row's version must equal it. The new version is
@@ -108,8 +108,8 @@ class RunWrite:
     history: bytes = b""  # one serialized event per line, "\n" between
     ready: list[ReadyTaskRow] = field(default_factory=list)
     unready: list[str] = field(default_factory=list)  # task ids whose ready row goes
-    sent: list[Mail] = field(default_factory=list)
-    received: list[str] = field(default_factory=list)  # mail ids applied by this commit
+    sent: list[MessageRow] = field(default_factory=list)
+    received: list[str] = field(default_factory=list)  # ids of messages applied by this commit
     requests: list[UpdateRequest] = field(default_factory=list)
     applied: list[AppliedCommand] = field(default_factory=list)
-    successor: RunWrite | None = None
+    successor: WriteSet | None = None

@@ -134,7 +134,7 @@ class World:
         return None if stored is None else stored.row.status
 
     async def delivered(self) -> None:
-        """Scan the mailbox, as the upkeep of a node does, until it is empty."""
+        """Scan the stored messages, as the maintenance of a node does, until it is empty."""
         async with asyncio.timeout(20):
             while await self.messages():
                 await self.delivery.scan(SHARDS)

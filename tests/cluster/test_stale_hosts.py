@@ -28,7 +28,7 @@ from actors.run.commands.worker import (
 from actors.run.replies import Done, HistoryPage, QueryView, Refused, RunReply, UpdateStatus, WorkflowTaskGrant
 from actors.run.values import WorkerIdentity
 from actors.workers.registry import WorkerRegistry
-from actors.workflow_commands import Control
+from actors.workflow_commands import WorkflowCommands
 from store import instances, ready_tasks
 from tests.cluster.test_run_messages import World
 from tests.support.services import TestServices
@@ -118,8 +118,8 @@ async def test_a_query_is_for_the_run_that_goes_on(pair: Pair) -> None:
     grant = await pair.claim(pair.stale)
     await pair.complete(pair.other, grant, CompleteUpdate(pair.update_id), ContinueAsNew())
     assert pair.stale.current_run("parent") == grant.run_id
-    control = Control(pair.db, pair.stale, cast(Any, None), cast(Any, None), cast(Any, None), unserved)
-    refused = await control.query("default", "parent", Query("name"), None)
+    workflows = WorkflowCommands(pair.db, pair.stale, cast(Any, None), cast(Any, None), cast(Any, None), unserved)
+    refused = await workflows.query("default", "parent", Query("name"), None)
     instance = await instances.get(pair.db, "parent")
     assert instance is not None and instance.current_run_id != grant.run_id
     assert refused == Refused("query_worker_unavailable", {"run_id": instance.current_run_id})

@@ -7,7 +7,7 @@ import orjson
 
 from actors.cluster import protocol
 from actors.cluster.protocol import AskFinishQuery, AskRun, AskStart
-from actors.hosting.run_rows import run_write
+from actors.hosting.write_set import write_set
 from actors.queue.query_types import QueryOutcome
 from actors.run import state as run_state
 from actors.run.commands.control import StartRun
@@ -43,7 +43,7 @@ def test_text_rests_in_states_and_stands_in_events() -> None:
     again = Transition(run_state.decode(run_state.encode(tx.state)), tx.history, tx.now)
     assert again.memo == MEMO
     assert all(b'"memo":%b,' % MEMO in line for line in tx.events[:2])
-    written = run_write(tx, 0, 0, True, lambda namespace, queue: 0)
+    written = write_set(tx, 0, 0, True, lambda namespace, queue: 0)
     assert written.identity is not None
     assert written.identity.memo == MEMO
 
@@ -59,6 +59,6 @@ def test_values_written_before_are_read_still() -> None:
         assert known == tx.state and known.memo_bytes == len(b'{"a":[1]}')
         assert Transition(known, tx.history, tx.now).memo == b'{"a":[1]}'
     assert orjson.loads(tx.events[0])["payload"]["memo"] == {"a": [1]}
-    written = run_write(tx, 0, 0, True, lambda namespace, queue: 0)
+    written = write_set(tx, 0, 0, True, lambda namespace, queue: 0)
     assert written.identity is not None
     assert written.identity.memo == b'{"a":[1]}'

@@ -11,7 +11,7 @@ from typing import Any
 from actors.run import ids
 from actors.run.commands import RunCommand
 from actors.run.commands.control import UpdateRun
-from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, RunMessageCommand, StartChildRun
+from actors.run.commands.messages import ChildClosed, ChildRestarted, MessageCommand, ParentClosed, StartChildRun
 from actors.run.commands.steps import WorkflowCommand
 from actors.run.dialect import Dialect
 from actors.run.ids import RunId
@@ -176,7 +176,7 @@ class World:
 
     def deliver(self, message: RunMessage, stale: int = 0) -> None:
         """Apply a message. `stale`: how many runs behind the newest its address is, if it may go to any run of a chain."""
-        command: RunMessageCommand = message.command
+        command: MessageCommand = message.command
         assert message.message_id not in self.applied
         if isinstance(command, StartChildRun):
             parent = self.members[command.origin.run_id]

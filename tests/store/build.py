@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 
-from store.commit.writes import Mail, ReadyTaskRow, RunIdentity, RunRow, RunWrite
+from store.commit.writes import MessageRow, ReadyTaskRow, RunIdentity, RunRow, WriteSet
 
 NOW = 1_777_000_000_000_000
 
@@ -30,8 +30,8 @@ def ready_task(task_id: str, *, queue: str = "q", priority: int = 5, available_a
     return ReadyTaskRow(task_id, shard, "default", queue, "workflow", "Greeter", None, priority, None, 1, available_at)
 
 
-def mail(mail_id: str, *, shard: int = 1) -> Mail:
-    return Mail(mail_id, shard, "default", "wf", None, b"hello")
+def message(message_id: str, *, shard: int = 1) -> MessageRow:
+    return MessageRow(message_id, shard, "default", "wf", None, b"hello")
 
 
 @dataclass
@@ -73,11 +73,11 @@ class Run:
             **values,  # type: ignore[arg-type]
         )
 
-    def create(self, *, count: int = 2, new_instance: bool = True, **parts: object) -> RunWrite:
-        """The write that creates this run with `count` events; other fields of `RunWrite` by name."""
+    def create(self, *, count: int = 2, new_instance: bool = True, **parts: object) -> WriteSet:
+        """The write that creates this run with `count` events; other fields of `WriteSet` by name."""
         values: dict[str, object] = {"row": row(count, status="pending"), "identity": self.identity()}
         values.update(parts)
-        return RunWrite(
+        return WriteSet(
             run_id=self.run_id,
             expected_version=0,
             new_instance=new_instance,
@@ -86,11 +86,11 @@ class Run:
             **values,  # type: ignore[arg-type]
         )
 
-    def change(self, *, count: int = 1, **parts: object) -> RunWrite:
+    def change(self, *, count: int = 1, **parts: object) -> WriteSet:
         """The next write of this run as its single writer sees it: `count` further events."""
         values: dict[str, object] = {"row": row(self.sequence + count)}
         values.update(parts)
-        return RunWrite(
+        return WriteSet(
             run_id=self.run_id,
             expected_version=self.version,
             first_sequence=self.sequence + 1 if count else 0,

@@ -10,7 +10,7 @@ from store import history, instances, ready_tasks, run_messages, runs
 from store.commit.group import GroupCommit
 from store.errors import StoreRejected, StoreUnavailable
 from store.pool import Database
-from tests.store.build import NOW, Run, events, mail, ready_task, row
+from tests.store.build import NOW, Run, events, message, ready_task, row
 
 
 async def created(commits: GroupCommit, count: int = 1) -> list[Run]:
@@ -22,7 +22,7 @@ async def created(commits: GroupCommit, count: int = 1) -> list[Run]:
 async def test_creation_stores_everything_of_the_run(db: Database, commits: GroupCommit) -> None:
     run = Run()
     task = ready_task(run.task_id(1))
-    assert await commits.commit(run.create(ready=[task], sent=[mail("m1")])) is True
+    assert await commits.commit(run.create(ready=[task], sent=[message("m1")])) is True
 
     instance = await instances.get(db, run.workflow_id)
     assert instance == instances.Instance(run.workflow_id, "default", "Greeter", 1, run.run_id, 1)
@@ -37,7 +37,7 @@ async def test_creation_stores_everything_of_the_run(db: Database, commits: Grou
     assert await runs.load_by_key(db, run.key) == await runs.load(db, run.run_id)
     assert await history.load(db, run.run_id) == events(1, 2).split(b"\n")
     assert await ready_tasks.ready(db, "default", "q", "workflow", 10) == [task]
-    assert await run_messages.pending(db, [1], 10) == [mail("m1")]
+    assert await run_messages.pending(db, [1], 10) == [message("m1")]
 
 
 async def test_change_replaces_the_row_and_adds_history(db: Database, commits: GroupCommit) -> None:
@@ -67,7 +67,7 @@ async def test_a_conflict_spoils_only_its_own_run(db: Database, commits: GroupCo
         run.change(
             ready=[ready_task(run.task_id(9))],
             unready=[run.task_id(0)],
-            sent=[mail(f"mail-{i:02d}")],
+            sent=[message(f"mail-{i:02d}")],
         )
         for i, run in enumerate(made)
     ]
@@ -80,7 +80,7 @@ async def test_a_conflict_spoils_only_its_own_run(db: Database, commits: GroupCo
     assert await history.total(db, made[7].run_id) == 3
     rows = await ready_tasks.ready(db, "default", "q", "workflow", 100)
     assert {task.task_id for task in rows} == {r.task_id(9) for i, r in enumerate(made) if i != 7} | {made[7].task_id(0)}
-    assert {m.mail_id for m in await run_messages.pending(db, [1], 100)} == {f"mail-{i:02d}" for i in range(20) if i != 7}
+    assert {m.message_id for m in await run_messages.pending(db, [1], 100)} == {f"mail-{i:02d}" for i in range(20) if i != 7}
     for i, run in enumerate(made):
         if i != 7:
             assert await runs.version(db, run.run_id) == 2
@@ -144,7 +144,7 @@ async def test_successor_goes_with_its_predecessor(db: Database, commits: GroupC
     following = Run(workflow_id=run.workflow_id, run_number=2)
     write = run.change(
         row=row(3, status="completed", closed_reason="continued", closed_at=NOW),
-        successor=following.create(new_instance=False, ready=[ready_task(following.task_id(1))], sent=[mail("from-next")]),
+        successor=following.create(new_instance=False, ready=[ready_task(following.task_id(1))], sent=[message("from-next")]),
     )
     assert await commits.commit(write) is True
     instance = await instances.get(db, run.workflow_id)
@@ -157,7 +157,7 @@ async def test_successor_goes_with_its_predecessor(db: Database, commits: GroupC
     ]
     assert await history.total(db, following.run_id) == 2
     assert [task.task_id for task in await ready_tasks.ready(db, "default", "q", "workflow", 9)] == [following.task_id(1)]
-    assert [m.mail_id for m in await run_messages.pending(db, [1], 9)] == ["from-next"]
+    assert [m.message_id for m in await run_messages.pending(db, [1], 9)] == ["from-next"]
 
 
 async def test_successor_of_a_lost_write_is_not_stored(db: Database, commits: GroupCommit) -> None:
@@ -199,11 +199,11 @@ async def test_ready_rows_come_and_go(db: Database, commits: GroupCommit) -> Non
     assert await ready_tasks.get(db, [run.task_id(1), run.task_id(2)]) == [again]
 
 
-async def test_mail_is_applied_once(db: Database, commits: GroupCommit) -> None:
+async def test_message_is_applied_once(db: Database, commits: GroupCommit) -> None:
     [sender, receiver] = await created(commits, 2)
-    assert await commits.commit(sender.change(sent=[mail("a"), mail("b")])) is True
+    assert await commits.commit(sender.change(sent=[message("a"), message("b")])) is True
     assert await commits.commit(receiver.change(received=["a"])) is True
-    assert [m.mail_id for m in await run_messages.pending(db, [1], 9)] == ["b"]
+    assert [m.message_id for m in await run_messages.pending(db, [1], 9)] == ["b"]
     # A second node that reloaded the run but still holds the message must not apply it again.
     receiver.stored(2, 3)
     results = await asyncio.gather(
@@ -214,9 +214,9 @@ async def test_mail_is_applied_once(db: Database, commits: GroupCommit) -> None:
     assert await run_messages.pending(db, [1], 9) == []
 
 
-async def test_creation_by_mail_happens_once(db: Database, commits: GroupCommit) -> None:
+async def test_creation_by_message_happens_once(db: Database, commits: GroupCommit) -> None:
     [sender] = await created(commits)
-    await commits.commit(sender.change(sent=[mail("start-child")]))
+    await commits.commit(sender.change(sent=[message("start-child")]))
     child, twin = Run(), Run()
     assert await commits.commit(child.create(received=["start-child"])) is True
     assert await commits.commit(twin.create(received=["start-child"])) is False
@@ -238,12 +238,12 @@ async def test_refused_data_spoils_only_its_own_run(db: Database, commits: Group
     assert await commits.commit(made[1].change()) is True
 
 
-async def test_duplicate_mail_and_run_ids_are_conflicts_of_one_run(db: Database, commits: GroupCommit) -> None:
+async def test_duplicate_message_and_run_ids_are_conflicts_of_one_run(db: Database, commits: GroupCommit) -> None:
     [one, two] = await created(commits, 2)
-    assert await commits.commit(one.change(sent=[mail("same")])) is True
+    assert await commits.commit(one.change(sent=[message("same")])) is True
     again = Run(key=one.key)
     results = await asyncio.gather(
-        commits.commit(two.change(sent=[mail("same")])), commits.commit(again.create()), commits.commit(Run().create())
+        commits.commit(two.change(sent=[message("same")])), commits.commit(again.create()), commits.commit(Run().create())
     )
     assert list(results) == [False, False, True]
     assert await instances.get(db, again.workflow_id) is None

@@ -14,7 +14,7 @@ from store.commit.group import GroupCommit
 from store.commit.writes import ReadyTaskRow
 from store.errors import StoreRejected
 from store.pool import Database
-from tests.store.build import NOW, Run, events, mail, ready_task, row
+from tests.store.build import NOW, Run, events, message, ready_task, row
 
 
 async def store(commits: GroupCommit, *runs_: Run, **parts: Any) -> None:
@@ -206,12 +206,12 @@ def _order(task: ReadyTaskRow) -> tuple[int, int, str]:
     return task.priority, task.available_at, task.task_id
 
 
-async def test_mail_by_shard(db: Database, commits: GroupCommit) -> None:
-    await store(commits, Run(), sent=[mail("b", shard=3), mail("a", shard=4), mail("c", shard=5)])
-    assert [m.mail_id for m in await run_messages.pending(db, [3, 4], 9)] == ["a", "b"]
-    assert [m.mail_id for m in await run_messages.pending(db, [3, 4], 1)] == ["a"]
+async def test_message_by_shard(db: Database, commits: GroupCommit) -> None:
+    await store(commits, Run(), sent=[message("b", shard=3), message("a", shard=4), message("c", shard=5)])
+    assert [m.message_id for m in await run_messages.pending(db, [3, 4], 9)] == ["a", "b"]
+    assert [m.message_id for m in await run_messages.pending(db, [3, 4], 1)] == ["a"]
     assert await run_messages.discard(db, ["a", "none"]) == 1
-    assert [m.mail_id for m in await run_messages.pending(db, [3, 4], 9)] == ["b"]
+    assert [m.message_id for m in await run_messages.pending(db, [3, 4], 9)] == ["b"]
 
 
 async def test_namespaces(db: Database) -> None:

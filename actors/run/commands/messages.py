@@ -75,4 +75,4 @@ class ParentClosed(Command[Done], frozen=True, tag="parent_closed"):
     reason: str
 
 
-RunMessageCommand = StartChildRun | ChildRestarted | ChildClosed | ParentClosed
+MessageCommand = StartChildRun | ChildRestarted | ChildClosed | ParentClosed

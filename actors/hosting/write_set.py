@@ -12,12 +12,12 @@ from actors.run import ids, opaque
 from actors.run.replies import RunReply
 from actors.run.state import encode
 from actors.run.transition import ReadyTask, RunMessage, Transition
-from store.commit.writes import AppliedCommand, Mail, ReadyTaskRow, RunIdentity, RunRow, RunWrite, UpdateRequest
+from store.commit.writes import AppliedCommand, MessageRow, ReadyTaskRow, RunIdentity, RunRow, UpdateRequest, WriteSet
 
 QueueShard = Callable[[str, str], int]
 
 
-def run_write(
+def write_set(
     tx: Transition,
     version: int,
     published: int,
@@ -25,7 +25,7 @@ def run_write(
     queue_shard: QueueShard,
     received: Sequence[str] = (),
     applied: Sequence[tuple[str, RunReply | None]] = (),
-) -> RunWrite:
+) -> WriteSet:
     """Everything `tx` changes, to be committed against `version` (0 with `creating`).
 
     `received`: the messages it applies; `applied`: keys of commands with their answers, None for one without effect.
@@ -33,9 +33,9 @@ def run_write(
     state = tx.state
     successor = None
     if tx.successor is not None:
-        successor = run_write(tx.successor, 0, 0, True, queue_shard)
+        successor = write_set(tx.successor, 0, 0, True, queue_shard)
         successor.new_instance = False
-    return RunWrite(
+    return WriteSet(
         run_id=state.run_id,
         expected_version=version,
         row=RunRow(
@@ -66,10 +66,10 @@ def run_write(
 _encoder = msgspec.msgpack.Encoder()
 
 
-def message_row(message: RunMessage) -> Mail:
+def message_row(message: RunMessage) -> MessageRow:
     """The mailbox row of a message."""
-    return Mail(
-        mail_id=message.message_id,
+    return MessageRow(
+        message_id=message.message_id,
         shard=ids.shard_of_id(message.run_id),
         namespace=message.namespace,
         workflow_id=message.workflow_id,
