@@ -99,7 +99,7 @@ class Maintenance:
             await self._publisher.sweep(shards, self._host.now())
 
     async def _tick(self) -> None:
-        self._engine.settle_queues()
+        self._engine.polls.settle()
         held = self._held()
         if held:
             await self._wake_due(held)

@@ -1,4 +1,7 @@
-"""Commands and questions of the control plane to a workflow id: found, routed, waited for (control-plane 5.7 to 5.12)."""
+"""Starts, commands and questions to a workflow id: found, routed, waited for (control-plane 5.1, 5.7 to 5.12).
+
+What is asked here ends in a reply or in `Unavailable`.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,20 @@ from typing import TypeVar
 import msgspec
 
 from actors.cluster import protocol
-from actors.cluster.protocol import AskCommand, AskFinishQuery, AskQuery, AskUpdate, AwaitUpdate
+from actors.cluster.protocol import AskCommand, AskFinishQuery, AskQuery, AskStart, AskUpdate, AwaitUpdate
 from actors.cluster.router import Router
-from actors.errors import Unavailable
+from actors.errors import Unavailable, one_family
 from actors.hosting.host import Host
 from actors.hosting.repeats import new_key
-from actors.hosting.run_actor import REQUEST_TAKEN
+from actors.hosting.run_actor import REQUEST_TAKEN, InstanceTaken
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.run import ids
 from actors.run.commands.base import Command
-from actors.run.commands.control import ControlCommand, UpdateRun
-from actors.run.replies import CommandAnswered, Done, Refused, RunReply, UpdateStatus
+from actors.run.commands.control import ControlCommand, NoteDuplicateStart, StartRun, UpdateRun
+from actors.run.lifecycle.starting import started
+from actors.run.replies import CommandAnswered, Done, Refused, RunReply, Started, UpdateStatus
+from actors.run.state import decode
 from actors.update_waiters import UpdateWaiters
 from actors.workers.registry import WorkerRegistry
 from bus.ask import Ask
@@ -29,6 +34,7 @@ from store.runs import StoredRun
 
 _MARGIN_SECONDS = 5.0
 _TRIES = 5
+_START_TRIES = 5
 
 
 _R = TypeVar("_R")
@@ -52,6 +58,46 @@ class WorkflowCommands:
     def drain(self) -> None:
         """Shutting down: nobody waits for the end of an update any longer."""
         self._waits.drain()
+
+    # -- starting ------------------------------------------------------------------------------------------------------
+
+    async def start(self, command: StartRun) -> Started | Refused:
+        """Start a workflow: `Started`, or `Refused` (`workflow_type_mismatch`, `workflow_id_reserved_in_namespace`).
+
+        An empty `run_id` is filled in. Raises `Unavailable` when the outcome is unknown (control-plane 5.1).
+        """
+        if not command.run_id:
+            run_id = self._router.new_run_id(command.namespace, command.workflow_id)
+            command = msgspec.structs.replace(command, run_id=run_id)
+
+        async def once() -> Started | Refused:
+            owner = self._router.elsewhere(ids.shard_of_id(command.run_id))
+            if owner is not None:
+                reply: Started | Refused | None = await self._router.ask_node(owner, AskStart(command))
+                if reply is not None:
+                    return reply
+            return await self.start_here(command)
+
+        return await self._router.certainly(once)
+
+    async def start_here(self, command: StartRun) -> Started | Refused:
+        """Start a workflow whose shard is hosted here, once: a start is known again by the id of its run."""
+        for _ in range(_START_TRIES):
+            try:
+                return await self._host.start_run(command)
+            except InstanceTaken:
+                instance = await instances.get(self._db, command.workflow_id)
+            if instance is None:
+                continue
+            begun = await runs.load(self._db, command.run_id)
+            if begun is not None:
+                return started(decode(begun.row.state), "started_new")
+            if instance.namespace != command.namespace:
+                return Refused("workflow_id_reserved_in_namespace")
+            reply = await self._router.ask_run(instance.current_run_id, NoteDuplicateStart(command), key=command.run_id)
+            if not isinstance(reply, Refused) or reply.reason != "run_continued":
+                return reply
+        raise Unavailable("the workflow id comes and goes")
 
     # -- finding the run -----------------------------------------------------------------------------------------------
 
@@ -105,7 +151,7 @@ class WorkflowCommands:
     # -- commands ------------------------------------------------------------------------------------------------------
 
     async def command(
-        self, namespace: str, workflow_id: str, command: ControlCommand, run_id: str | None
+        self, namespace: str, workflow_id: str, command: ControlCommand, run_id: str | None = None
     ) -> CommandAnswered | Refused:
         """Signal, cancel, terminate, repair, archive: `CommandAnswered`, or `Refused` (`instance_not_found`,
         `historical_run_command_rejected`).
@@ -126,7 +172,7 @@ class WorkflowCommands:
         return await self._router.certainly(once)
 
     async def update(
-        self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None, wait_seconds: float | None
+        self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None = None, wait_seconds: float | None = None
     ) -> UpdateOutcome:
         """Accept an update and, with `wait_seconds`, wait for its end: `UpdateStatus`, `CommandAnswered` for a rejection, or
         `Refused` as for other commands.
@@ -183,6 +229,10 @@ class WorkflowCommands:
 
     async def query(self, namespace: str, workflow_id: str, query: Query, run_id: str | None) -> QueryAnswer | Refused:
         """Have a worker answer a question about a run, open or closed (engine-semantics 7.4)."""
+        with one_family():
+            return await self._query(namespace, workflow_id, query, run_id)
+
+    async def _query(self, namespace: str, workflow_id: str, query: Query, run_id: str | None) -> QueryAnswer | Refused:
         stored = await self._load_current(namespace, workflow_id)
         if isinstance(stored, Refused):
             return stored

@@ -9,6 +9,7 @@ from typing import NoReturn, cast
 from actors.clock import Clock
 from actors.cluster.node_id import claim_node_id
 from actors.cluster.placement import Placement
+from actors.cluster.router import Router
 from actors.dialects.sdk04 import Sdk04
 from actors.engine import Engine
 from actors.errors import Unavailable
@@ -47,11 +48,8 @@ SETTLE_SECONDS = 5.0
 class _NotStarted:
     """Stands in for the engine while the node can not reach its database: every request that needs it is answered 503."""
 
-    def __getattr__(self, _name: str) -> Callable[..., NoReturn]:
-        def unavailable(*_: object, **__: object) -> NoReturn:
-            raise Unavailable("the node is starting")
-
-        return unavailable
+    def __getattr__(self, _name: str) -> NoReturn:
+        raise Unavailable("the node is starting")
 
 
 class _Step:
@@ -168,18 +166,18 @@ class Parts:
             clock=self.clock,
         )
         self.ask.speak_while(lambda: self.placement.lease_valid)
-        engine = Engine(self.node_id, self.db, self.placement, self.ask, self.dispatch, self.workers)
         self.host = Host(
             self.db,
             self.committer,
             self.publisher,
-            engine,
             engine_rules(self.config, shards),
             Sdk04(),
             shards,
             RUN_CACHE_BYTES,
             self.clock,
         )
+        router = Router(self.node_id, self.placement, self.ask, self.host, shards)
+        engine = Engine(self.db, self.host, router, self.ask, self.dispatch, self.workers, query_rules(self.config))
         self.maintenance = Maintenance(
             self.db,
             self.host,
@@ -191,7 +189,6 @@ class Parts:
             dispatch_up=lambda: self.bus.connected and self.dispatch.receiving,
             all_heard=lambda: self.ask.all_heard,
         )
-        engine.attach(self.host, shards, query_rules(self.config))
         self.engine = engine
 
     def stop_actors(self) -> None:

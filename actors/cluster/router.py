@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 
 from actors.cluster import protocol
 from actors.cluster.protocol import Answer, AskRun, Failed
-from actors.errors import Unavailable
+from actors.errors import Unavailable, one_family
 from actors.run import ids
 from actors.run.commands import RunCommand
 from actors.run.commands.base import Command
@@ -65,22 +65,13 @@ class Runs(Protocol):
 class Router:
     """Finds the node of a shard and puts questions to it."""
 
-    def __init__(self, node_id: str, owners: Owners, ask: Ask) -> None:
+    def __init__(self, node_id: str, owners: Owners, ask: Ask, runs: Runs, shards: int) -> None:
+        """`runs`: those hosted here. `shards`: how many there are in the cluster."""
         self.node_id = node_id
-        self.shards = 0
+        self.shards = shards
         self._owners = owners
         self._ask = ask
-        self._runs: Runs | None = None
-
-    def attach(self, runs: Runs, shards: int) -> None:
-        """The runs of this node and how many shards there are: from here on runs can be asked."""
         self._runs = runs
-        self.shards = shards
-
-    @property
-    def attached(self) -> bool:
-        """Whether `attach` has happened."""
-        return self._runs is not None
 
     # -- which node ----------------------------------------------------------------------------------------------------
 
@@ -114,7 +105,6 @@ class Router:
 
     def now(self) -> Micros:
         """The present in microseconds, by the node's clock."""
-        assert self._runs is not None
         return self._runs.now()
 
     def shard_of_id(self, any_id: str) -> int | None:
@@ -125,15 +115,13 @@ class Router:
         shard = ids.shard_in(run_key)
         return shard if shard < self.shards else None
 
-    # -- telling runs --------------------------------------------------------------------------------------------------
+    # -- asking runs ---------------------------------------------------------------------------------------------------
 
     async def ask_task(self, namespace: str, task_id: str, command: Command[_R]) -> _R | Refused:
         """Have the run of a task decide a command. An id that is none of ours is `Refused("task_not_found")`.
 
         Raises `Unavailable` when the outcome is unknown.
         """
-        if self._runs is None:
-            raise Unavailable("the node is starting")
         if self.shard_of_id(task_id) is None:
             return Refused("task_not_found")
         await self.confirm_lease()
@@ -146,7 +134,6 @@ class Router:
 
         `key`: of a command that must be applied once (`actors.hosting.repeats`).
         """
-        assert self._runs is not None
         runs = self._runs
         run_key = ids.key_in(any_id)
         owner = self.elsewhere(ids.shard_in(run_key))
@@ -196,15 +183,18 @@ class Router:
     async def certainly(self, once: Callable[[], Awaitable[_T]]) -> _T:
         """What `once` comes to, tried again for a while when its outcome is unknown: for commands that carry a key.
 
-        Raises `Unavailable` when it stays unknown.
+        Each try is made with a lease: an ask may take seconds, and a process that was stopped meanwhile has to end.
+        Raises `Unavailable` when the outcome stays unknown, or there is no lease.
         """
         for pause in _PAUSES_SECONDS:
+            await self.confirm_lease()
             try:
                 return await once()
             except (Unavailable, StoreUnavailable):
                 await asyncio.sleep(pause)
         await self.confirm_lease()
-        return await once()
+        with one_family():
+            return await once()
 
     async def ask_node(self, node_id: str, question: protocol.Question, timeout_seconds: float = ASK_SECONDS) -> Any:
         """Put a question to another node, for at most `timeout_seconds`: the run's reply, which the asker knows the type of.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from actors.clock import Clock
 from actors.errors import Unavailable
 from actors.hosting.deadlines import DeadlineQueue
 from actors.hosting.repeats import decode_answer
-from actors.hosting.run_actor import RunActor
+from actors.hosting.run_actor import Asked, RunActor
 from actors.hosting.watchers import Watchers
 from actors.publishing.publisher import Publisher
 from actors.queue.candidates import Found
@@ -43,30 +44,43 @@ _R = TypeVar("_R")
 
 
 class ClusterLink(Protocol):
-    """What the host needs to know of the cluster."""
+    """What the host needs of the cluster (`actors.engine.Link`)."""
 
-    def owns(self, shard: int) -> bool: ...
+    @property
+    def owns(self) -> Callable[[int], bool]:
+        """Whether this node hosts a shard."""
 
-    def ask_run(self, any_id: str, command: Command[_R]) -> asyncio.Future[_R | Refused]: ...
+    @property
+    def ask_run(self) -> Callable[[str, Command[Any]], asyncio.Future[Any]]:
+        """Have the run of any id decide a command, wherever it is hosted."""
 
-    def dispatch(self, namespace: str, task: ReadyTask) -> None: ...
+    @property
+    def dispatch(self) -> Callable[[str, ReadyTask], None]:
+        """Bring a committed ready task (of a namespace) to the node that hosts its queue."""
 
-    def post(self, messages: list[RunMessage]) -> None: ...
+    @property
+    def announce(self) -> Callable[[list[RunMessage]], None]:
+        """Tell the hosts of their receivers of committed run messages."""
 
-    def take_back(self, grant: Grant) -> None: ...
+    @property
+    def take_back(self) -> Callable[[Grant], None]:
+        """A grant reached nobody: its lease ends now."""
 
-    def reserve_lent(self, name: QueueName, type_name: str, compatibility: str | None) -> Reservation | None: ...
+    @property
+    def reserve_lent(self) -> Callable[[QueueName, str, str | None], Reservation | None]:
+        """A poll of this node's clients that waits in a queue of another node, for a type of task and its build marker."""
 
 
 class Host:
-    """The actors of one node."""
+    """The actors of one node. `link` is set by the engine that is built on it, before anything is asked."""
+
+    link: ClusterLink
 
     def __init__(
         self,
         db: Database,
         committer: GroupCommit,
         publisher: Publisher,
-        link: ClusterLink,
         rules: Rules,
         dialect: Dialect,
         shards: int,
@@ -79,7 +93,6 @@ class Host:
         self._db = db
         self._committer = committer
         self._publisher = publisher
-        self._link = link
         self._shards = shards
         self._cache_bytes = cache_bytes
         self._runs: OrderedDict[RunKey, RunActor] = OrderedDict()
@@ -142,14 +155,14 @@ class Host:
         self.transitions += 1
         state = tx.state
         now = self.now()
-        if self._link.owns(ids.shard_in(actor.run_key)):
+        if self.link.owns(ids.shard_in(actor.run_key)):
             self.deadlines.set(actor.run_key, wake_at, now)
         if state.is_open:
             self._current[state.workflow_id] = state.run_id
         for update_id in tx.closed_updates:
             self.watchers.wake(update_id)
         if tx.messages:
-            self._link.post(tx.messages)
+            self.link.announce(tx.messages)
         if tx.events:
             self.watchers.wake(state.run_id)
             self._publisher.publish(state, tx.events, max(actor.published, self._publisher.known(state.run_id)))
@@ -158,7 +171,7 @@ class Host:
         """An actor has nothing to do: keep it if it is worth it."""
         run_key = actor.run_key
         state = actor.state
-        if state is None or not state.is_open or not self._link.owns(ids.shard_in(run_key)):
+        if state is None or not state.is_open or not self.link.owns(ids.shard_in(run_key)):
             self._evict(run_key)
             return
         weight = actor.weight
@@ -181,7 +194,7 @@ class Host:
         self._weight -= self._weights.pop(run_key, 0)
 
     def _wake(self, run_key: RunKey) -> None:
-        if self._link.owns(ids.shard_in(run_key)):
+        if self.link.owns(ids.shard_in(run_key)):
             self.ask_run(run_key, WakeUp()).add_done_callback(lambda done: self._woken(run_key, done))
 
     def _woken(self, run_key: RunKey, done: asyncio.Future[Any]) -> None:
@@ -199,11 +212,6 @@ class Host:
         if actor is not None:
             actor.published = max(actor.published, sequence)
         self._publisher.acked(run_id, sequence)
-
-    @property
-    def live_runs(self) -> int:
-        """How many runs are in memory."""
-        return len(self._runs)
 
     async def release(self, shards: set[int], drain: bool) -> None:
         """Let go of all actors of these shards; with `drain` what is in flight ends first, for a while."""
@@ -228,7 +236,7 @@ class Host:
 
     def take_back(self, grant: Grant) -> None:
         """It is not known whether this grant was committed, and nobody got it: no lease may remain."""
-        self._link.take_back(grant)
+        self.link.take_back(grant)
 
     async def load_run(self, run_key: RunKey) -> StoredRun | None:
         """The stored run, None if there is none."""
@@ -270,7 +278,7 @@ class Host:
         """The live queue of that name, made when needed."""
         actor = self._queues.get(name)
         if actor is None:
-            actor = self._queues[name] = QueueActor(name, self._link.ask_run, self._load_ready, self.now)
+            actor = self._queues[name] = QueueActor(name, self.link.ask_run, self._load_ready, self.now)
         return actor
 
     def offer(self, namespace: str, queue: str, kind: str, task: QueuedTask) -> None:
@@ -285,11 +293,11 @@ class Host:
         actor = self._queues.get(name)
         if actor is not None:
             return actor.reserve(task.type_name, task.compatibility)
-        return self._link.reserve_lent(name, task.type_name, task.compatibility)
+        return self.link.reserve_lent(name, task.type_name, task.compatibility)
 
     def dispatch(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to its queue, wherever that is."""
-        self._link.dispatch(namespace, task)
+        self.link.dispatch(namespace, task)
 
     async def _load_ready(self, name: QueueName, worker: WorkerProfile, limit: int) -> Found:
         types = None if worker.types is None else sorted(worker.types)

@@ -121,7 +121,7 @@ class RunActor:
     """Owner of one run in this process."""
 
     __slots__ = (
-        "_host", "_task", "busy", "history", "last_used", "mailbox", "published", "retries", "run_key", "state", "version"
+        "_host", "_task", "busy", "history", "mailbox", "published", "retries", "run_key", "state", "version"
     )  # fmt: skip
 
     def __init__(self, host: RunHost, run_key: RunKey) -> None:
@@ -134,7 +134,6 @@ class RunActor:
         self.version = 0
         self.published = 0
         self.retries = 0
-        self.last_used = 0.0
         self._task: asyncio.Task[None] | None = None  # the one that reads the store; a loop alone does not keep it alive
 
     @property

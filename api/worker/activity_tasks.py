@@ -88,7 +88,7 @@ async def complete(request: Request) -> Response:
 async def _report(request: Request, command: CompleteActivity | FailActivity, outcome: str) -> Response:
     """Have the outcome of an attempt recorded."""
     task_id, attempt_id = command.task_id, command.attempt_id
-    reply = await request.services.engine.ask_task(request.namespace, task_id, command)
+    reply = await request.services.engine.runs.ask_task(request.namespace, task_id, command)
     if isinstance(reply, Refused):
         return activity_refused(reply, task_id, attempt_id, outcome)
     return Response(
@@ -197,7 +197,7 @@ async def heartbeat(request: Request) -> Response:
     task_id = request.path["task_id"]
     command = await request.read(_beat)
     attempt_id, owner = command.attempt_id, command.lease_owner
-    reply = await request.services.engine.ask_task(request.namespace, task_id, command)
+    reply = await request.services.engine.runs.ask_task(request.namespace, task_id, command)
     if isinstance(reply, Refused):
         return activity_refused(reply, task_id, attempt_id)
     return Response(

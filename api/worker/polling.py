@@ -112,7 +112,7 @@ async def poll(request: Request, asked: PollRequest, kind: str) -> Any:
     if draining:
         # Held like any other poll, but no task ever suits it.
         profile = type(profile)(profile.worker_id, profile.build_id, _NOTHING, profile.dialect)
-    parked = services.engine.poll(
+    parked = services.engine.polls.poll(
         Poll(
             namespace=request.namespace,
             queue=asked.task_queue,

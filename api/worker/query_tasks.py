@@ -125,7 +125,7 @@ async def fail(request: Request) -> Response:
 
 
 async def _finish(request: Request, outcome: QueryOutcome, told: dict[str, Any]) -> Response:
-    reply = await request.services.engine.finish_query(request.namespace, outcome)
+    reply = await request.services.engine.workflows.finish_query(request.namespace, outcome)
     body: dict[str, Any] = {"query_task_id": outcome.query_task_id}
     if isinstance(reply, Refused):
         status = 404 if reply.reason == "query_task_not_found" else 409

@@ -118,7 +118,7 @@ async def history_page(request: Request) -> Response:
     task_id = request.path["task_id"]
     command, accepted = await request.read(_page)
     attempt = command.attempt
-    reply = await request.services.engine.ask_task(request.namespace, task_id, command)
+    reply = await request.services.engine.runs.ask_task(request.namespace, task_id, command)
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt)
     if isinstance(reply, Done):
@@ -147,7 +147,9 @@ async def heartbeat(request: Request) -> Response:
     """POST /api/worker/workflow-tasks/{task_id}/heartbeat: extends the lease."""
     task_id = request.path["task_id"]
     owner, attempt = await request.read(_holder)
-    reply = await request.services.engine.ask_task(request.namespace, task_id, HeartbeatWorkflowTask(task_id, owner, attempt))
+    reply = await request.services.engine.runs.ask_task(
+        request.namespace, task_id, HeartbeatWorkflowTask(task_id, owner, attempt)
+    )
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt)
     return Response(
@@ -179,14 +181,14 @@ async def complete(request: Request) -> Response:
     """POST /api/worker/workflow-tasks/{task_id}/complete: all commands are applied, or none."""
     task_id = request.path["task_id"]
     owner, attempt, steps, faults = await request.read(_completion)
-    engine = request.services.engine
+    runs = request.services.engine.runs
     if faults:
         # Faults of content are told to the owner of the lease only: ask the fence, change nothing.
-        fence = await engine.ask_task(request.namespace, task_id, CheckLease(task_id, owner, attempt))
+        fence = await runs.ask_task(request.namespace, task_id, CheckLease(task_id, owner, attempt))
         if isinstance(fence, Refused):
             return workflow_task_refused(fence, task_id, attempt, "completed")
         raise ValidationFailed(faults)
-    reply = await engine.ask_task(request.namespace, task_id, CompleteWorkflowTask(task_id, owner, attempt, steps))
+    reply = await runs.ask_task(request.namespace, task_id, CompleteWorkflowTask(task_id, owner, attempt, steps))
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt, "completed")
     return Response(
@@ -219,7 +221,7 @@ async def fail(request: Request) -> Response:
     task_id = request.path["task_id"]
     command = await request.read(_failure)
     attempt = command.attempt
-    reply = await request.services.engine.ask_task(request.namespace, task_id, command)
+    reply = await request.services.engine.runs.ask_task(request.namespace, task_id, command)
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt, "failed")
     return Response(

@@ -44,11 +44,11 @@ ARGUMENTS = Payload("avro", "AARbXQI=")
 
 
 class World:
-    """A host that is alone in the world, inside `async with`. `posted`: the messages it would send."""
+    """A host that is alone in the world, inside `async with`. `announced`: the messages it would send."""
 
     def __init__(self, dsn: str) -> None:
         self.db = Database(dsn)
-        self.posted: list[RunMessage] = []
+        self.announced: list[RunMessage] = []
         self._committer = GroupCommit(dsn)
         self.host = self.new_host()
         self.delivery = MessageDelivery(self.db, self.host)
@@ -66,11 +66,12 @@ class World:
     def new_host(self) -> Host:
         """A host that knows nothing yet, as that of another node."""
         publisher = Publisher(self.db, Subjects("messages"), lambda _: True)
-        return Host(
-            self.db, self._committer, publisher, self, DEFAULT_RULES, PlainHistory(), DEFAULT_RULES.shards, 1_000_000, Clock()
-        )
+        shards = DEFAULT_RULES.shards
+        host = Host(self.db, self._committer, publisher, DEFAULT_RULES, PlainHistory(), shards, 1_000_000, Clock())
+        host.link = self
+        return host
 
-    # -- what the host asks of its surroundings ------------------------------------------------------------------------
+    # -- what the host needs of the cluster ----------------------------------------------------------------------------
 
     def owns(self, _shard: int) -> bool:
         return True
@@ -81,8 +82,8 @@ class World:
     def dispatch(self, _namespace: str, _task: ReadyTask) -> None:
         """The rows are enough here."""
 
-    def post(self, messages: list[RunMessage]) -> None:
-        self.posted += messages
+    def announce(self, messages: list[RunMessage]) -> None:
+        self.announced += messages
 
     def take_back(self, grant: Grant) -> None:
         raise AssertionError(f"nobody polls here: {grant}")
@@ -117,7 +118,7 @@ class World:
         """A parent that ends in the transition that calls its child: the message that begins that, and the one that ends it."""
         called = StartChild("type", parent_close_policy="terminate", retry_policy=retry)
         await self.complete(await self.claim(await self.start()), called, CompleteWorkflow())
-        begin, end = self.posted
+        begin, end = self.announced
         assert isinstance(begin.command, StartChildRun) and isinstance(end.command, ParentClosed)
         return begin, end
 
@@ -202,13 +203,13 @@ async def test_a_child_begun_twice_fails_nothing_but_the_second_beginning(world:
 async def test_the_end_of_a_child_that_overtakes_the_start_of_its_last_run_waits_for_it(world: World) -> None:
     parent = await world.start()
     await world.complete(await world.claim(parent), StartChild("type"))
-    (begin,) = world.posted
+    (begin,) = world.announced
     await world.delivered()
     await world.complete(await world.claim(begin.run_id), ContinueAsNew())
     instance = await instances.get(world.db, begin.workflow_id)
     assert instance is not None
     await world.complete(await world.claim(instance.current_run_id), CompleteWorkflow())
-    _, restarted, closed = world.posted
+    _, restarted, closed = world.announced
     assert isinstance(restarted.command, ChildRestarted) and isinstance(closed.command, ChildClosed)
     world.delivery.deliver([closed])
     await asyncio.sleep(0.2)

@@ -57,8 +57,8 @@ def command_fields(request: Request, reply: CommandAnswered) -> dict[str, Any]:
 
 
 async def _command(request: Request, command: ControlCommand, status: int, **named: str) -> Response:
-    engine = request.services.engine
-    reply = await engine.command(request.namespace, request.path["workflow_id"], command, run_id_of(request))
+    workflows = request.services.engine.workflows
+    reply = await workflows.command(request.namespace, request.path["workflow_id"], command, run_id_of(request))
     if isinstance(reply, Refused):
         return target_refused(request, reply)
     return Response(status if reply.rejection is None else 409, {**command_fields(request, reply), **named})

@@ -45,7 +45,7 @@ async def query(request: Request) -> Response:
         return missing
 
     workflow_id, run_id = request.path["workflow_id"], run_id_of(request)
-    reply = await request.services.engine.query(request.namespace, workflow_id, Query(name, arguments), run_id)
+    reply = await request.services.engine.workflows.query(request.namespace, workflow_id, Query(name, arguments), run_id)
     body: dict[str, Any] = {
         "workflow_id": workflow_id,
         "run_id": run_id,

@@ -42,8 +42,7 @@ _UNSUPPORTED_NAMES = frozenset(_UNSUPPORTED)
 async def start(request: Request) -> Response:
     """POST /api/workflows."""
     command = await request.read(_read)
-    engine = request.services.engine
-    reply = await engine.start_workflow(command)
+    reply = await request.services.engine.workflows.start(command)
     if isinstance(reply, Refused):
         return _refused(reply, command)
     return _started(reply)

@@ -46,7 +46,7 @@ async def update(request: Request) -> Response:
     seconds = timeout if wait_for == "completed" else None
     run_id = run_id_of(request)
     command = UpdateRun(request_id, run_id is not None, attribution(request), name, arguments)
-    reply = await request.services.engine.update(
+    reply = await request.services.engine.workflows.update(
         request.namespace, request.path["workflow_id"], command, run_id, None if seconds is None else float(seconds)
     )
     if isinstance(reply, Refused):
