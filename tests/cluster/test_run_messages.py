@@ -63,6 +63,11 @@ class World:
         await self._committer.stop()
         await self.db.stop()
 
+    async def lose_database(self) -> None:
+        """From here on nothing is read or written."""
+        await self._committer.stop()
+        await self.db.stop()
+
     def new_host(self) -> Host:
         """A host that knows nothing yet, as that of another node."""
         publisher = Publisher(self.db, Subjects("messages"), lambda _: True)
