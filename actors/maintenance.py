@@ -12,9 +12,11 @@ from collections.abc import Callable, Collection, Sequence
 from actors.engine import Engine
 from actors.hosting.host import Host
 from actors.hosting.repeats import forgotten_before
-from actors.publishing.publisher import Publisher, every
+from actors.periodic import every
+from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
 from actors.run import ids, setback
+from base.service import Service
 from store import applied, runs
 from store import ready_tasks as tasks
 from store.errors import StoreUnavailable
@@ -31,7 +33,7 @@ _PAGE = 500
 _PAGE_PAUSE_SECONDS = 0.02
 
 
-class Maintenance:
+class Maintenance(Service):
     """Periodic work of one node."""
 
     def __init__(
@@ -47,6 +49,7 @@ class Maintenance:
         all_heard: Callable[[], bool],
     ) -> None:
         """`bus_up`: NATS is connected; `dispatch_up`: tasks for the queues here arrive by it; `all_heard`: from every node."""
+        super().__init__()
         self._db = db
         self._host = host
         self._engine = engine
@@ -57,29 +60,19 @@ class Maintenance:
         self._dispatch_up = dispatch_up
         self._all_heard = all_heard
         self._sweep_often_until = 0.0  # loop time
-        self._tasks: list[asyncio.Task[None]] = []
         self._last_sweep = 0.0
         self._last_forgetting = 0.0
         self._looked_through: set[int] = set()  # shards without a run that an earlier clock was ahead for
         self._looking: asyncio.Task[None] | None = None
         host.clock.on_step(self._stepped)
 
-    async def start(self) -> None:
-        """Begin."""
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(every(_TICK_SECONDS, self._tick), name="maintenance"),
-            loop.create_task(every(_SWEEP_SECONDS, self._publish_tails), name="maintenance-publish"),
-        ]
+    async def _start(self) -> None:
+        self._spawn(every(_TICK_SECONDS, self._tick), name="maintenance")
+        self._spawn(every(_SWEEP_SECONDS, self._publish_tails), name="maintenance-publish")
         await self._republisher.start()
 
-    async def stop(self) -> None:
-        """End; what was published is noted."""
-        tasks = [*self._tasks, self._looking] if self._looking is not None else self._tasks
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._tasks = []
+    async def _stopped(self) -> None:
+        """What was published is noted."""
         await self._republisher.stop()
         await self._publisher.flush()
 
@@ -133,7 +126,7 @@ class Maintenance:
         new = self._held() - self._looked_through
         if new and (self._looking is None or self._looking.done()):
             self._looked_through |= new
-            self._looking = asyncio.get_running_loop().create_task(self._set_back(new), name="maintenance-setbacks")
+            self._looking = self._spawn(self._set_back(new), name="maintenance-setbacks")
 
     async def _set_back(self, shards: frozenset[int]) -> None:
         """A look at every run that waits for something later, a page at a time: there may be millions."""

@@ -15,6 +15,7 @@ from typing import Any, cast
 import nats.errors
 from nats.js import JetStreamContext
 
+from base.service import Service
 from bus.subjects import Subjects
 from bus.wire import FIRST_SID, MessageHandler, WireClient
 
@@ -43,7 +44,7 @@ class BusOptions:
     ca_file: str | None = None
 
 
-class Bus:
+class Bus(Service):
     """One connection to NATS under the name of a node.
 
     `start()` returns at once; the connection is made, and remade for ever, in the background. Publishing while there is
@@ -52,6 +53,7 @@ class Bus:
     """
 
     def __init__(self, options: BusOptions, node_id: str) -> None:
+        super().__init__()
         if options.creds_file is not None and find_spec("nkeys") is None:
             raise ValueError("a NATS credentials file needs the package nkeys")
         self.node_id = node_id
@@ -68,20 +70,16 @@ class Bus:
         self._flush_scheduled = False
         self._up: list[Callable[[], None]] = []
         self._down: list[Callable[[], None]] = []
-        self._stopping = False
-        self._supervisor: asyncio.Task[None] | None = None
         self._max_payload = 1024 * 1024
 
     # -- life ---------------------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def _start(self) -> None:
         """Begin connecting in the background. Never waits for NATS and never fails because it is away."""
-        if self._supervisor is None:
-            self._stopping = False
-            self._supervisor = asyncio.get_running_loop().create_task(self._supervise(), name="bus")
+        self._spawn(self._supervise(), name="bus")
 
-    async def stop(self) -> None:
-        """Send what is buffered, close, stop reconnecting. Disconnect callbacks run."""
+    async def _stop(self) -> None:
+        """Send what is buffered. The session is closed then, and disconnect callbacks run."""
         self._flush()
         client = self._client
         if client is not None:
@@ -89,11 +87,6 @@ class Bus:
                 await client.flush(1)
             except (nats.errors.Error, OSError, TimeoutError):
                 pass
-        self._stopping = True
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
-            self._supervisor = None
 
     @property
     def connected(self) -> bool:
@@ -202,9 +195,9 @@ class Bus:
         delay = _BACKOFF_SECONDS[0]
         client: WireClient | None = None
         try:
-            while not self._stopping:  # nats-py swallows cancellation here and there, the loop has to look for itself
+            while not self.stopping:  # nats-py swallows cancellation here and there, the loop has to look for itself
                 client = WireClient(self._handlers)
-                if await self._connect(client) and not self._stopping:
+                if await self._connect(client) and not self.stopping:
                     delay = _BACKOFF_SECONDS[0]
                     await client.lost.wait()
                     self._lost_session()
@@ -261,7 +254,7 @@ class Bus:
     def _lost_session(self) -> None:
         self._client = None
         self._out.clear()
-        if not self._stopping:
+        if not self.stopping:
             _log.warning("connection to NATS lost")
         _call_all(self._down)
 

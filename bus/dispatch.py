@@ -19,6 +19,7 @@ from datetime import datetime
 import nats.errors
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
 
+from base.service import Service
 from bus.connection import Bus
 from bus.streams import ensure_stream
 
@@ -34,7 +35,7 @@ _RETRY_SECONDS = 0.5
 _CONSUMER_IDLE_SECONDS = 30.0
 
 
-class Dispatch:
+class Dispatch(Service):
     """Fire-and-forget messages to a node's queues.
 
     `sent`, `unsent` (no session or too large) and `received` count messages; `consumers` counts how often the consumer
@@ -42,14 +43,13 @@ class Dispatch:
     """
 
     def __init__(self, bus: Bus) -> None:
+        super().__init__()
         self._bus = bus
         self.sent = 0
         self.unsent = 0
         self.received = 0
         self.consumers = 0
         self._handler: Callable[[bytes], None] | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._stopping = False
         self._wake = asyncio.Event()
         self._consuming = False
         self._heard = 0.0  # loop time of the last message or heartbeat
@@ -73,20 +73,13 @@ class Dispatch:
         """Call the plain, short function `handler(payload)` for what is sent to this node. Needs `start()`."""
         self._handler = handler
 
-    async def start(self) -> None:
+    async def _start(self) -> None:
         """Begin receiving in the background; returns at once, connected or not."""
-        if self._task is None:
-            self._stopping = False
-            self._sid = self._bus.subscribe(self._deliver, self._on_message)
-            self._task = asyncio.get_running_loop().create_task(self._keep_consuming(), name="dispatch")
+        self._sid = self._bus.subscribe(self._deliver, self._on_message)
+        self._spawn(self._keep_consuming(), name="dispatch")
 
-    async def stop(self) -> None:
-        """Stop receiving; the server drops the consumer."""
-        if self._task is not None:
-            self._stopping = True  # nats-py swallows cancellation here and there, the loop has to look for itself
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+    async def _stopped(self) -> None:
+        """The server drops the consumer."""
         if self._sid is not None:
             self._bus.unsubscribe(self._sid)
             self._sid = None
@@ -117,7 +110,7 @@ class Dispatch:
 
     async def _keep_consuming(self) -> None:
         loop = asyncio.get_running_loop()
-        while not self._stopping:
+        while not self.stopping:
             self._wake.clear()
             pause: float | None
             if not self._bus.connected:

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 
 from nats.js.api import StorageType, StreamConfig
 
+from base.service import Service
 from bus.connection import Bus
 from bus.event_frames import frame, refit
 from bus.stream_keeper import OnMissing, OnStream, StreamKeeper, stored_as, told
@@ -40,6 +41,7 @@ _PUMP_SECONDS = 0.01
 _ACK_SECONDS = 5.0
 _PROBE_SECONDS = 2.0  # the same while the stream stands still: then the events of one run ask whether it goes on
 _TICK_SECONDS = 0.5
+_DRAIN_SECONDS = 2.0
 
 
 @dataclass(slots=True, frozen=True)
@@ -66,7 +68,7 @@ class _Run:
         self.sent_at = 0.0
 
 
-class EventStream:
+class EventStream(Service):
     """The publisher of one node. `acked`, `resent`, `oversize` count events; `queued` and `queued_bytes` tell what waits."""
 
     def __init__(
@@ -87,6 +89,7 @@ class EventStream:
         `on_stream()` is awaited before anything is sent to a stream that may be another one than before (each session, and
         when the stream was gone); False: it may not be sent to yet.
         """
+        super().__init__()
         self._bus = bus
         self._options = options or EventStreamOptions()
         self._on_acked = on_acked
@@ -110,9 +113,7 @@ class EventStream:
         self._last_answer = b""  # positive one
         self._progress = 0  # `acked` when last looked at
         self._built_for = bus.max_payload
-        self._task: asyncio.Task[None] | None = None
         self._tick: asyncio.TimerHandle | None = None
-        self._stopping = False
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -124,27 +125,23 @@ class EventStream:
 
     # -- life ---------------------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def _start(self) -> None:
         """Begin publishing in the background; returns at once, connected or not."""
-        if self._task is None:
-            self._stopping = False
-            self._task = asyncio.get_running_loop().create_task(self._keep(), name="events")
+        self._spawn(self._keep(), name="events")
 
-    async def stop(self, timeout_seconds: float = 2.0) -> bool:
+    async def stop(self, timeout_seconds: float = _DRAIN_SECONDS) -> bool:
         """Stop, giving what is queued that much time. True when everything was acknowledged; the rest is in Postgres."""
-        done = True
-        if self._bus.connected:
-            done = await self.drain(timeout_seconds)
-        self._stopping = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        if self.running and self._bus.connected:
+            await self.drain(timeout_seconds)
+        await super().stop()
+        return not self.queued
+
+    async def _stopped(self) -> None:
         if self._tick is not None:
             self._tick.cancel()
-        return done and not self.queued
+            self._tick = None
 
-    async def drain(self, timeout_seconds: float) -> bool:
+    async def drain(self, timeout_seconds: float = _DRAIN_SECONDS) -> bool:
         """Wait until nothing is queued; False when the time is over before."""
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -354,7 +351,7 @@ class EventStream:
             self._tick = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._on_tick)
 
     async def _keep(self) -> None:
-        while not self._stopping:  # nats-py swallows cancellation here and there, the loop has to look for itself
+        while not self.stopping:  # nats-py swallows cancellation here and there, the loop has to look for itself
             await self._wake.wait()
             self._wake.clear()
             if not self._bus.connected:

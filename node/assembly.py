@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from node.http.edge import App
 
 
-class Service(Protocol):
-    """A part of a node. A `start` that fails (Postgres is away) is tried again; `stop` follows a successful `start` only."""
+class Part(Protocol):
+    """A part of a node, as `base.service` tells. A `start` that fails (Postgres is away) is tried again."""
 
     async def start(self) -> None: ...
 
@@ -32,6 +32,6 @@ class Assembly:
     """
 
     app: App
-    services: Sequence[tuple[str, Callable[[], Service]]] = ()
+    services: Sequence[tuple[str, Callable[[], Part]]] = ()
     replaced: asyncio.Future[str] | None = None
     begin_drain: Callable[[], Awaitable[None]] = _nothing

@@ -6,6 +6,7 @@ import asyncio
 import logging
 
 from api.http.services import Services
+from base.service import Service
 from store import schema
 from store.errors import SchemaUnfit, StoreError
 
@@ -14,26 +15,20 @@ log = logging.getLogger("node.schema")
 LOOK_SECONDS = 5.0
 
 
-class SchemaWatch:
+class SchemaWatch(Service):
     """Looks at the schema before the node starts and from then on, as it may be changed under a node that runs."""
 
     def __init__(self, services: Services) -> None:
+        super().__init__()
         self._services = services
-        self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
+    async def _start(self) -> None:
         """Raises `SchemaUnfit` while the schema can not be served, `StoreUnavailable` when it can not be read."""
         found = await self._look()
         if found.fault is not None:
             raise SchemaUnfit(found.fault)
         log.info("%s", found.said)
-        self._task = asyncio.create_task(self._watch(), name="schema")
-
-    async def stop(self) -> None:
-        """Look no more."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        self._spawn(self._watch(), name="schema")
 
     async def _look(self) -> schema.Schema:
         found = await schema.look(self._services.probes)

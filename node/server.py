@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from node.assembly import Assembly, Service
+from node.assembly import Assembly, Part
 from node.config import Config
 from node.http.limits import DEFAULT, EdgeLimits
 from node.http.server import HttpServer, base_url
@@ -39,7 +39,7 @@ class Node:
         self.url = base_url(bound)
         self.http = HttpServer(assembly.app, bound, grace_seconds, limits)
         self._grace = grace_seconds
-        self._started: list[tuple[str, Service]] = []
+        self._started: list[tuple[str, Part]] = []
         self.starting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def start(self) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from actors.clock import Clock
 from actors.cluster.spread import wanted_owners
+from base.service import Service
 from bus.broadcast import Broadcast
 from store import nodes as leases
 from store.errors import StoreError, WritesRefused
@@ -28,6 +29,7 @@ TOPIC = "placement"
 _LEAST_PAUSE_SECONDS = 0.02
 _HASTE = 0.25  # of the pause between two looks, while there is no lease
 _BEATS_AT_ONCE = 2
+_DRAIN_SECONDS = 5.0
 
 Acquired = Callable[[list[int]], Awaitable[None]]
 Released = Callable[[list[int], bool], Awaitable[None]]
@@ -55,7 +57,7 @@ def _nobody_asks(beat: asyncio.Task[Any]) -> None:
         beat.exception()
 
 
-class Placement:
+class Placement(Service):
     """This node's view of who hosts what, and its share of it.
 
     `on_acquire(shards)` is awaited after shards became ours (`owns` says yes already). `on_release(shards, drain)` is
@@ -90,6 +92,7 @@ class Placement:
 
         `broadcast`: changes are told and heard of at once; without it (or with NATS away) at the next beat.
         """
+        super().__init__()
         self.node_id = node_id
         self.incarnation = incarnation
         self.shards = shards
@@ -121,7 +124,7 @@ class Placement:
         self._blind = False  # Postgres did not answer the last look
         self._draining = False
         self._releases = 0
-        self._task: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
         self._moves: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         if broadcast is not None:
@@ -192,19 +195,20 @@ class Placement:
 
     # -- life ---------------------------------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def _start(self) -> None:
         """Join the cluster.
 
         When it returns, the free shards wanted here are ours (all of them for a single node) and were given to
         `on_acquire`. Does not raise when Postgres is away: joining goes on in the background (`wait_settled`).
         """
+        self._draining = False
         await self._look()
         while self._moves:
             await asyncio.gather(*self._moves)
-        self._task = asyncio.get_running_loop().create_task(self._run(), name="placement")
+        self._beating = self._spawn(self._run(), name="placement")
 
-    async def stop(self, drain_seconds: float = 5.0) -> None:
-        """Hand everything over and leave. Never raises; without Postgres the others wait for the lease to end."""
+    async def drain(self, drain_seconds: float = _DRAIN_SECONDS) -> None:
+        """Release everything, and acquire nothing any more."""
         self._draining = True
         try:
             async with asyncio.timeout(drain_seconds):
@@ -215,11 +219,14 @@ class Placement:
                     await asyncio.wait(self._moves, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             _log.warning("shards were not drained within %s s", drain_seconds)
-        tasks = [*self._moves, self._task] if self._task is not None else [*self._moves]
-        self._task = None
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def stop(self, drain_seconds: float = _DRAIN_SECONDS) -> None:
+        """Release everything and leave. Never raises; without Postgres the others wait for the lease to end."""
+        if self.running:
+            await self.drain(drain_seconds)
+        await super().stop()
+
+    async def _stopped(self) -> None:
         self._held.clear()
         self._owners = {shard: node for shard, node in self._owners.items() if node != self.node_id}
         self._lease_until = -math.inf
@@ -442,7 +449,7 @@ class Placement:
                 self._moving.difference_update(shards)
                 self._wake.set()
 
-        task = asyncio.get_running_loop().create_task(run(), name="placement-move")
+        task = self._spawn(run(), name="placement-move")
         self._moves.add(task)
         task.add_done_callback(self._moves.discard)
 

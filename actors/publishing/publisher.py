@@ -8,7 +8,6 @@ only.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
 
@@ -183,17 +182,3 @@ class Publisher:
             return len(lines)
         finally:
             self._catching_up.discard(run_id)
-
-
-async def every(seconds: float, work: Callable[[], object]) -> None:
-    """Run `await work()` again and again, with a pause of `seconds`; a failure is logged and does not end it."""
-    while True:
-        await asyncio.sleep(seconds)
-        try:
-            result = work()
-            if asyncio.iscoroutine(result):
-                await result
-        except StoreUnavailable:
-            pass
-        except Exception:
-            _log.exception("periodic work failed")

@@ -20,8 +20,10 @@ import logging
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
-from actors.publishing.publisher import Publisher, every
+from actors.periodic import every
+from actors.publishing.publisher import Publisher
 from actors.publishing.repetition import bound
+from base.service import Service
 from bus.events import EventStream
 from store import republishing
 from store.errors import StoreError
@@ -38,8 +40,8 @@ _UNSEEN = 1_000_000  # so many events at most come between two sightings of the 
 _NEW_RUNS = 60_000_000  # clocks differ: runs begun that little later may be repeated as well
 
 
-class Republisher:
-    """The repetitions of one node."""
+class Republisher(Service):
+    """The repetitions of one node. When it is stopped, the next one goes on from what is noted."""
 
     def __init__(
         self,
@@ -54,6 +56,7 @@ class Republisher:
 
         `tell()` has `told` called on the other nodes.
         """
+        super().__init__()
         self._db = db
         self._publisher = publisher
         self._stream = stream
@@ -62,18 +65,9 @@ class Republisher:
         self._tell = tell
         self._told = False
         self._lost: set[int] = set()  # shards that left since the present slice was begun
-        self._task: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.get_running_loop().create_task(every(_TICK_SECONDS, self.work), name="republisher")
-
-    async def stop(self) -> None:
-        """End; the next one goes on from what is noted."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+    async def _start(self) -> None:
+        self._spawn(every(_TICK_SECONDS, self.work), name="republisher")
 
     async def first_sequence(self) -> int | None:
         """Where a new stream begins: behind what any before it can have reached; None: not known now."""

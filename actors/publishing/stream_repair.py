@@ -14,7 +14,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from actors.publishing.publisher import every
+from actors.periodic import every
+from base.service import Service
 from bus import remake
 from bus.connection import Bus
 from bus.events import EventStream
@@ -32,30 +33,22 @@ _PAUSE_SECONDS = (60.0, 3600.0)  # between two repairs, longer each time: a disk
 _CONSUMERS = "event_stream_consumers"  # setting: of a stream that is being made anew
 
 
-class StreamRepair:
+class StreamRepair(Service):
     """Looks after the event stream of one node."""
 
     def __init__(self, db: Database, bus: Bus, stream: EventStream, restart_nats: Callable[[], object] | None = None) -> None:
         """`restart_nats` has NATS end and start again with its data, soon if not at once; it may block."""
+        super().__init__()
         self._db = db
         self._bus = bus
         self._stream = stream
         self._restart_nats = restart_nats
-        self._task: asyncio.Task[None] | None = None
         self._pause = _PAUSE_SECONDS[0]
         self._not_before = 0.0
         self._look_after = 0.0  # a process that made the stream anew may not have got to the end
 
-    async def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.get_running_loop().create_task(every(_TICK_SECONDS, self.work), name="stream-repair")
-
-    async def stop(self) -> None:
-        """End."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+    async def _start(self) -> None:
+        self._spawn(every(_TICK_SECONDS, self.work), name="stream-repair")
 
     async def work(self) -> None:
         """One look, and what it takes."""

@@ -15,6 +15,7 @@ import msgspec
 from actors.clock import Clock
 from actors.run.words import Reason
 from actors.workers.rules import Registration, missing_for_query, registration_of, replacing
+from base.service import Service
 from store import workers
 from store.errors import StoreError
 from store.pool import Database
@@ -37,8 +38,8 @@ class Broadcaster(Protocol):
     def on_broadcast(self, topic: str, handler: Any) -> int: ...
 
 
-class WorkerRegistry:
-    """Registrations by (namespace, worker id). `start()`/`stop()` run the write-back of contact times.
+class WorkerRegistry(Service):
+    """Registrations by (namespace, worker id). As a service it writes contact times back every few seconds.
 
     `stale_after_seconds`: without contact for so long a worker counts as gone.
     """
@@ -50,6 +51,7 @@ class WorkerRegistry:
         clock: Clock | None = None,
         stale_after_seconds: int = 60,
     ) -> None:
+        super().__init__()
         self._db = db
         self._stale_after = stale_after_seconds
         self._clock = clock or Clock()
@@ -58,21 +60,14 @@ class WorkerRegistry:
         self._queues: dict[tuple[str, str], tuple[list[Registration], float]] = {}
         self._changes = 0
         self._contacts: dict[tuple[str, str], int] = {}
-        self._task: asyncio.Task[None] | None = None
         if broadcaster is not None:
             broadcaster.on_broadcast(TOPIC, self._changed_elsewhere)
 
-    async def start(self) -> None:
-        """Begins writing contact times back every few seconds."""
-        self._task = asyncio.create_task(self._keep_flushing(), name="worker contacts")
+    async def _start(self) -> None:
+        self._spawn(self._keep_flushing(), name="worker contacts")
 
-    async def stop(self) -> None:
-        """Writes what is left and ends."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+    async def _stopped(self) -> None:
+        """Writes what is left."""
         with contextlib.suppress(StoreError):
             await self.flush()
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import asyncpg
 
+from base.service import Service
 from store import sockets
 from store.commit import arguments
 from store.commit.writes import WriteSet
@@ -55,7 +56,7 @@ SESSION = {
 }
 
 
-class GroupCommit:
+class GroupCommit(Service):
     """Commits `WriteSet`s on one dedicated connection, which it opens again by itself when it is lost.
 
     `max_batch`: writes per statement; `max_bytes`: of states and history, after which a statement takes no further write.
@@ -71,6 +72,7 @@ class GroupCommit:
         timeout_seconds: float = 10.0,
         outage: Outage | None = None,
     ) -> None:
+        super().__init__()
         self._dsn = dsn
         self._outage = outage or Outage()
         self._max_batch = max_batch
@@ -82,21 +84,21 @@ class GroupCommit:
         self._statements: dict[str, Any] = {}
         self._runner: asyncio.Task[None] | None = None
         self._available = False
-        self._stopping = False
+        self._closing = False  # what was handed in is still committed
         self.batches = 0
         self.writes = 0
         self.stored_at = 0.0  # monotonic time of the last statement that went through
         self.refused = (0.0, "")  # that of the last one refused because the database takes no writes, and its words
 
-    async def start(self) -> None:
+    async def _start(self) -> None:
         """Connect and begin. Raises `StoreUnavailable` when the database cannot be reached now."""
-        self._stopping = False
+        self._closing = False
         await self._connect()
-        self._runner = asyncio.create_task(self._run(), name="group-commit")
+        self._runner = self._spawn(self._run(), name="group-commit")
 
-    async def stop(self) -> None:
+    async def _stop(self) -> None:
         """Commit what was handed in so far, then close. Later writes are refused with `StoreUnavailable`."""
-        self._stopping = True
+        self._closing = True
         runner, self._runner = self._runner, None
         if runner is not None:
             self._rouse()
@@ -104,6 +106,8 @@ class GroupCommit:
                 await asyncio.wait_for(runner, self._timeout + _CONNECT_SECONDS)
             except TimeoutError:
                 log.warning("the last group commit did not end in time")
+
+    async def _stopped(self) -> None:
         self._available = False
         self._fail_waiting("the store is stopping")
         self._disconnect()
@@ -125,7 +129,7 @@ class GroupCommit:
         """
         arguments.check(write)
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        if not self._available or self._stopping:
+        if not self._available or self._closing:
             future.set_exception(StoreUnavailable("the database is not reachable"))
             return future
         self._waiting.append((write, future))
@@ -144,7 +148,7 @@ class GroupCommit:
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while self._waiting or not self._stopping:
+        while self._waiting or not self._closing:
             if self._connection is None or self._connection.is_closed():
                 await self._reconnect()
             elif not self._waiting:
@@ -290,7 +294,7 @@ class GroupCommit:
                 self._outage.began(_PART, error)
                 self._available = False
                 self._fail_waiting(str(error))
-                if self._stopping:
+                if self._closing:
                     return
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, _LAST_BACKOFF_SECONDS)

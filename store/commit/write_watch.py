@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 
+from base.service import Service
 from store.commit.group import GroupCommit
 from store.errors import StoreError, StoreRejected, WritesRefused
 from store.pool import Database
@@ -32,32 +33,24 @@ $$
 """
 
 
-class WriteWatch:
+class WriteWatch(Service):
     """Learns from commits, and from a probe while there are none, whether writes work. Logs when that changes."""
 
     def __init__(self, db: Database, commits: GroupCommit) -> None:
+        super().__init__()
         self._db = db
         self._commits = commits
         self._fault: str | None = None
         self._since = 0.0
         self._looked = 0.0  # when a probe last told something
-        self._task: asyncio.Task[None] | None = None
 
     @property
     def fault(self) -> str | None:
         """Why the database takes no writes (the name of an error, nothing secret); None as long as nothing else is known."""
         return self._fault
 
-    async def start(self) -> None:
-        """Begin watching."""
-        self._task = asyncio.create_task(self._run(), name="write-watch")
-
-    async def stop(self) -> None:
-        """End."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+    async def _start(self) -> None:
+        self._spawn(self._run(), name="write-watch")
 
     async def _run(self) -> None:
         while True:

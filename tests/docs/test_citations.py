@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("actors", "api", "bench", "bus", "node", "store", "tests", "docs", "examples")
+FOLDERS = ("actors", "api", "base", "bench", "bus", "node", "store", "tests", "docs", "examples")
 SUFFIXES = {".py", ".sql", ".md"}
 DOCUMENTS = sorted(path.stem for path in (ROOT / "docs" / "contract").glob("*.md") if path.stem != "README")
 
@@ -105,7 +105,7 @@ def test_links_lead_somewhere() -> None:
 
 
 PATH_OF_CODE = re.compile(
-    r"`((?:actors|api|bench|bus|node|store|tests|docs|examples)/[A-Za-z0-9_/.-]+\.(?:py|sql|md|sh))(?:::?[^`]*)?`"
+    r"`((?:actors|api|base|bench|bus|node|store|tests|docs|examples)/[A-Za-z0-9_/.-]+\.(?:py|sql|md|sh))(?:::?[^`]*)?`"
 )
 
 

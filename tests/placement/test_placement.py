@@ -111,10 +111,9 @@ class Node:
 
     async def die(self) -> None:
         """Stop beating without a word."""
-        task = self.placement._task
+        task = self.placement._beating
         assert task is not None
         task.cancel()
-        self.placement._task = None
         await self.bus.stop()
 
     async def close(self) -> None:
@@ -323,12 +322,12 @@ async def test_a_process_that_leaves_its_node_id_soon_is_waited_for(make_node: M
 async def test_a_process_that_finds_its_node_id_taken_gives_way(make_node: MakeNode) -> None:
     """It was stopped for longer than its lease, and its successor has begun."""
     first = await make_node("a", ttl=1.0, beat=0.2).start()
-    task = first.placement._task
+    task = first.placement._beating
     assert task is not None
     task.cancel()
     second = await make_node("a", ttl=1.0, beat=0.2).start()
     assert not first.placement.lease_valid
-    first.placement._task = asyncio.create_task(first.placement._run())
+    first.placement._beating = first.placement._spawn(first.placement._run(), "placement")
     assert not await first.placement.wait_lease(5)
     (said,) = first.replaced
     assert "belongs to the process at http://a now" in said
