@@ -1,6 +1,6 @@
 """Notices when nothing is stored in a stream any more although NATS is connected, and says so once.
 
-What nats-server (2.10 to 2.15) does when it can not write: a stream of one replica is closed for writing. From then on every
+What nats-server 2.10 to 2.15 does when it can not write: a stream of one replica is closed for writing. From then on every
 publish stays without an answer while everything else goes on as ever, also when there is space again: only a restart of that
 server opens it, or a stream made anew. With replicas another server leads on. Older servers switch JetStream off altogether,
 until a restart as well. Limits of the stream or the server are told in negative answers instead, and end by themselves.

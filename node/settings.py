@@ -112,7 +112,10 @@ def _given(**values: str | None) -> dict[str, str]:
 
 
 def provenance(config: Config) -> dict[str, str] | None:
-    """Source, ref and commit: the first three non-empty lines of the provenance file, None when it has fewer (6.5)."""
+    """Source, ref and commit (configuration-and-security 6.5).
+
+    The first three non-empty lines of the provenance file, None when it has fewer.
+    """
     try:
         text = Path(config.http.package_provenance_path).read_text("utf-8", "replace")
     except OSError:

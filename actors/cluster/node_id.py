@@ -13,6 +13,8 @@ from store.pool import Database
 
 _log = logging.getLogger(__name__)
 
+LEASE_SECONDS = 3.0  # how long the others wait for a silent node
+
 _CLAIM_PAUSE_SECONDS = 0.1
 
 
@@ -20,7 +22,7 @@ class NodeIdTaken(Exception):
     """Another living process has the node id; the message is fit for a console."""
 
 
-async def claim_node_id(db: Database, node_id: str, incarnation: str, address: str, ttl_seconds: float = 3.0) -> None:
+async def claim_node_id(db: Database, node_id: str, incarnation: str, address: str, ttl_seconds: float = LEASE_SECONDS) -> None:
     """Make `node_id` this process's own for `ttl_seconds`.
 
     Waits for the lease of a predecessor that died, or is draining. Raises `NodeIdTaken` when the process that has it is seen

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from actors.clock import Clock
+from actors.cluster.node_id import LEASE_SECONDS
 from actors.cluster.spread import wanted_owners
 from base.service import Service
 from bus.broadcast import Broadcast
@@ -76,7 +77,7 @@ class Placement(Service):
         address: str,
         shards: int,
         *,
-        ttl_seconds: float = 3.0,
+        ttl_seconds: float = LEASE_SECONDS,
         beat_seconds: float = 1.0,
         broadcast: Broadcast | None = None,
         on_acquire: Acquired = _no_acquire,

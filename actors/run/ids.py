@@ -26,7 +26,6 @@ _PAIR_VALUE = {pair: value for value, pair in enumerate(_PAIRS)}
 _CHARS = frozenset(ALPHABET)
 
 ID_LENGTH = 26
-MAX_SHARDS = 1024
 
 RUN = "0"
 WORKFLOW_TASK = "1"

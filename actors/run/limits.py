@@ -86,7 +86,10 @@ def _counted(step: WorkflowCommand) -> str | None:
 
 
 def _timeouts_left(state: RunState) -> int:
-    """How many timeouts of waits the batch leaves pending: only an update's task does not end the open wait (6.2)."""
+    """How many timeouts of waits the batch leaves pending.
+
+    Only an update's task does not end the open wait (engine-semantics 6.2).
+    """
     wait, task = state.wait, state.open_task
     return int(wait is not None and wait.timer_id is not None and task is not None and task.update_id is not None)
 

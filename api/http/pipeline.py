@@ -136,7 +136,7 @@ class Pipeline:
             for pair in query.split(b"&"):
                 name, _, value = pair.partition(b"=")
                 if name == b"namespace":
-                    # A blank query parameter counts as absent (9.2), an empty header does not.
+                    # A blank query parameter counts as absent (configuration-and-security 9.2), an empty header does not.
                     return unquote(value.replace(b"+", b" ").decode("latin-1")).strip().lower() or self._default_namespace
         return self._default_namespace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from actors.clock import Clock
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from api.settings import Settings
     from store.commit.write_watch import WriteWatch
     from store.pool import Database
+
+
+_Kept = TypeVar("_Kept")
 
 
 class CacheProbe(Protocol):
@@ -51,3 +54,12 @@ class Services:
     checks: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
     """The checks of health and readiness in flight, shared by all who ask meanwhile."""
     unfit: str | None = None
+    _kept: dict[type[Any], Any] = field(default_factory=dict)
+
+    def kept(self, kind: type[_Kept]) -> _Kept:
+        """The one object of this class that endpoints keep between requests of this node, made when first asked for.
+
+        May be called from any thread.
+        """
+        found: _Kept | None = self._kept.get(kind)
+        return self._kept.setdefault(kind, kind()) if found is None else found

@@ -154,30 +154,32 @@ def _client_compatibility(settings: Settings) -> dict[str, Any]:
     }
 
 
-class ClusterInfo:
-    """GET /api/cluster/info: the constant manifests, serialized once, and the live worker fleet."""
+class _Manifests:
+    """The constant part of the answer, serialized at the first request."""
 
     def __init__(self) -> None:
-        self._prefixes: dict[int, tuple[Settings, bytes]] = {}
+        self._prefix: bytes | None = None
 
-    async def __call__(self, request: Request) -> Response:
-        settings = request.services.settings
-        cached = self._prefixes.get(id(settings))
-        if cached is None:
-            cached = self._prefixes[id(settings)] = (settings, envelope.spliceable(_static_info(settings)))
-        listed = await request.services.workers.listing(request.namespace)
-        live: dict[str, Any] = {
-            "worker_fleet": worker_fleet(request.namespace, listed, settings, request.services.clock.now()),
-            "task_repair": {"policy": asdict(settings.repair_policy), "candidates": _candidates(settings)},
-        }
-        principal = request.principal
-        is_admin = principal is None or not principal.roles or principal.roles[0] == "admin"
-        if settings.package_provenance is not None and is_admin:
-            live["package_provenance"] = settings.package_provenance
-        return Response(200, envelope.splice(cached[1], envelope.encode(live)))
+    def prefix(self, settings: Settings) -> bytes:
+        """`settings`: the node's, the same at every call."""
+        if self._prefix is None:
+            self._prefix = envelope.spliceable(_static_info(settings))
+        return self._prefix
 
 
-cluster_info = ClusterInfo()
+async def cluster_info(request: Request) -> Response:
+    """GET /api/cluster/info: the constant manifests and the live worker fleet."""
+    services, settings = request.services, request.services.settings
+    listed = await services.workers.listing(request.namespace)
+    live: dict[str, Any] = {
+        "worker_fleet": worker_fleet(request.namespace, listed, settings, services.clock.now()),
+        "task_repair": {"policy": asdict(settings.repair_policy), "candidates": _candidates(settings)},
+    }
+    principal = request.principal
+    is_admin = principal is None or not principal.roles or principal.roles[0] == "admin"
+    if settings.package_provenance is not None and is_admin:
+        live["package_provenance"] = settings.package_provenance
+    return Response(200, envelope.splice(services.kept(_Manifests).prefix(settings), envelope.encode(live)))
 
 
 def _candidates(settings: Settings) -> dict[str, Any]:

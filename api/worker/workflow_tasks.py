@@ -38,8 +38,6 @@ from api.worker.polling import page_size, poll, read_poll
 
 COMPRESSION_THRESHOLD_EVENTS = 50
 
-_batches = Batches()
-
 _ATTEMPT = "workflow_task_attempt"
 
 
@@ -172,7 +170,7 @@ def _completion(request: Request) -> tuple[str, int, list[WorkflowCommand], dict
     fields = request.fields()
     owner, attempt = guard(fields, _ATTEMPT)
     faults: dict[str, list[str]] = {}
-    steps = _batches.read(fields, faults)
+    steps = request.services.kept(Batches).read(fields, faults)
     fields.check()
     return owner, attempt, steps, faults
 

@@ -99,17 +99,17 @@ class Config:
 
     @property
     def pending_activities_cap(self) -> int:
-        """The effective cap on open activities per run, 0 = off (6.5)."""
+        """The effective cap on open activities per run, 0 = off (configuration-and-security 6.5)."""
         return smaller_limit(self.limits.pending_activities, self.engine.limit_pending_activities)
 
     @property
     def pending_children_cap(self) -> int:
-        """The effective cap on open children per run, 0 = off (6.5)."""
+        """The effective cap on open children per run, 0 = off (configuration-and-security 6.5)."""
         return smaller_limit(self.limits.pending_children, self.engine.limit_pending_children)
 
     @property
     def memo_cap(self) -> int:
-        """The effective cap on the bytes of a memo, 0 = off (6.5)."""
+        """The effective cap on the bytes of a memo, 0 = off (configuration-and-security 6.5)."""
         return smaller_limit(self.limits.memo_bytes, self.engine.limit_memo_size_bytes)
 
     def changed(

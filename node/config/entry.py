@@ -74,7 +74,7 @@ class Reader:
         return value
 
     def text(self, name: str) -> str | None:
-        """A decoded value, None when unset (6.1)."""
+        """A decoded value, None when unset (configuration-and-security 6.1)."""
         raw = self.environment.get(name)
         return None if raw is None else decode(raw)
 

@@ -210,7 +210,7 @@ class HttpConfig:
 
 @dataclass(frozen=True)
 class BootstrapConfig:
-    """How often and how patiently bootstrap is tried (8.3)."""
+    """How often and how patiently bootstrap is tried (configuration-and-security 8.3)."""
 
     retries: int = variable("DW_BOOTSTRAP_RETRIES", whole(1), 30, "attempts", alias=S)
     delay_seconds: int = variable("DW_BOOTSTRAP_DELAY_SECONDS", whole(0), 2, "seconds between attempts", alias=S)

@@ -106,7 +106,7 @@ def _cap(kind: str, scope: str, about: str) -> Any:
 
 @dataclass(frozen=True)
 class AdmissionConfig:
-    """Caps on leased and dispatched tasks, None = unlimited (6.8)."""
+    """Caps on leased and dispatched tasks, None = unlimited (configuration-and-security 6.8)."""
 
     workflow_leases_per_queue: int | None = _cap("WORKFLOW", "ACTIVE_LEASES_PER_QUEUE", "leased workflow tasks per queue")
     workflow_leases_per_namespace: int | None = _cap(
@@ -163,7 +163,7 @@ def _limit(name: str, default: int, about: str) -> Any:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What a run may do and how it is cared for (6.6)."""
+    """What a run may do and how it is cared for (configuration-and-security 6.6)."""
 
     namespace: str | None = variable("DW_V2_NAMESPACE", TEXT, None, "namespace of console commands", alias=W, treatment="E")
     current_compatibility: str | None = variable(

@@ -75,7 +75,7 @@ endings = st.tuples(st.lists(activities | children | immediate, max_size=1), ter
 
 
 def says(steps: list[WorkflowCommand], queue: str) -> list[tuple[Any, ...]]:
-    """What makes two batches the same one (3.2): no other option of a command does."""
+    """What makes two batches the same one (engine-semantics 3.2): no other option of a command does."""
     out: list[tuple[Any, ...]] = []
     for step in steps:
         match step:
@@ -91,7 +91,7 @@ def says(steps: list[WorkflowCommand], queue: str) -> list[tuple[Any, ...]]:
 
 
 def reopens(steps: list[WorkflowCommand], key: str | None, fingerprint: str | None) -> bool:
-    """Whether a batch only opens the wait again that it was shown open (6.2)."""
+    """Whether a batch only opens the wait again that it was shown open (engine-semantics 6.2)."""
     lone = steps[0] if len(steps) == 1 else None
     return (
         isinstance(lone, OpenConditionWait)

@@ -62,7 +62,10 @@ class InputBook:
         return [update_id for update_id, update in self.updates.items() if not update.closed]
 
     def task_completed(self, shown: set[str], signal_id: str | None, one_by_one: bool) -> None:
-        """A normal task ended whose snapshot held `shown` (7.2). `one_by_one`: only its own signal counts as applied."""
+        """A normal task ended whose snapshot held `shown` (engine-semantics 7.2).
+
+        `one_by_one`: only its own signal counts as applied.
+        """
         self.unapplied = [
             each for each in self.unapplied if self.signals[each] not in shown or (one_by_one and each != signal_id)
         ]

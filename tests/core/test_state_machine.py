@@ -90,7 +90,7 @@ endings = st.tuples(batches, st.lists(terminal, min_size=1, max_size=2)).map(lam
 
 
 def says(steps: list[WorkflowCommand]) -> list[tuple[Any, ...]]:
-    """What makes two batches the same one (3.2): no other option of a command does."""
+    """What makes two batches the same one (engine-semantics 3.2): no other option of a command does."""
     return [
         (step.activity_type, step.queue or "main", step.arguments)
         if isinstance(step, ScheduleActivity)

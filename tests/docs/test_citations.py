@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -59,6 +60,31 @@ def test_every_cited_section_exists() -> None:
                 missing.append(f"{path.relative_to(ROOT)}: {document} {number}")
     assert not missing
     assert count > 400
+
+
+# A section in parentheses, without the name of its document.
+BARE = re.compile(rf"(?<![\w.=\])])\((?:section )?{LIST}\)")
+
+
+def prose(path: Path) -> Iterator[tuple[int, str]]:
+    """Comments and docstrings of a module, with the lines where they begin."""
+    with tokenize.open(path) as file:
+        for token in tokenize.generate_tokens(file.readline):
+            if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and token.string.startswith(('"""', 'r"""'))):
+                yield token.start[0], token.string
+
+
+def test_every_citation_names_its_document() -> None:
+    assert BARE.search("the wait (6.2, 6.4)") and not BARE.search("sleep(0.1) and (engine-semantics 6.2)")
+    bare = [
+        f"{path.relative_to(ROOT)}:{line}: {found[0]}"
+        for path in sources()
+        if path.suffix == ".py"
+        for line, text in prose(path)
+        for found in BARE.finditer(text)
+        if "." in found[0]
+    ]
+    assert not bare
 
 
 def test_every_cited_rule_of_the_architecture_exists() -> None:
