@@ -15,12 +15,13 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := actors api base bench bus node store
+PACKAGES := actors api base bench bus node observability store
 
 # Tests that need neither PostgreSQL nor NATS.
 CHECKS := tests/core/test_examples_*.py tests/core/test_matching.py tests/core/test_cost.py tests/core/test_view_order.py \
 	tests/base tests/bus/test_recent.py tests/bus/test_subjects.py tests/node/test_config.py tests/bench/test_numbers.py \
-	tests/docs/test_citations.py tests/docs/test_generated.py tests/docs/test_layers.py tests/walkthrough/test_feature_table.py
+	tests/docs/test_citations.py tests/docs/test_generated.py tests/docs/test_layers.py tests/docs/test_observability.py \
+	tests/walkthrough/test_feature_table.py
 
 .PHONY: help install dev check test proofs soak bench lint format docs lock clean
 

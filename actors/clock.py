@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable
 
 from actors.run.times import Micros
+from observability.actions import said
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 _CONVINCING_READINGS = 3
 _LEAST_STEP = 1_000_000  # nanoseconds; callers hear of corrections from here on
@@ -78,7 +79,12 @@ class Clock:
         self._offset = offset
         noted = self._note(skew / _NANOS)
         if self._measured and abs(step) > self._bound and not noted:
-            _log.warning("the database's clock went %.1f s %s, followed", abs(step) / _NANOS, "ahead" if step > 0 else "back")
+            _log.warning(
+                "the database's clock went %.1f s %s, followed",
+                abs(step) / _NANOS,
+                "ahead" if step > 0 else "back",
+                extra=said("clock.stepped", seconds=round(step / _NANOS, 3)),
+            )
         self._measured = True
         if abs(step) >= _LEAST_STEP:
             for call in self._on_step:
@@ -90,9 +96,9 @@ class Clock:
         if self.skewed == before:
             return False
         if self.skewed:
-            _log.warning("%s", self.complaint())
+            _log.warning("%s", self.complaint(), extra=said("clock.skewed"))
         else:
-            _log.info("the clock of this machine agrees with the database's again")
+            _log.info("the clock of this machine agrees with the database's again", extra=said("clock.agrees"))
         return True
 
     def complaint(self) -> str:

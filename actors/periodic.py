@@ -6,9 +6,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from observability.actions import said
 from store.errors import StoreUnavailable
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 
 async def every(seconds: float, work: Callable[[], object]) -> None:
@@ -22,4 +23,4 @@ async def every(seconds: float, work: Callable[[], object]) -> None:
         except StoreUnavailable:
             pass
         except Exception:
-            _log.exception("periodic work failed")
+            _log.exception("periodic work failed", extra=said("maintenance.failed"))

@@ -22,10 +22,11 @@ from api.http.route import PathEntry, Route, paths_of
 from api.http.services import Services
 from api.routes import ROUTES
 from api.system.capabilities import server_capabilities
+from observability.actions import said
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
-log = logging.getLogger("api")
+log = logging.getLogger("dw.api")
 
 
 class _Handover(ASGIResponse):
@@ -103,6 +104,6 @@ def _api_error(exception: Exception) -> ApiError:
         known = {name.strip() for name in (exception.headers or {}).get("allow", "").split(",")} - {"OPTIONS", ""}
         return method_not_allowed(", ".join(sorted(known)))
     if status >= 500:
-        log.error("unexpected error in the router", exc_info=exception)
+        log.error("unexpected error in the router", exc_info=exception, extra=said("request.router_failed"))
         return ApiError(500, "server_error", "The server met an unexpected error.")
     return ApiError(status, "bad_request", "The request is not valid.")

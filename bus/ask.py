@@ -21,8 +21,9 @@ from bus.errors import HandlerFailed, OutcomeUnknown, Unreachable, fail
 from bus.pulse import Pulse
 from bus.recent import RecentAnswers
 from bus.subjects import untoken
+from observability.actions import said
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.bus")
 
 _Withdrawn = tuple[str, str, bytes]  # node, process, token
 AskHandler = Callable[[bytes], Awaitable[bytes]]
@@ -337,7 +338,7 @@ class Ask:
         subject = reply.decode()
         error = work.exception()
         if error is not None:
-            _log.error("the handler of an ask failed", exc_info=error)
+            _log.error("the handler of an ask failed", exc_info=error, extra=said("ask.failed"))
             self._bus.publish(subject, b"\2" + f"{type(error).__name__}: {error}".encode()[:2000])
             return
         answer = work.result()

@@ -18,8 +18,9 @@ from nats.js import JetStreamContext
 from base.service import Service
 from bus.subjects import Subjects
 from bus.wire import FIRST_SID, MessageHandler, WireClient
+from observability.actions import said
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.bus")
 
 _MAX_UNSENT = 32 * 1024 * 1024
 _HANDSHAKE_SECONDS = 5.0
@@ -247,7 +248,7 @@ class Bus(Service):
         for sid, subject in self._subscribed.items():  # those made during the handshake
             if sid not in subscribed:
                 self.send_command(f"SUB {subject} {sid}\r\n".encode())
-        _log.info("connected to NATS")
+        _log.info("connected to NATS", extra=said("nats.connected"))
         _call_all(self._up)
         return True
 
@@ -255,7 +256,7 @@ class Bus(Service):
         self._client = None
         self._out.clear()
         if not self.stopping:
-            _log.warning("connection to NATS lost")
+            _log.warning("connection to NATS lost", extra=said("nats.lost"))
         _call_all(self._down)
 
     async def _close(self, client: WireClient) -> None:
@@ -272,7 +273,9 @@ def _guarded(handler: MessageHandler) -> MessageHandler:
         try:
             handler(subject, reply, body, headers)
         except Exception:  # one bad message must not end the read loop of the whole node
-            _log.exception("a message on %s could not be handled", subject[:200])
+            _log.exception(
+                "a message on %s could not be handled", subject[:200], extra=said("nats.message_failed", subject=subject[:200])
+            )
 
     return guarded
 
@@ -282,4 +285,4 @@ def _call_all(callbacks: list[Callable[[], None]]) -> None:
         try:
             callback()
         except Exception:
-            _log.exception("a connection callback failed")
+            _log.exception("a connection callback failed", extra=said("nats.callback_failed"))

@@ -23,7 +23,7 @@ from base.service import Service
 from bus.connection import Bus
 from bus.streams import ensure_stream
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.bus")
 
 _MAX_AGE_SECONDS = 60.0
 _MAX_PER_NODE = 50_000

@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable
 
 from bus.connection import Bus
+from observability.actions import said
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.bus")
 
 _BEAT_SECONDS = 0.5
 _SILENT_SECONDS = 2.0
@@ -53,7 +54,7 @@ class Pulse:
         self._heard[node_id] = asyncio.get_running_loop().time()
         if node_id in self._silent:
             self._silent.discard(node_id)
-            _log.info("node %s is heard again", node_id)
+            _log.info("node %s is heard again", node_id, extra=said("peer.heard", peer=node_id))
 
     def forget(self, node_id: str) -> None:
         """It is gone: nothing is expected of it."""
@@ -84,5 +85,5 @@ class Pulse:
         for node_id, heard in list(self._heard.items()):
             if now - heard > _SILENT_SECONDS and node_id not in self._silent:
                 self._silent.add(node_id)
-                _log.info("node %s is not heard", node_id)
+                _log.info("node %s is not heard", node_id, extra=said("peer.silent", peer=node_id))
                 self._on_silent(node_id)

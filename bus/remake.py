@@ -18,8 +18,9 @@ from nats.js.api import ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NotFoundError
 
 from bus.connection import Bus
+from observability.actions import said
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.bus")
 
 _PROBE_BYTES = 256 * 1024
 _FAILURES = (nats.errors.Error, OSError, TimeoutError)
@@ -96,7 +97,12 @@ async def restore_consumers(bus: Bus, consumers: str) -> bool:
             except NotFoundError:
                 await js.add_consumer(bus.subjects.event_stream, config)
         except BadRequestError as error:
-            _log.warning("consumer %s of the event stream is not made again: %s", config.durable_name, error.description)
+            _log.warning(
+                "consumer %s of the event stream is not made again: %s",
+                config.durable_name,
+                error.description,
+                extra=said("stream.consumer_lost", consumer=config.durable_name),
+            )
         except _FAILURES as error:
             bus.last_error = f"consumer {config.durable_name}: {type(error).__name__}: {error}"
             return False

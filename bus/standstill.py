@@ -11,7 +11,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-_log = logging.getLogger(__name__)
+from observability.actions import said
+
+_log = logging.getLogger("dw.bus")
 
 GRACE_SECONDS = 3.0
 
@@ -34,7 +36,12 @@ class Standstill:
         self._progress = self._clock()
         self.answer = ""
         if self.reason is not None:
-            _log.warning("%s works again, after %d s", self._what, self._clock() - self._since)
+            _log.warning(
+                "%s works again, after %d s",
+                self._what,
+                self._clock() - self._since,
+                extra=said("stream.works", part=self._what, seconds=round(self._clock() - self._since)),
+            )
             self.reason = None
             self.silent = False
 
@@ -56,4 +63,4 @@ class Standstill:
         """Nothing is stored any more."""
         self.reason, self.silent = reason, silent
         self._since = self._progress
-        _log.warning("%s stands still: %s", self._what, reason)
+        _log.warning("%s stands still: %s", self._what, reason, extra=said("stream.stands_still", part=self._what))

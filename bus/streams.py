@@ -10,8 +10,9 @@ from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
 from bus.connection import Bus
+from observability.actions import said
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.bus")
 
 _told: dict[str, str] = {}  # what was said last about a stream's old configuration
 _NAME_IN_USE = 10058  # JetStream: the stream is there with another configuration
@@ -63,7 +64,12 @@ async def ensure_stream(bus: Bus, config: StreamConfig) -> StreamInfo | None:
         # Some settings cannot be changed on a living stream; one that exists is better than none.
         if _told.get(str(config.name)) != str(error.description):
             _told[str(config.name)] = str(error.description)
-            _log.warning("stream %s keeps its old configuration: %s", config.name, error.description)
+            _log.warning(
+                "stream %s keeps its old configuration: %s",
+                config.name,
+                error.description,
+                extra=said("stream.config_refused", stream=config.name),
+            )
     except (nats.errors.Error, OSError, TimeoutError) as error:
         bus.last_error = f"stream {config.name}: {type(error).__name__}: {error}"
         return None

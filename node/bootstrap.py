@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import TextIO
 
 from node.config import Config
+from observability.actions import said
 from store.errors import SchemaUnfit
 
-log = logging.getLogger("node.bootstrap")
+log = logging.getLogger("dw.node")
 
 BUILT_IN_NAMESPACE = "default"
 
@@ -29,7 +30,7 @@ async def bootstrap(config: Config, dsn: str) -> None:
     from store.pool import Database  # noqa: PLC0415
 
     for name in await migrate.migrate(dsn):
-        log.info("applied %s to the schema", name)
+        log.info("applied %s to the schema", name, extra=said("schema.applied", migration=name))
     database = Database(dsn, size=1)
     await database.start()
     try:
@@ -39,7 +40,7 @@ async def bootstrap(config: Config, dsn: str) -> None:
             namespaces=namespaces(config),
             retention_days=config.limits.history_retention_days,
         )
-        log.info("%s", (await schema.look(database)).said)
+        log.info("%s", (await schema.look(database)).said, extra=said("schema.found"))
     finally:
         await database.stop()
 

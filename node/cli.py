@@ -71,6 +71,7 @@ def serve(host: str | None, port: int | None, node_id: str | None, processes: in
     config = config.changed(host=host, port=port)
     with _bound(config, share=share_port or count > 1) as bound:
         config = config.changed(port=bound.getsockname()[1], node_id=node_id or _own_node_id(config, bound), server_id=node_id)
+        _log_as(config)
         if count > 1:
             sys.exit(_supervise(config, count))
         try:
@@ -150,12 +151,17 @@ def _config() -> Config:
         config = Config.read(os.environ)
     except ConfigError as error:
         _fail(str(error))
-    logs.set_up(config.server.log_level)
+    _log_as(config)
     for name, expected in config.invalid.items():
         click.echo(f"warning: {name} is not a valid {expected}, the default is used", err=True)
     for note in config.notes:
         click.echo(f"note: {note}", err=True)
     return config
+
+
+def _log_as(config: Config) -> None:
+    """Log as configured, under the id the node has so far."""
+    logs.set_up(config.server.log_level, config.server.log_format, config.server.node_id)
 
 
 def _fail(message: str) -> NoReturn:

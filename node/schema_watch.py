@@ -7,10 +7,11 @@ import logging
 
 from api.http.services import Services
 from base.service import Service
+from observability.actions import said
 from store import schema
 from store.errors import SchemaUnfit, StoreError
 
-log = logging.getLogger("node.schema")
+log = logging.getLogger("dw.node")
 
 LOOK_SECONDS = 5.0
 
@@ -27,7 +28,7 @@ class SchemaWatch(Service):
         found = await self._look()
         if found.fault is not None:
             raise SchemaUnfit(found.fault)
-        log.info("%s", found.said)
+        log.info("%s", found.said, extra=said("schema.found"))
         self._spawn(self._watch(), name="schema")
 
     async def _look(self) -> schema.Schema:
@@ -45,7 +46,7 @@ class SchemaWatch(Service):
                 continue  # an absent database says nothing about its schema
             if fault != told:
                 if fault is None:
-                    log.warning("the schema can be served again")
+                    log.warning("the schema can be served again", extra=said("schema.fit"))
                 else:
-                    log.error("requests are refused: %s", fault)
+                    log.error("requests are refused: %s", fault, extra=said("schema.unfit"))
             told = fault

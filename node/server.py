@@ -20,9 +20,10 @@ from node.assembly import Assembly, Part
 from node.config import Config
 from node.http.limits import DEFAULT, EdgeLimits
 from node.http.server import HttpServer, base_url
+from observability.actions import said
 from store.errors import StoreError
 
-log = logging.getLogger("node")
+log = logging.getLogger("dw.node")
 
 RETRY_SECONDS = (0.1, 2.0)
 PART_STOP_SECONDS = 10.0
@@ -59,7 +60,7 @@ class Node:
         # What start-up made stays for good, and requests make few cycles: looking for them less often is cheaper.
         gc.freeze()
         gc.set_threshold(20_000, 20, 50)
-        log.info("listening on %s", self.url)
+        log.info("listening on %s", self.url, extra=said("node.listening"))
 
     async def _start_parts(self, first_failure: asyncio.Event) -> None:
         for name, part in self.assembly.services:
@@ -73,7 +74,7 @@ class Node:
                 except NOT_YET as error:
                     reason = str(error) or type(error).__name__
                     if reason != told:
-                        log.warning("%s can not start yet: %s", name, reason)
+                        log.warning("%s can not start yet: %s", name, reason, extra=said("part.waiting", part=name))
                     told = reason
                     first_failure.set()
                 await asyncio.sleep(pause)
@@ -95,9 +96,9 @@ class Node:
             async with asyncio.timeout(seconds):
                 await stopping
         except TimeoutError:
-            log.error("%s did not stop within %s s", name, seconds)
+            log.error("%s did not stop within %s s", name, seconds, extra=said("part.slow", part=name, seconds=seconds))
         except Exception:
-            log.exception("%s did not stop cleanly", name)
+            log.exception("%s did not stop cleanly", name, extra=said("part.fault", part=name))
 
 
 async def run_until_told(
@@ -139,13 +140,13 @@ async def run_until_told(
     finally:
         leaving.cancel()
         await node.stop()
-        log.info("stopped")
+        log.info("stopped", extra=said("node.stopped"))
 
 
 def _end_at_once(replaced: asyncio.Future[str]) -> None:
     """Another process has this node's id: whatever this one did now, even an orderly end, could be done there, too."""
     if not replaced.cancelled():
-        log.error("%s", replaced.result())
+        log.error("%s", replaced.result(), extra=said("node.replaced"))
         logging.shutdown()
         os._exit(REPLACED_EXIT)
 

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from types import FrameType
 
 from node.embedded.process import spawn
+from observability.actions import said
 
-log = logging.getLogger("node.supervisor")
+log = logging.getLogger("dw.node")
 
 RESTART_SECONDS = (0.2, 5.0)
 HEALTHY_SECONDS = 10.0
@@ -59,7 +60,11 @@ class Supervisor:
                 first, longest = RESTART_SECONDS
                 self._pause[index] = first if lived > HEALTHY_SECONDS else min(self._pause[index] * 2, longest)
                 log.warning(
-                    "node process %d ended with %s, restarted in %.1f s", child.pid, child.returncode, self._pause[index]
+                    "node process %d ended with %s, restarted in %.1f s",
+                    child.pid,
+                    child.returncode,
+                    self._pause[index],
+                    extra=said("process.ended", pid=child.pid, seconds=self._pause[index]),
                 )
                 self._children[index] = None
                 self._due[index] = now + self._pause[index]
@@ -79,7 +84,7 @@ class Supervisor:
             try:
                 clean &= child.wait(max(0.1, deadline - time.monotonic())) in CLEAN_EXITS
             except subprocess.TimeoutExpired:
-                log.error("node process %d does not end, killed", child.pid)
+                log.error("node process %d does not end, killed", child.pid, extra=said("process.killed", pid=child.pid))
                 child.kill()
                 child.wait()
                 clean = False

@@ -34,6 +34,7 @@ from node.config import Config
 from node.nats_probe import NatsProbe
 from node.schema_watch import SchemaWatch
 from node.settings import api_settings, bus_options, engine_rules, query_rules
+from observability.metrics import NO_METRICS, Metrics
 from store import deployment
 from store import nodes as leases
 from store.commit.group import GroupCommit
@@ -69,7 +70,15 @@ class _Step:
 class Parts:
     """The parts of one node. `build_engine` makes those that need the number of shards, which the database knows."""
 
-    def __init__(self, config: Config, dsn: str, address: str, clock: Clock, restart_nats: Callable[[], object] | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        dsn: str,
+        address: str,
+        clock: Clock,
+        restart_nats: Callable[[], object] | None,
+        metrics: Metrics,
+    ) -> None:
         self.config = config
         self.clock = clock
         self.node_id = config.server.node_id
@@ -90,10 +99,12 @@ class Parts:
         self.ask = Ask(self.bus)
         self.dispatch = Dispatch(self.bus)
         self.outage = Outage()
-        self.committer = GroupCommit(dsn, outage=self.outage)
+        self.committer = GroupCommit(dsn, outage=self.outage, metrics=metrics)
         self.writes = WriteWatch(self.pools.probes, self.committer)
         self.workers = WorkerRegistry(self.db, self.broadcast, clock, config.polling.worker_stale_after_seconds)
-        self.publisher = Publisher(self.db, self.bus.subjects, lambda run_key: self.placement.owns(ids.shard_in(run_key)))
+        self.publisher = Publisher(
+            self.db, self.bus.subjects, lambda run_key: self.placement.owns(ids.shard_in(run_key)), metrics
+        )
         self.events = EventStream(
             self.bus,
             on_acked=self._acked,
@@ -127,6 +138,7 @@ class Parts:
             unfit="the schema has not been looked at yet",
             clock=clock,
             events_trouble=lambda: self.events.standstill.reason,
+            metrics=metrics,
         )
         self.engine: Engine | None = None
         self.placement: Placement
@@ -241,17 +253,21 @@ class Parts:
 
 
 def assemble(
-    config: Config, address: str, clock: Clock | None = None, restart_nats: Callable[[], object] | None = None
+    config: Config,
+    address: str,
+    clock: Clock | None = None,
+    restart_nats: Callable[[], object] | None = None,
+    metrics: Metrics = NO_METRICS,
 ) -> Assembly:
     """A node on the database and the NATS of `config`, known to the other nodes as serving at `address`.
 
     `clock`: what it goes by, made from this machine's clocks by default. `restart_nats`: for a NATS of its own, see
-    `actors.publishing.stream_repair`.
+    `actors.publishing.stream_repair`. `metrics`: where measures go.
     """
     dsn = config.database.dsn
     if dsn is None:
         raise ValueError("a node needs a database")
-    parts = Parts(config, dsn, address, clock or Clock(config.server.clock_skew_seconds), restart_nats)
+    parts = Parts(config, dsn, address, clock or Clock(config.server.clock_skew_seconds), restart_nats, metrics)
     return Assembly(
         app=create_app(parts.services),
         services=(

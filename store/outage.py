@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 
-_log = logging.getLogger(__name__)
+from observability.actions import said
+
+_log = logging.getLogger("dw.store")
 
 
 class Outage:
@@ -16,7 +18,7 @@ class Outage:
     def began(self, part: str, why: object) -> None:
         """This part does not reach the database."""
         if not self._missed_by:
-            _log.warning("Postgres does not answer: %s", str(why) or type(why).__name__)
+            _log.warning("Postgres does not answer: %s", str(why) or type(why).__name__, extra=said("database.away"))
         self._missed_by.add(part)
 
     def ended(self, part: str) -> None:
@@ -24,4 +26,4 @@ class Outage:
         if part in self._missed_by:
             self._missed_by.discard(part)
             if not self._missed_by:
-                _log.warning("Postgres answers again")
+                _log.warning("Postgres answers again", extra=said("database.back"))

@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from observability.actions import said
 from store import nodes as leases
 from store.pool import Database
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 LEASE_SECONDS = 3.0  # how long the others wait for a silent node
 
@@ -36,7 +37,12 @@ async def claim_node_id(db: Database, node_id: str, incarnation: str, address: s
             return
         if first is None or first.incarnation != holder.incarnation or holder.draining:
             if first is None:
-                _log.info("node id %s belongs to the process at %s until its lease ends", node_id, holder.address)
+                _log.info(
+                    "node id %s belongs to the process at %s until its lease ends",
+                    node_id,
+                    holder.address,
+                    extra=said("node_id.taken", peer=holder.address),
+                )
             first = holder
         elif holder.expires_at > first.expires_at:
             raise NodeIdTaken(

@@ -20,11 +20,12 @@ from actors.cluster.node_id import LEASE_SECONDS
 from actors.cluster.spread import wanted_owners
 from base.service import Service
 from bus.broadcast import Broadcast
+from observability.actions import said
 from store import nodes as leases
 from store.errors import StoreError, WritesRefused
 from store.pool import Database
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 TOPIC = "placement"
 _LEAST_PAUSE_SECONDS = 0.02
@@ -219,7 +220,8 @@ class Placement(Service):
                         self._move(given, self._release)
                     await asyncio.wait(self._moves, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
-            _log.warning("shards were not drained within %s s", drain_seconds)
+            extra = said("shards.undrained", seconds=drain_seconds)
+            _log.warning("shards were not drained within %s s", drain_seconds, extra=extra)
 
     async def stop(self, drain_seconds: float = _DRAIN_SECONDS) -> None:
         """Release everything and leave. Never raises; without Postgres the others wait for the lease to end."""
@@ -235,7 +237,7 @@ class Placement(Service):
             async with asyncio.timeout(self._ttl):
                 await leases.leave(self._db, self.node_id, self.incarnation)
         except (StoreError, TimeoutError) as error:
-            _log.debug("could not leave: %s", error or type(error).__name__)
+            _log.debug("could not leave: %s", error or type(error).__name__, extra=said("shards.leave_failed"))
         self._tell()
 
     async def _run(self) -> None:
@@ -292,7 +294,7 @@ class Placement(Service):
             async with asyncio.timeout(self._ttl / 2):  # the lease runs on meanwhile
                 await self._acquire_free()
         except (StoreError, TimeoutError) as error:
-            _log.debug("could not acquire shards: %s", error or type(error).__name__)
+            _log.debug("could not acquire shards: %s", error or type(error).__name__, extra=said("shards.acquire_failed"))
         self._release_unwanted()
 
     def _tell_lapsed(self, error: Exception) -> None:
@@ -303,7 +305,7 @@ class Placement(Service):
                 self._on_lapsed(text)
             self._lapsed = True
         elif not self._refused and not self._lapsed:
-            _log.warning("%s", text)
+            _log.warning("%s", text, extra=said("node.lapsed"))
             self._refused = True
 
     def _first_end(self, nodes: Sequence[leases.Node]) -> float:
@@ -367,7 +369,7 @@ class Placement(Service):
             self._wanted_for = staying
             self._wanted = wanted_owners(staying, self.shards)
         for node_id in before - set(self._addresses) - {self.node_id}:
-            _log.warning("node %s is gone", node_id)
+            _log.warning("node %s is gone", node_id, extra=said("node.gone", peer=node_id))
             self._on_dead(node_id)
         # Others may have thought us dead and taken over; a shard inside a move is settled by the look after it.
         self._lose({shard for shard in self._held if self._owners.get(shard) != self.node_id})
@@ -395,7 +397,7 @@ class Placement(Service):
         try:
             await self._on_acquire(shards)
         except Exception:
-            _log.exception("on_acquire failed for shards %s", shards)
+            _log.exception("on_acquire failed for shards %s", shards, extra=said("shards.acquired_fault", shards=shards))
 
     def _release_unwanted(self) -> None:
         given = sorted(
@@ -417,7 +419,7 @@ class Placement(Service):
                 await leases.release(self._db, self.node_id, self.incarnation, shards)
         except (StoreError, TimeoutError) as error:
             # The next look finds them still ours in the table, takes them up again, and tries once more.
-            _log.debug("could not release shards: %s", error or type(error).__name__)
+            _log.debug("could not release shards: %s", error or type(error).__name__, extra=said("shards.release_failed"))
         self._releases += 1
         self._tell()
 
@@ -437,7 +439,7 @@ class Placement(Service):
         try:
             await self._on_release(shards, drain)
         except Exception:
-            _log.exception("on_release failed for shards %s", shards)
+            _log.exception("on_release failed for shards %s", shards, extra=said("shards.released_fault", shards=shards))
 
     def _move(self, shards: list[int], work: Callable[[list[int]], Awaitable[None]]) -> None:
         # Beside the loop: draining must not delay the next beat.

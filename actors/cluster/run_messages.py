@@ -21,11 +21,12 @@ from actors.run.commands.messages import MessageCommand, ParentClosed, StartChil
 from actors.run.ids import RunKey
 from actors.run.replies import TOO_EARLY, Refused
 from actors.run.transition import RunMessage
+from observability.actions import said
 from store import instances, run_messages
 from store.errors import StoreError
 from store.pool import Database
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 _SCAN_LIMIT = 1000
 
@@ -79,7 +80,8 @@ class MessageDelivery:
         except (Unavailable, StoreError):
             pass
         except Exception:
-            _log.exception("message %s could not be delivered", message.message_id)
+            extra = said("run_message.failed", message_id=message.message_id)
+            _log.exception("message %s could not be delivered", message.message_id, extra=extra)
         finally:
             self._under_way.discard(message.message_id)
 

@@ -30,11 +30,12 @@ from actors.run.times import Micros
 from actors.run.transition import ReadyTask, Transition
 from actors.run.words import Reason
 from bus.errors import fail
+from observability.actions import said
 from store.commit.writes import WriteSet
 from store.errors import StoreUnavailable
 from store.runs import StoredRun
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 _MAX_RETRIES = 20
 
@@ -312,8 +313,16 @@ class RunActor:
         self.version += 1
         self.retries = 0
         self._deliver(batch, replies)
-        for kind, value, limit in tx.near:
-            _log.warning("run %s of %s: %s is %d, the limit is %d", tx.state.run_id, tx.state.workflow_id, kind, value, limit)
+        for kind, value, most in tx.near:
+            near = {
+                "run_id": self.state.run_id,
+                "workflow_id": self.state.workflow_id,
+                "limit": kind,
+                "count": value,
+                "most": most,
+            }
+            text = "run %(run_id)s of %(workflow_id)s: %(limit)s is %(count)d, the limit is %(most)d"
+            _log.warning(text, near, extra=said("run.limit_near", **near))
         try:
             host = self._host
             host.committed(self, tx, wake_at)
@@ -324,7 +333,8 @@ class RunActor:
             if tx.successor is not None:
                 host.admit_successor(tx.successor)
         except Exception:  # the sweeps make up for effects that fail; an actor that stays busy would be lost
-            _log.exception("run %s: the effects of a commit failed", self.run_key)
+            extra = said("run.effects_failed", run_key=self.run_key)
+            _log.exception("run %s: the effects of a commit failed", self.run_key, extra=extra)
         pause = len(self.state.activities) * _PAUSE_SECONDS_PER_ACTIVITY
         if pause < _LEAST_PAUSE_SECONDS:
             self._step()
@@ -417,7 +427,8 @@ class RunActor:
         elif isinstance(error, asyncio.CancelledError):
             error = Unavailable("the node is leaving")
         elif not isinstance(error, Unavailable | InstanceTaken):
-            _log.error("run %s: a transition failed", self.run_key, exc_info=error)
+            extra = said("run.transition_failed", run_key=self.run_key)
+            _log.error("run %s: a transition failed", self.run_key, exc_info=error, extra=extra)
             error = Unavailable("the transition failed")
         for asked in batch:
             if not asked.future.done():

@@ -25,8 +25,9 @@ from actors.queue.queue_actor import QueueActor, QueueName
 from actors.run.commands.worker import ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, WorkflowTaskGrant
 from bus.ask import Ask
+from observability.actions import said
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 _GUEST_SECONDS = 1.0
 _RETRY_SECONDS = 0.05
@@ -114,7 +115,7 @@ class Polls:
             remaining = max(deadline - loop.time(), 0.0)
             grant = await self._poll_as_guest(parked.poll, min(remaining, _GUEST_SECONDS))
         except Exception:
-            _log.exception("a poll without its queue's host failed")
+            _log.exception("a poll without its queue's host failed", extra=said("poll.failed"))
             parked.give(None)
             return
         if grant is not None or loop.time() >= deadline:

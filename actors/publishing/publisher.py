@@ -18,11 +18,12 @@ from actors.run import ids
 from actors.run.state import RunState, decode
 from bus.events import EventStream
 from bus.subjects import Subjects
+from observability.metrics import EVENTS_WAITING, NO_METRICS, Metrics
 from store import history, runs
 from store.errors import StoreUnavailable
 from store.pool import Database
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 # A stored event begins {"id":"<26 characters>","event_type":"<name>", so its name can be cut out unparsed.
 _TYPE_AT = len('{"id":"') + ids.ID_LENGTH + len('","event_type":"')
@@ -31,8 +32,11 @@ _TYPE_AT = len('{"id":"') + ids.ID_LENGTH + len('","event_type":"')
 class Publisher:
     """What is published of which run."""
 
-    def __init__(self, db: Database, subjects: Subjects, owns: Callable[[ids.RunKey], bool]) -> None:
+    def __init__(
+        self, db: Database, subjects: Subjects, owns: Callable[[ids.RunKey], bool], metrics: Metrics = NO_METRICS
+    ) -> None:
         self._db = db
+        self._metrics = metrics
         self._subjects = subjects
         self._owns = owns
         self._stream: EventStream | None = None
@@ -90,7 +94,9 @@ class Publisher:
         )
 
     async def flush(self) -> None:
-        """Write to the rows how far quiet runs are published."""
+        """Write to the rows how far quiet runs are published. Done about once a second, so the lag is measured here, too."""
+        if self._stream is not None:
+            self._metrics.gauge(EVENTS_WAITING, self._stream.queued)
         if not self._acked:
             return
         acked, self._acked = self._acked, {}

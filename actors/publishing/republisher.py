@@ -25,11 +25,12 @@ from actors.publishing.publisher import Publisher
 from actors.publishing.repetition import bound
 from base.service import Service
 from bus.events import EventStream
+from observability.actions import said
 from store import republishing
 from store.errors import StoreError
 from store.pool import Database
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 _TICK_SECONDS = 1.0
 _SLICE = 2000  # runs looked at in one read
@@ -90,7 +91,9 @@ class Republisher(Service):
                 self._db, sight.created, sight.last_sequence, before.get(sight.created, 0), acked, self._window, _end
             )
             if loss is not None:
-                _log.warning("the event stream lost events (%s); %s", loss.reason, _what_follows(loss.since))
+                _log.warning(
+                    "the event stream lost events (%s); %s", loss.reason, _what_follows(loss.since), extra=said("events.lost")
+                )
                 self._tell()
             await self.reload()
         except StoreError:
@@ -132,7 +135,7 @@ class Republisher(Service):
             await republishing.advance(self._db, done, part.reached)
             await self.reload()
             if not repetition.jobs:
-                _log.info("the events asked for are published again")
+                _log.info("the events asked for are published again", extra=said("events.republished"))
 
     async def _repeat(self, run_id: str) -> bool:
         if not await self._until(lambda: self._stream.queued < _AHEAD and not self._stream.queued_of(run_id)):

@@ -19,10 +19,11 @@ from base.service import Service
 from bus import remake
 from bus.connection import Bus
 from bus.events import EventStream
+from observability.actions import said
 from store import deployment, republishing
 from store.pool import Database
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 _TICK_SECONDS = 2.0
 _SILENT_SECONDS = 6.0  # several publishes must have stayed without an answer
@@ -83,16 +84,19 @@ class StreamRepair(Service):
 
     async def _open(self) -> None:
         if self._restart_nats is not None:
-            _log.warning("NATS has space again and is restarted to store events again")
+            _log.warning("NATS has space again and is restarted to store events again", extra=said("events.nats_restarted"))
             try:
                 await asyncio.to_thread(self._restart_nats)
             except Exception as error:  # whatever keeps it from starting: the next look tries again
-                _log.error("NATS could not be restarted: %s", error)
+                _log.error("NATS could not be restarted: %s", error, extra=said("events.nats_restart_failed"))
             return
         consumers = await remake.durable_consumers(self._bus)
         if consumers is None:
             return
-        _log.warning("NATS has space again, but its event stream is closed for writing until a restart: it is made anew")
+        _log.warning(
+            "NATS has space again, but its event stream is closed for writing until a restart: it is made anew",
+            extra=said("events.stream_remade"),
+        )
         if consumers != "[]":  # else those of a repair that was cut off stay noted
             await deployment.put(self._db, _CONSUMERS, consumers)
         if await remake.delete_event_stream(self._bus):

@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 
 from actors.errors import Unavailable
 from actors.queue.candidates import Found, Window
+from observability.actions import said
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 _RETRY_SECONDS = 0.5
 
@@ -71,7 +72,7 @@ class Loading:
                 await self._load(window, self._wanted.pop(window))
         except Exception as error:
             if not isinstance(error, Unavailable) and not self._stopped:
-                _log.exception("reading ready tasks failed")
+                _log.exception("reading ready tasks failed", extra=said("tasks.load_failed"))
             if self._wanted:
                 self._retry = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._start)
         finally:

@@ -25,8 +25,9 @@ from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, NotDue, RunReply, TaskGrant, WorkflowTaskGrant
 from actors.run.times import Micros
 from actors.run.values import WorkerIdentity
+from observability.actions import said
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("dw.actors")
 
 _RETRY_SECONDS = 0.5
 _LEAST_WAIT = 10_000  # microseconds until a task that was not due yet is claimed again, whatever the clocks say
@@ -275,7 +276,9 @@ class QueueActor:
         elif isinstance(error, Unavailable):
             self._take_back(task, waiter.profile.worker_id)
         else:
-            _log.error("claim of %s failed", task.task_id, exc_info=error)
+            _log.error(
+                "claim of %s failed", task.task_id, exc_info=error, extra=said("task.claim_failed", task_id=task.task_id)
+            )
         self._put_back(waiter)
 
     def _was_refused(self, task: QueuedTask, reply: RunReply) -> None:

@@ -27,7 +27,7 @@ def attribution(request: Request) -> dict[str, Any]:
     auth_status = _forwarded(request, settings, settings.status_header)
     if auth_status is None:
         auth_status = "not_configured" if method == "none" else "authorized"
-    request_id = _header(request, b"x-request-id") or _named_in_body(request)
+    request_id = request.request_id or _named_in_body(request)
     correlation_id = _header(request, b"x-correlation-id")
     keys = {
         "caller_label": _forwarded(request, settings, settings.label_header) or _LABEL,

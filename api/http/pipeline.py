@@ -25,11 +25,13 @@ from api.http.response import Response
 from api.http.route import WORKER, PathEntry, Route, plane_of
 from api.http.services import Services
 from api.http.singletons import check_singletons
+from observability.actions import said
+from observability.metrics import REQUESTS
 from store.errors import StoreUnavailable
 
 Send = Callable[[Any], Awaitable[None]]
 
-log = logging.getLogger("api")
+log = logging.getLogger("dw.api")
 
 _CONTENT_TYPE = (b"content-type", b"application/json")
 _CACHE_CONTROL = (b"cache-control", b"no-cache, private")
@@ -48,6 +50,7 @@ class Pipeline:
         self._settings = services.settings
         self._authenticator = services.auth
         self._worker = worker_envelope
+        self._metrics = services.metrics
         self._limit = services.settings.limits.max_payload_bytes
         self._default_namespace = services.settings.default_namespace.lower()
         forwarded = services.settings.attribution
@@ -69,7 +72,12 @@ class Pipeline:
         except (Unavailable, StoreUnavailable):
             response = unavailable().response
         except Exception:
-            log.exception("unexpected error answering %s %s", request.method, entry.template)
+            log.exception(
+                "unexpected error answering %s %s",
+                request.method,
+                entry.template,
+                extra=said("request.failed", method=request.method, route=entry.template, request_id=request.request_id),
+            )
             response = Response(500, {"message": "The server met an unexpected error.", "reason": "server_error"})
         await self._respond(request, entry.plane, route, response, send, failed=failed)
 
@@ -201,6 +209,7 @@ class Pipeline:
                 data = await for_size(data, compress, data, encoding)
                 out += ((b"content-encoding", encoding.encode()), _VARY)
         out.append((b"content-length", b"%d" % len(data)))
+        self._metrics.count(REQUESTS, (request.method, "none" if route is None else route.template, response.status))
         await send({"type": "http.response.start", "status": response.status, "headers": out})
         await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else data})
 

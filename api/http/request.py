@@ -26,6 +26,8 @@ Receive = Callable[[], Awaitable[Any]]
 # A token that cannot be read counts as none, whatever it holds (control-plane 5.3).
 _TOKEN = "next_page_token"
 
+_LONGEST_ID = 255  # characters kept of a request id
+
 
 class Connection(Protocol):
     """The client's connection, where the HTTP server shows it (scope extension `dw.connection`)."""
@@ -88,6 +90,12 @@ class Request:
         self.protocol_version = ""
         self.namespace = ""
         self.compressible = False
+
+    @property
+    def request_id(self) -> str | None:
+        """What the client calls this request (`X-Request-Id`); it is recorded with commands and logged, not echoed."""
+        value = self.headers.get(b"x-request-id", b"").decode("latin-1").strip()
+        return value[:_LONGEST_ID] or None
 
     def fields(self) -> Fields:
         """A reader of the body's fields."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from actors.clock import Clock
+from observability.metrics import NO_METRICS, Metrics
 
 if TYPE_CHECKING:
     from actors.engine import Engine
@@ -54,6 +55,7 @@ class Services:
     checks: dict[str, asyncio.Task[Any]] = field(default_factory=dict)
     """The checks of health and readiness in flight, shared by all who ask meanwhile."""
     unfit: str | None = None
+    metrics: Metrics = NO_METRICS
     _kept: dict[type[Any], Any] = field(default_factory=dict)
 
     def kept(self, kind: type[_Kept]) -> _Kept:

@@ -13,6 +13,7 @@ from api.http.body import Disconnected
 from api.http.errors import worker_error
 from api.http.fields import Fields
 from api.http.request import Receive, Request
+from observability.metrics import POLLS
 
 if TYPE_CHECKING:
     from actors.queue.parked_poll import Parked
@@ -105,7 +106,9 @@ async def poll(request: Request, asked: PollRequest, kind: str) -> Any:
     services = request.services
     registration = await registered(request, asked)
     services.workers.contact(request.namespace, asked.worker_id)
+    count = services.metrics.count
     if services.draining:
+        count(POLLS, (kind, "draining"))
         return EMPTY
     profile = registration.activity_profile if kind == ACTIVITY else registration.workflow_profile
     draining = registration.worker.status == "draining"
@@ -123,15 +126,21 @@ async def poll(request: Request, asked: PollRequest, kind: str) -> Any:
             history_page_size=asked.history_page_size,
         )
     )
-    grant = await outcome(parked, request.receive)
-    if grant is None:
-        return EMPTY_DRAINING if draining else EMPTY
-    connection = request.connection
-    if connection is not None:
-        if connection.gone():
-            parked.abandon()
-            raise Disconnected
-        connection.on_unread(parked.abandon)
+    try:
+        grant = await outcome(parked, request.receive)
+        if grant is None:
+            count(POLLS, (kind, "empty"))
+            return EMPTY_DRAINING if draining else EMPTY
+        connection = request.connection
+        if connection is not None:
+            if connection.gone():
+                parked.abandon()
+                raise Disconnected
+            connection.on_unread(parked.abandon)
+    except Disconnected:
+        count(POLLS, (kind, "gone"))
+        raise
+    count(POLLS, (kind, "task"))
     return grant
 
 

@@ -67,6 +67,12 @@ class ServerConfig:
     data_dir: str = variable("DW_DATA_DIR", PATH, ".dw-data", "directory of the embedded services' data")
     version: str = variable("APP_VERSION", TEXT, VERSION, "`version` in cluster info", treatment="framework")
     log_level: str = variable("LOG_LEVEL", choice(*LOG_LEVELS), "info", "least severity that is logged", treatment="framework")
+    log_format: str = variable(
+        "DW_LOG_FORMAT",
+        choice("text", "json"),
+        "text",
+        "lines as text, or each as a JSON object with fields",
+    )
     multi_node: bool = variable("DW_V2_MULTI_NODE", BOOL, False, "declares several nodes", alias=W, treatment="E")
     validate_cache_backend: bool = variable(
         "DW_V2_VALIDATE_CACHE_BACKEND",

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from node.embedded.files import EmbeddedError
+from observability.actions import said
 
-log = logging.getLogger("node.embedded")
+log = logging.getLogger("dw.embedded")
 
 LOOK_SECONDS = 0.1
 PAUSE_SECONDS = (0.2, 10.0)
@@ -56,7 +57,12 @@ class Keeper:
                 continue
             if time.monotonic() - since > HEALTHY_SECONDS:
                 pause = PAUSE_SECONDS[0]
-            log.warning("the embedded %s ended by itself, it is started again in %.1f s", service.name, pause)
+            log.warning(
+                "the embedded %s ended by itself, it is started again in %.1f s",
+                service.name,
+                pause,
+                extra=said("service.restarted", part=service.name, seconds=pause),
+            )
             while not self._leaving.wait(pause):
                 pause = min(pause * 2, longest)
                 try:
@@ -64,5 +70,11 @@ class Keeper:
                     break
                 except (EmbeddedError, OSError) as error:
                     reason = str(error).splitlines()[-1:]
-                    log.warning("the embedded %s does not start, tried again in %.1f s: %s", service.name, pause, *reason)
+                    log.warning(
+                        "the embedded %s does not start, tried again in %.1f s: %s",
+                        service.name,
+                        pause,
+                        *reason,
+                        extra=said("service.waiting", part=service.name, seconds=pause),
+                    )
             since = time.monotonic()

@@ -38,8 +38,9 @@ from node.embedded.process import (
 )
 from node.embedded.ready import accepts_sessions
 from node.embedded.unprivileged import Account, account_for, home_for, programs_for
+from observability.actions import said
 
-log = logging.getLogger("node.embedded")
+log = logging.getLogger("dw.embedded")
 
 DATABASE = "durable_workflow"
 USER = "workflow"
@@ -121,7 +122,12 @@ class EmbeddedPostgres:
                     raise
                 # its first start was torn off by an earlier version: nobody was ever let in
                 aside = self.root / f"unfinished-{secrets.token_hex(4)}"
-                log.warning("the first start of Postgres did not end: begun anew, the rest is kept in %s (%s)", aside, error)
+                log.warning(
+                    "the first start of Postgres did not end: begun anew, the rest is kept in %s (%s)",
+                    aside,
+                    error,
+                    extra=said("postgres.begun_anew"),
+                )
                 self._end()
                 self.data.rename(aside)
                 self._run()
@@ -224,7 +230,7 @@ class EmbeddedPostgres:
                 left.rmdir()
             except OSError as error:
                 if left.exists():
-                    log.info("%s is left for the next start: %s", left, error.strerror)
+                    log.info("%s is left for the next start: %s", left, error.strerror, extra=said("postgres.left_behind"))
 
     def _initialise(self) -> None:
         new = self.root / f"new-{secrets.token_hex(4)}"  # nothing that an orphan of a killed start could still write to

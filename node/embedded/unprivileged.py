@@ -19,8 +19,9 @@ from pathlib import Path
 
 from node.embedded.files import EmbeddedError, claim, name_of
 from node.embedded.process import StartFailed, run
+from observability.actions import said
 
-log = logging.getLogger("node.embedded")
+log = logging.getLogger("dw.embedded")
 
 SHARED = Path("/var/lib/durable-workflow")
 USERS = ("postgres", "nobody")
@@ -104,7 +105,13 @@ def home_for(wanted: Path) -> Path:
             " directories above it (chmod o+x), or start as another user than root"
         ) from None
     wanted.symlink_to(_claimed(elsewhere))
-    log.info("user %s can not reach %s: the data of Postgres is kept in %s", name_of(account.uid), wanted, elsewhere)
+    log.info(
+        "user %s can not reach %s: the data of Postgres is kept in %s",
+        name_of(account.uid),
+        wanted,
+        elsewhere,
+        extra=said("postgres.moved"),
+    )
     return elsewhere
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from node.http.flood import Flood
 from node.http.limits import EdgeLimits
+from observability.actions import said
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -20,7 +21,7 @@ STALLED_SECONDS = 1.0
 OWN_DESCRIPTORS = 128
 """What the process needs besides connections: its database and bus, files, headroom for reconnecting."""
 
-log = logging.getLogger("http")
+log = logging.getLogger("dw.http")
 
 
 class Held(Protocol):
@@ -107,7 +108,7 @@ class Edge:
 
     def note_fault(self, error: BaseException | None) -> None:
         """A fault of ours while a request was read."""
-        log.error("unexpected error reading a request", exc_info=error)
+        log.error("unexpected error reading a request", exc_info=error, extra=said("http.read_failed"))
 
     def _sweep(self) -> None:
         now = self.loop.time()

@@ -7,8 +7,9 @@ import logging
 from typing import Any, Protocol
 
 from node.http import refusals
+from observability.actions import said
 
-log = logging.getLogger("http")
+log = logging.getLogger("dw.http")
 
 STATUS_LINES = {status: refusals.status_line(status) for status in range(200, 600)}
 JOINED_BYTES = 64 * 1024
@@ -100,11 +101,11 @@ class Exchange:
             connection.abort()
             raise
         except Exception:
-            log.exception("unexpected error in the application")
+            log.exception("unexpected error in the application", extra=said("http.application_failed"))
             self._fail()
         else:
             if not self.complete and not self.gone:
-                log.error("the application ended without a complete answer")
+                log.error("the application ended without a complete answer", extra=said("http.answer_cut"))
                 self._fail()
         finally:
             if self.task is not None:

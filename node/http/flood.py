@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from observability.actions import said
+
 INTERVAL_SECONDS = 60.0
 
 
@@ -33,4 +35,11 @@ class Flood:
             return
         self._next = now + self._interval
         unsaid, self._unsaid = self._unsaid, 0
-        self._log.warning("%s: %d (%d since the start), the last: %s", self._what, unsaid, self.total, self._last)
+        self._log.warning(
+            "%s: %d (%d since the start), the last: %s",
+            self._what,
+            unsaid,
+            self.total,
+            self._last,
+            extra=said("http.flood", part=self._what, count=unsaid),
+        )

@@ -10,8 +10,9 @@ import socket
 from node.http.edge import App, Edge
 from node.http.limits import DEFAULT, EdgeLimits
 from node.http.listener import Listener
+from observability.actions import said
 
-log = logging.getLogger("http")
+log = logging.getLogger("dw.http")
 
 STOP_CHECK_SECONDS = 0.05
 
@@ -50,7 +51,11 @@ class HttpServer:
         while (edge.connections or edge.tasks) and not self._hurry and edge.loop.time() < until:  # noqa: ASYNC110
             await asyncio.sleep(STOP_CHECK_SECONDS)
         if edge.tasks:
-            log.warning("%d requests were still running after the grace time", len(edge.tasks))
+            log.warning(
+                "%d requests were still running after the grace time",
+                len(edge.tasks),
+                extra=said("http.unfinished", count=len(edge.tasks)),
+            )
         for connection in list(edge.connections):
             connection.abort()
         running = list(edge.tasks)

@@ -17,6 +17,8 @@ from typing import Any
 import asyncpg
 
 from base.service import Service
+from observability.actions import said
+from observability.metrics import COMMIT_SECONDS, COMMITS, LOST, NO_METRICS, STORED, Metrics
 from store import sockets
 from store.commit import arguments
 from store.commit.writes import WriteSet
@@ -34,7 +36,7 @@ from store.errors import (
 from store.outage import Outage
 from store.pool import PLANNER
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("dw.store")
 
 _PART = "commits"
 _Entry = tuple[WriteSet, "asyncio.Future[bool]"]
@@ -71,10 +73,12 @@ class GroupCommit(Service):
         max_bytes: int = 4 * 1024 * 1024,
         timeout_seconds: float = 10.0,
         outage: Outage | None = None,
+        metrics: Metrics = NO_METRICS,
     ) -> None:
         super().__init__()
         self._dsn = dsn
         self._outage = outage or Outage()
+        self._metrics = metrics
         self._max_batch = max_batch
         self._max_bytes = max_bytes
         self._timeout = timeout_seconds
@@ -105,7 +109,7 @@ class GroupCommit(Service):
             try:
                 await asyncio.wait_for(runner, self._timeout + _CONNECT_SECONDS)
             except TimeoutError:
-                log.warning("the last group commit did not end in time")
+                log.warning("the last group commit did not end in time", extra=said("commit.unfinished"))
 
     async def _stopped(self) -> None:
         self._available = False
@@ -179,6 +183,7 @@ class GroupCommit(Service):
             wake.set_result(None)
 
     async def _flush(self, entries: list[_Entry]) -> None:
+        began = time.monotonic()
         try:
             won = await self._execute([write for write, _ in entries])
         except Exception as error:
@@ -187,6 +192,10 @@ class GroupCommit(Service):
         self.batches += 1
         self.writes += len(entries)
         self.stored_at = time.monotonic()
+        self._metrics.observe(COMMIT_SECONDS, self.stored_at - began)
+        self._metrics.count(COMMITS, STORED, len(won))
+        if len(won) != len(entries):
+            self._metrics.count(COMMITS, LOST, len(entries) - len(won))
         if len(won) == len(entries):
             for _, future in entries:
                 if not future.done():
@@ -243,18 +252,26 @@ class GroupCommit(Service):
                 if is_transient_conflict(again):
                     continue
                 break
+            self._metrics.count(COMMITS, STORED if won else LOST)
             if not future.done():
                 future.set_result(bool(won))
             return
         if future.done():
             return
         if is_unique_violation(last):
-            log.warning("a write of run %s violates a unique key: %s", write.run_id, last)
+            log.warning(
+                "a write of run %s violates a unique key: %s",
+                write.run_id,
+                last,
+                extra=said("commit.conflict", run_id=write.run_id),
+            )
             future.set_result(False)
             return
         failure = translate(last)
         if isinstance(failure, StoreRejected):
-            log.error("a write of run %s was refused: %s", write.run_id, last)
+            log.error(
+                "a write of run %s was refused: %s", write.run_id, last, extra=said("commit.refused", run_id=write.run_id)
+            )
         future.set_exception(failure)
 
     # -- connection ----------------------------------------------------------------------------------------------------

@@ -7,11 +7,12 @@ import logging
 import time
 
 from base.service import Service
+from observability.actions import said
 from store.commit.group import GroupCommit
 from store.errors import StoreError, StoreRejected, WritesRefused
 from store.pool import Database
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("dw.store")
 
 _TICK_SECONDS = 1.0
 _FRESH_SECONDS = 5.0  # a commit or a probe so long ago still tells
@@ -89,9 +90,13 @@ class WriteWatch(Service):
         if self._fault is None:
             self._since = time.monotonic()
             self._fault = reason.partition(":")[0]
-            log.warning("the database takes no writes: %s", " ".join(reason.split()))
+            log.warning("the database takes no writes: %s", " ".join(reason.split()), extra=said("database.read_only"))
 
     def _end(self) -> None:
         if self._fault is not None:
             self._fault = None
-            log.warning("the database takes writes again after %.0f s", time.monotonic() - self._since)
+            log.warning(
+                "the database takes writes again after %.0f s",
+                time.monotonic() - self._since,
+                extra=said("database.writable", seconds=round(time.monotonic() - self._since)),
+            )

@@ -10,14 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
+from api.app import create_app
 from api.http.envelope import CONTRACT, PROJECTED_FIELDS
 from api.http.request import Request
 from api.http.response import Response
 from api.http.route import ADMINS, ALL, OPERATORS, WORKER, WORKER_ROLE, Route
 from api.routes import ROUTES
 from api.settings import AuthSettings, LimitSettings, Settings
+from observability.metrics import Instrument, Labels, NoMetrics
 from store.pool import Database
-from tests.api.conftest import CONTROL, Api
+from tests.api.conftest import CONTROL, Api, services_for, serving
 from tests.api.conftest import WORKER as WORKER_HEADERS
 
 TOKENS = AuthSettings(tokens={"worker": "w-token", "operator": "o-token", "admin": "a-token"})
@@ -441,3 +443,42 @@ async def test_an_unreachable_database_is_503_with_a_hint(api: Api, db: Database
         ready = await client.get("/api/ready")
         assert ready.status_code == 503
         assert ready.json()["checks"]["database"]["status"] == "unavailable"
+
+
+async def test_a_fault_is_logged_with_what_is_known_of_the_request(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    headers = merged(ADMIN, CONTROL, {"X-Request-Id": "r-7"})
+    async with api(SETTINGS, routes=ECHO_ROUTES) as client:
+        response = await client.get("/api/broken", headers=headers)
+    assert response.status_code == 500 and "x-request-id" not in response.headers
+    told = [vars(record) for record in caplog.records if record.name == "dw.api"]
+    assert [(each["action"], each["method"], each["route"], each["request_id"]) for each in told] == [
+        ("request.failed", "GET", "/broken", "r-7")
+    ]
+
+
+class Counted(NoMetrics):
+    """Keeps what is counted."""
+
+    def __init__(self) -> None:
+        self.found: list[tuple[str, Labels]] = []
+
+    def count(self, instrument: Instrument, labels: Labels = (), by: int = 1) -> None:
+        assert instrument.kind == "counter" and len(labels) == len(instrument.labels)
+        self.found.append((instrument.name, labels))
+
+
+async def test_requests_are_counted_by_route_and_status(db: Database) -> None:
+    services = services_for(db, SETTINGS)
+    counted = services.metrics = Counted()
+    headers = merged(OPERATOR, CONTROL, JSON)
+    async with serving(create_app(services, ECHO_ROUTES)) as url, httpx.AsyncClient(base_url=url, timeout=30) as client:
+        await client.post("/api/echo/a", content=b"{}", headers=headers)
+        await client.get("/api/echo/b")
+        await client.get("/api/nowhere")
+        await client.put("/api/echo/a", content=b"{}", headers=headers)
+    assert counted.found == [
+        ("requests", ("POST", "/echo/{name}", 200)),
+        ("requests", ("GET", "/echo/{name}", 401)),
+        ("requests", ("GET", "none", 404)),
+        ("requests", ("PUT", "none", 405)),
+    ]

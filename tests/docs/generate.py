@@ -10,6 +10,8 @@ from node.config import GROUPS
 from node.config.entry import Entry, entries_of
 from node.config.server import PROJECT_ROOT
 from node.config.unused import UNUSED
+from observability.actions import ACTIONS, FIELDS, LOGGERS
+from observability.metrics import INSTRUMENTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 NOTICE = "<!-- Made by `make docs`. Change {source} instead. -->"
@@ -41,6 +43,23 @@ and keys they do not know. What is recorded when and in which order: engine-sema
 
 The event stream carries the same events: [design/event-stream.md](design/event-stream.md). Times are ISO 8601 in UTC with six
 digits of a second; payloads of the workflow (`arguments`, `result`, `output`) are opaque to the server.
+"""
+
+OBSERVABILITY = """# Log and metrics
+
+{notice}
+
+A node writes to standard error, one line for each thing that happened and none per request. `LOG_LEVEL` says from which
+severity on, `DW_LOG_FORMAT` how: `text` is a sentence for people, `json` an object with `time` (UTC), `level`, `logger`,
+`message` (the sentence), `node`, `action`, the fields of the action, and `exception` with the stack of a fault. Sentences may
+change, actions and fields stay. What the command line says before and around the node (`note: ...`, `... is ready on ...`) is
+text in either form.
+"""
+
+METRICS = """## Metrics
+
+What is measured, and can be collected: code is handed a `Metrics` (`observability/metrics.py`), which by default keeps nothing.
+There is no exporter yet.
 """
 
 
@@ -101,7 +120,29 @@ def events() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"configuration.md": configuration, "events.md": events}
+def observability() -> str:
+    """docs/observability.md."""
+    parts = [OBSERVABILITY.format(notice=NOTICE.format(source="observability/"))]
+    for logger, about in LOGGERS.items():
+        rows = [
+            f"| `{each.name}` | {each.level} | {each.about} | {', '.join(f'`{field}`' for field in each.fields)} |"
+            for each in ACTIONS
+            if each.logger == logger
+        ]
+        head = ["| action | level | meaning | fields |", "| --- | --- | --- | --- |"]
+        parts.append("\n".join([f"## {logger}", "", f"{about[0].upper()}{about[1:]}.", "", *head, *rows]) + "\n")
+    fields = [f"| `{field}` | {meaning} |" for field, meaning in FIELDS.items()]
+    parts.append("\n".join(["## Fields", "", "| field | meaning |", "| --- | --- |", *fields]) + "\n")
+    rows = [
+        f"| `{each.name}` | {each.kind} | {each.unit} | {', '.join(f'`{label}`' for label in each.labels)} | {each.about} |"
+        for each in INSTRUMENTS
+    ]
+    head = ["| name | kind | unit | labels | meaning |", "| --- | --- | --- | --- | --- |"]
+    parts.append("\n".join([METRICS, *head, *rows]) + "\n")
+    return "\n".join(parts)
+
+
+PAGES = {"configuration.md": configuration, "events.md": events, "observability.md": observability}
 
 
 def main() -> None:

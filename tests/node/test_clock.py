@@ -63,7 +63,7 @@ def test_a_clock_within_the_bounds_of_a_reading_is_left_alone() -> None:
 
 @pytest.mark.parametrize("jump", [-HOUR, HOUR])
 def test_jumps_of_the_machines_own_clock_have_no_effect(jump: int, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "actors.clock")
+    caplog.set_level(logging.INFO, "dw.actors")
     machine = Machine()
     machine.beat()
     machine.own = jump
