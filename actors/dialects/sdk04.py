@@ -239,8 +239,8 @@ def _resolve(view: View, sequence: int, step: int) -> None:
 
 
 class _Digests:
-    """Digests of the batches digested last: a worker's repeated batch is often the same object
-    (`api.worker.commands.batch.Batches`).
+    """Digests of the batches digested last, by the identity of the list: a worker's repeated batch is often the same object
+    (docs/design/sdk04-view.md, "A batch sent again is the same object"). One that is another object is digested anew.
     """
 
     def __init__(self) -> None:

@@ -314,15 +314,11 @@ class RunActor:
         self.retries = 0
         self._deliver(batch, replies)
         for kind, value, most in tx.near:
-            near = {
-                "run_id": self.state.run_id,
-                "workflow_id": self.state.workflow_id,
-                "limit": kind,
-                "count": value,
-                "most": most,
-            }
+            near = {"run_id": self.state.run_id, "workflow_id": self.state.workflow_id, "limit": kind}
             text = "run %(run_id)s of %(workflow_id)s: %(limit)s is %(count)d, the limit is %(most)d"
-            _log.warning(text, near, extra=said("run.limit_near", **near))
+            _log.warning(
+                text, {**near, "count": value, "most": most}, extra=said("run.limit_near", **near, count=value, most=most)
+            )
         try:
             host = self._host
             host.committed(self, tx, wake_at)

@@ -44,7 +44,9 @@ def size_of(payload: Payload | None) -> int:
 
 
 def all_in_codec(steps: list[WorkflowCommand], codec: str) -> list[WorkflowCommand]:
-    """`in_codec` of a batch; the same list if there is nothing to do, by which a repeated batch is recognised fast."""
+    """`in_codec` of a batch; the same list object if there is nothing to do, by which a batch sent again is recognised fast
+    (docs/design/sdk04-view.md, "A batch sent again is the same object").
+    """
     for step in steps:
         payload = payload_of(step)
         if payload is not None and payload.plain is not None:

@@ -131,7 +131,8 @@ class Batches:
     """Batches of steps read before, by the commands as sent.
 
     A worker sends the same long list again at each task while a member of it is unresolved (worker-protocol 6.3); a look-up
-    costs a twentieth of reading it. Only batches without fault are kept.
+    costs a twentieth of reading it. Only batches without fault are kept. The same text gives the same list object, which nobody
+    may change: its digest is found by it (docs/design/sdk04-view.md, "A batch sent again is the same object").
     """
 
     def __init__(self) -> None:
