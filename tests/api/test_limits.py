@@ -305,5 +305,5 @@ async def test_the_log_warns_of_numbers_near_their_limit(limited: Http, limited_
     assert f"run {run_id}" not in limited_server.log_tail(1000)
     await limited.post("/workflows/limits-near/signal/s", 202)
     await limited.complete(await limited.poll(), ACTIVITY)
-    line = f"WARNING actors.hosting.run_actor: run {run_id} of limits-near: pending_activity_count is 2, the limit is 2"
+    line = f"WARNING dw.actors: run {run_id} of limits-near: pending_activity_count is 2, the limit is 2"
     assert line in limited_server.log_tail(1000)
