@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 
 from actors.run.times import Micros
-from observability.actions import said
+from base.observability.actions import said
 
 _log = logging.getLogger("dw.actors")
 

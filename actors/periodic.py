@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from observability.actions import said
+from base.observability.actions import said
 from store.errors import StoreUnavailable
 
 _log = logging.getLogger("dw.actors")

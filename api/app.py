@@ -22,7 +22,7 @@ from api.http.route import PathEntry, Route, paths_of
 from api.http.services import Services
 from api.routes import ROUTES
 from api.system.capabilities import server_capabilities
-from observability.actions import said
+from base.observability.actions import said
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 

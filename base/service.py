@@ -19,7 +19,9 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-_log = logging.getLogger(__name__)
+from base.observability.actions import said
+
+_log = logging.getLogger("dw.node")
 
 
 class Service:
@@ -89,4 +91,5 @@ class Service:
         try:
             await part
         except Exception:
-            _log.exception("%s did not stop cleanly", type(self).__name__)
+            name = type(self).__name__
+            _log.exception("%s did not stop cleanly", name, extra=said("service.stop_failed", part=name))

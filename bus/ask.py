@@ -16,12 +16,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from base.observability.actions import said
 from bus.connection import Bus
 from bus.errors import HandlerFailed, OutcomeUnknown, Unreachable, fail
 from bus.pulse import Pulse
 from bus.recent import RecentAnswers
 from bus.subjects import untoken
-from observability.actions import said
 
 _log = logging.getLogger("dw.bus")
 

@@ -15,10 +15,10 @@ from typing import Any, cast
 import nats.errors
 from nats.js import JetStreamContext
 
+from base.observability.actions import said
 from base.service import Service
 from bus.subjects import Subjects
 from bus.wire import FIRST_SID, MessageHandler, WireClient
-from observability.actions import said
 
 _log = logging.getLogger("dw.bus")
 

@@ -11,8 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from base.observability.actions import said
 from bus.connection import Bus
-from observability.actions import said
 
 _log = logging.getLogger("dw.bus")
 

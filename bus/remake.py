@@ -17,8 +17,8 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NotFoundError
 
+from base.observability.actions import said
 from bus.connection import Bus
-from observability.actions import said
 
 _log = logging.getLogger("dw.bus")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from observability.actions import said
+from base.observability.actions import said
 
 _log = logging.getLogger("dw.bus")
 

@@ -9,8 +9,8 @@ import nats.errors
 from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import APIError, NotFoundError
 
+from base.observability.actions import said
 from bus.connection import Bus
-from observability.actions import said
 
 _log = logging.getLogger("dw.bus")
 

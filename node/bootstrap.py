@@ -8,8 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TextIO
 
+from base.observability.actions import said
 from node.config import Config
-from observability.actions import said
 from store.errors import SchemaUnfit
 
 log = logging.getLogger("dw.node")

@@ -1,4 +1,4 @@
-"""Where log lines go: standard error, one line each, for people or as JSON (`observability.actions`)."""
+"""Where log lines go: standard error, one line each, for people or as JSON (`base.observability.actions`)."""
 
 from __future__ import annotations
 

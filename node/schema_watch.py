@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from api.http.services import Services
+from base.observability.actions import said
 from base.service import Service
-from observability.actions import said
 from store import schema
 from store.errors import SchemaUnfit, StoreError
 

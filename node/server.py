@@ -16,11 +16,11 @@ from typing import Any
 
 import uvloop
 
+from base.observability.actions import said
 from node.assembly import Assembly, Part
 from node.config import Config
 from node.http.limits import DEFAULT, EdgeLimits
 from node.http.server import HttpServer, base_url
-from observability.actions import said
 from store.errors import StoreError
 
 log = logging.getLogger("dw.node")

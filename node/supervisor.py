@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
+from base.observability.actions import said
 from node.embedded.process import spawn
-from observability.actions import said
 
 log = logging.getLogger("dw.node")
 

@@ -24,6 +24,7 @@ from api.app import create_app
 from api.http.auth import authenticator
 from api.http.namespace_cache import NamespaceCache
 from api.http.services import Services
+from base.observability.metrics import NO_METRICS, Metrics
 from bus.ask import Ask
 from bus.broadcast import Broadcast
 from bus.connection import Bus
@@ -34,7 +35,6 @@ from node.config import Config
 from node.nats_probe import NatsProbe
 from node.schema_watch import SchemaWatch
 from node.settings import api_settings, bus_options, engine_rules, query_rules
-from observability.metrics import NO_METRICS, Metrics
 from store import deployment
 from store import nodes as leases
 from store.commit.group import GroupCommit

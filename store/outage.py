@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from observability.actions import said
+from base.observability.actions import said
 
 _log = logging.getLogger("dw.store")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from observability.actions import said
+from base.observability.actions import said
 from store import nodes as leases
 from store.pool import Database
 

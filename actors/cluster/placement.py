@@ -18,9 +18,9 @@ from typing import Any
 from actors.clock import Clock
 from actors.cluster.node_id import LEASE_SECONDS
 from actors.cluster.spread import wanted_owners
+from base.observability.actions import said
 from base.service import Service
 from bus.broadcast import Broadcast
-from observability.actions import said
 from store import nodes as leases
 from store.errors import StoreError, WritesRefused
 from store.pool import Database

@@ -21,7 +21,7 @@ from actors.run.commands.messages import MessageCommand, ParentClosed, StartChil
 from actors.run.ids import RunKey
 from actors.run.replies import TOO_EARLY, Refused
 from actors.run.transition import RunMessage
-from observability.actions import said
+from base.observability.actions import said
 from store import instances, run_messages
 from store.errors import StoreError
 from store.pool import Database

@@ -29,8 +29,8 @@ from actors.run.state import RunState, decode
 from actors.run.times import Micros
 from actors.run.transition import ReadyTask, Transition
 from actors.run.words import Reason
+from base.observability.actions import said
 from bus.errors import fail
-from observability.actions import said
 from store.commit.writes import WriteSet
 from store.errors import StoreUnavailable
 from store.runs import StoredRun

@@ -24,8 +24,8 @@ from actors.queue.query_types import QueryTaskGrant
 from actors.queue.queue_actor import QueueActor, QueueName
 from actors.run.commands.worker import ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, WorkflowTaskGrant
+from base.observability.actions import said
 from bus.ask import Ask
-from observability.actions import said
 
 _log = logging.getLogger("dw.actors")
 

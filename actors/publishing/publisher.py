@@ -16,9 +16,9 @@ import orjson
 from actors.publishing.repetition import Repetition, first_since
 from actors.run import ids
 from actors.run.state import RunState, decode
+from base.observability.metrics import EVENTS_WAITING, NO_METRICS, Metrics
 from bus.events import EventStream
 from bus.subjects import Subjects
-from observability.metrics import EVENTS_WAITING, NO_METRICS, Metrics
 from store import history, runs
 from store.errors import StoreUnavailable
 from store.pool import Database

@@ -23,9 +23,9 @@ from datetime import UTC, datetime
 from actors.periodic import every
 from actors.publishing.publisher import Publisher
 from actors.publishing.repetition import bound
+from base.observability.actions import said
 from base.service import Service
 from bus.events import EventStream
-from observability.actions import said
 from store import republishing
 from store.errors import StoreError
 from store.pool import Database

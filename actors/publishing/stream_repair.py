@@ -15,11 +15,11 @@ import logging
 from collections.abc import Callable
 
 from actors.periodic import every
+from base.observability.actions import said
 from base.service import Service
 from bus import remake
 from bus.connection import Bus
 from bus.events import EventStream
-from observability.actions import said
 from store import deployment, republishing
 from store.pool import Database
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from actors.errors import Unavailable
 from actors.queue.candidates import Found, Window
-from observability.actions import said
+from base.observability.actions import said
 
 _log = logging.getLogger("dw.actors")
 

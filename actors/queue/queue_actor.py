@@ -25,7 +25,7 @@ from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, NotDue, RunReply, TaskGrant, WorkflowTaskGrant
 from actors.run.times import Micros
 from actors.run.values import WorkerIdentity
-from observability.actions import said
+from base.observability.actions import said
 
 _log = logging.getLogger("dw.actors")
 

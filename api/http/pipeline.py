@@ -25,8 +25,8 @@ from api.http.response import Response
 from api.http.route import WORKER, PathEntry, Route, plane_of
 from api.http.services import Services
 from api.http.singletons import check_singletons
-from observability.actions import said
-from observability.metrics import REQUESTS
+from base.observability.actions import said
+from base.observability.metrics import REQUESTS
 from store.errors import StoreUnavailable
 
 Send = Callable[[Any], Awaitable[None]]

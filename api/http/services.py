@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from actors.clock import Clock
-from observability.metrics import NO_METRICS, Metrics
+from base.observability.metrics import NO_METRICS, Metrics
 
 if TYPE_CHECKING:
     from actors.engine import Engine

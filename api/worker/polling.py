@@ -13,7 +13,7 @@ from api.http.body import Disconnected
 from api.http.errors import worker_error
 from api.http.fields import Fields
 from api.http.request import Receive, Request
-from observability.metrics import POLLS
+from base.observability.metrics import POLLS
 
 if TYPE_CHECKING:
     from actors.queue.parked_poll import Parked

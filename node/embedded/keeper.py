@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 from typing import Protocol
 
+from base.observability.actions import said
 from node.embedded.files import EmbeddedError
-from observability.actions import said
 
 log = logging.getLogger("dw.embedded")
 

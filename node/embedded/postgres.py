@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
+from base.observability.actions import said
 from node.embedded import files
 from node.embedded.postgres_programs import SETTINGS, binaries
 from node.embedded.process import (
@@ -38,7 +39,6 @@ from node.embedded.process import (
 )
 from node.embedded.ready import accepts_sessions
 from node.embedded.unprivileged import Account, account_for, home_for, programs_for
-from observability.actions import said
 
 log = logging.getLogger("dw.embedded")
 

@@ -17,9 +17,9 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from base.observability.actions import said
 from node.embedded.files import EmbeddedError, claim, name_of
 from node.embedded.process import StartFailed, run
-from observability.actions import said
 
 log = logging.getLogger("dw.embedded")
 

@@ -9,9 +9,9 @@ import resource
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from base.observability.actions import said
 from node.http.flood import Flood
 from node.http.limits import EdgeLimits
-from observability.actions import said
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from typing import Any, Protocol
 
+from base.observability.actions import said
 from node.http import refusals
-from observability.actions import said
 
 log = logging.getLogger("dw.http")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from observability.actions import said
+from base.observability.actions import said
 
 INTERVAL_SECONDS = 60.0
 

@@ -7,10 +7,10 @@ import ipaddress
 import logging
 import socket
 
+from base.observability.actions import said
 from node.http.edge import App, Edge
 from node.http.limits import DEFAULT, EdgeLimits
 from node.http.listener import Listener
-from observability.actions import said
 
 log = logging.getLogger("dw.http")
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import asyncpg
 
+from base.observability.actions import said
+from base.observability.metrics import COMMIT_SECONDS, COMMITS, LOST, NO_METRICS, STORED, Metrics
 from base.service import Service
-from observability.actions import said
-from observability.metrics import COMMIT_SECONDS, COMMITS, LOST, NO_METRICS, STORED, Metrics
 from store import sockets
 from store.commit import arguments
 from store.commit.writes import WriteSet

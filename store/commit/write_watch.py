@@ -6,8 +6,8 @@ import asyncio
 import logging
 import time
 
+from base.observability.actions import said
 from base.service import Service
-from observability.actions import said
 from store.commit.group import GroupCommit
 from store.errors import StoreError, StoreRejected, WritesRefused
 from store.pool import Database

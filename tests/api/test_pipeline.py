@@ -17,7 +17,7 @@ from api.http.response import Response
 from api.http.route import ADMINS, ALL, OPERATORS, WORKER, WORKER_ROLE, Route
 from api.routes import ROUTES
 from api.settings import AuthSettings, LimitSettings, Settings
-from observability.metrics import Instrument, Labels, NoMetrics
+from base.observability.metrics import Instrument, Labels, NoMetrics
 from store.pool import Database
 from tests.api.conftest import CONTROL, Api, services_for, serving
 from tests.api.conftest import WORKER as WORKER_HEADERS

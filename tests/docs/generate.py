@@ -6,12 +6,12 @@ from pathlib import Path
 
 from actors.run.events.catalogue import GROUPS as EVENTS
 from actors.run.events.keys import KEYS
+from base.observability.actions import ACTIONS, FIELDS, LOGGERS
+from base.observability.metrics import INSTRUMENTS
 from node.config import GROUPS
 from node.config.entry import Entry, entries_of
 from node.config.server import PROJECT_ROOT
 from node.config.unused import UNUSED
-from observability.actions import ACTIONS, FIELDS, LOGGERS
-from observability.metrics import INSTRUMENTS
 
 DOCS = Path(__file__).parents[2] / "docs"
 NOTICE = "<!-- Made by `make docs`. Change {source} instead. -->"
@@ -58,8 +58,8 @@ text in either form.
 
 METRICS = """## Metrics
 
-What is measured, and can be collected: code is handed a `Metrics` (`observability/metrics.py`), which by default keeps nothing.
-There is no exporter yet.
+What is measured, and can be collected: code is handed a `Metrics` (`base/observability/metrics.py`), which by
+default keeps nothing. There is no exporter yet.
 """
 
 
@@ -122,7 +122,7 @@ def events() -> str:
 
 def observability() -> str:
     """docs/observability.md."""
-    parts = [OBSERVABILITY.format(notice=NOTICE.format(source="observability/"))]
+    parts = [OBSERVABILITY.format(notice=NOTICE.format(source="base/observability/"))]
     for logger, about in LOGGERS.items():
         rows = [
             f"| `{each.name}` | {each.level} | {each.about} | {', '.join(f'`{field}`' for field in each.fields)} |"

@@ -8,17 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("actors", "api", "base", "bench", "bus", "node", "observability", "store", "tests")
+PACKAGES = ("actors", "api", "base", "bench", "bus", "node", "store", "tests")
 
 # What a package may import of the project besides itself.
 MAY_IMPORT = {
-    "base": frozenset({"observability"}),
-    "observability": frozenset[str](),
-    "store": frozenset({"base", "observability"}),
-    "bus": frozenset({"base", "observability"}),
-    "actors": frozenset({"base", "bus", "observability", "store"}),
-    "api": frozenset({"actors", "observability", "store"}),
-    "node": frozenset({"actors", "api", "base", "bus", "observability", "store"}),
+    "base": frozenset[str](),
+    "store": frozenset({"base"}),
+    "bus": frozenset({"base"}),
+    "actors": frozenset({"base", "bus", "store"}),
+    "api": frozenset({"actors", "base", "store"}),
+    "node": frozenset({"actors", "api", "base", "bus", "store"}),
     "bench": frozenset({"node"}),
     "tests": frozenset(PACKAGES),
 }
@@ -69,14 +68,14 @@ def test_dialects_and_queues_do_no_hosting() -> None:
 
 def test_the_http_plane_knows_no_endpoint() -> None:
     """Planes stand on it; of `api` it knows itself and the settings."""
-    below = frozenset({"actors", "store", "observability", "api.settings"})
+    below = frozenset({"actors", "base", "store", "api.settings"})
     assert not offences("api/http", below)
     assert not offences("api/payloads", below | {"api.http"})
 
 
 def test_planes_know_only_those_beneath_them() -> None:
     """Control reads what workers send as workers' commands are read; the system's pages show what both have."""
-    below = frozenset({"actors", "store", "observability", "api.settings", "api.http", "api.payloads"})
+    below = frozenset({"actors", "base", "store", "api.settings", "api.http", "api.payloads"})
     assert not offences("api/worker", below)
     assert not offences("api/control", below | {"api.worker"})
     assert not offences("api/system", below | {"api.worker", "api.control"})
@@ -96,17 +95,7 @@ ROOMS = {
 
 
 def test_rooms_of_the_actors_know_only_those_beneath_them() -> None:
-PACKAGES = ("actors", "api", "base", "bench", "bus", "node", "observability", "store", "tests")
-
-# What a package may import of the project besides itself.
-MAY_IMPORT = {
-    "base": frozenset({"observability"}),
-    "observability": frozenset[str](),
-    "store": frozenset({"base", "observability"}),
-    "bus": frozenset({"base", "observability"}),
-    "actors": frozenset({"base", "bus", "observability", "store"}),
-    "api": frozenset({"actors", "observability", "store"}),
-    "node": frozenset({"actors", "api", "base", "bus", "observability", "store"}),
+    below = frozenset({"actors.clock", "actors.errors", "actors.periodic", "base", "bus", "store"})
     assert not [each for room, rooms in ROOMS.items() for each in offences(room, rooms | below)]
 
 

@@ -1,4 +1,4 @@
-"""The table of log actions holds exactly what the code logs (`observability.actions`)."""
+"""The table of log actions holds exactly what the code logs (`base.observability.actions`)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from observability.actions import ACTIONS, FIELDS, LOGGERS, ROOMS
-from observability.metrics import INSTRUMENTS
+from base.observability.actions import ACTIONS, FIELDS, LOGGERS, ROOMS
+from base.observability.metrics import INSTRUMENTS
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("actors", "api", "bus", "node", "store")
+PACKAGES = ("actors", "base", "api", "bus", "node", "store")
 LEVELS = {"debug": "debug", "info": "info", "warning": "warning", "error": "error", "exception": "error"}
 
 BY_NAME = {action.name: action for action in ACTIONS}

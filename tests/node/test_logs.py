@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from base.observability.actions import said
 from node import logs
 from node.config import Config
-from observability.actions import said
 from tests.conftest import MakeCluster
 
 

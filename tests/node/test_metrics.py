@@ -1,4 +1,4 @@
-"""What a node hands to a collector of metrics (`observability.metrics`)."""
+"""What a node hands to a collector of metrics (`base.observability.metrics`)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections import Counter
 
 import httpx
 
+from base.observability.metrics import INSTRUMENTS, Instrument, Labels
 from node.config import Config
 from node.http.server import base_url, bind
 from node.server import Node
 from node.wiring import assemble
-from observability.metrics import INSTRUMENTS, Instrument, Labels
 from tests.api.conftest import CONTROL, WORKER
 from tests.api.driver import Http
 from tests.support.server import DEFAULTS, TOKEN

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from actors.clock import Clock
+from base.observability.metrics import NO_METRICS
 from base.service import Service
 from node.config import Config
 from node.schema_watch import SchemaWatch
@@ -41,7 +42,7 @@ NEEDS_DATABASE: dict[str, Callable[[Parts], Service]] = {
 
 def make_parts(dsn: str, nats: str) -> Parts:
     config = Config.read({"DW_NATS_URL": nats, "DW_AUTH_TOKEN": "t"}, host_name="host")
-    return Parts(config, dsn, "http://node", Clock(), None)
+    return Parts(config, dsn, "http://node", Clock(), None, NO_METRICS)
 
 
 @pytest.fixture
