@@ -23,7 +23,6 @@ from actors.cluster.protocol import (
     AskStart,
     AskTake,
     Failed,
-    Lent,
     QueryAnswered,
     TaskOffer,
 )
@@ -33,9 +32,8 @@ from actors.errors import Unavailable
 from actors.hosting.host import Host
 from actors.polling.polls import Polls
 from actors.queue.matching import QueuedTask
-from actors.queue.parked_poll import Grant, Reservation
+from actors.queue.parked_poll import Grant
 from actors.queue.query_broker import QueryBroker, QueryRules
-from actors.queue.queue_actor import QueueName
 from actors.run import ids
 from actors.run.commands import WakeUp
 from actors.run.commands.base import Command
@@ -59,7 +57,6 @@ class Link:
     dispatch: Callable[[str, ReadyTask], None]
     announce: Callable[[list[RunMessage]], None]
     take_back: Callable[[Grant], None]
-    reserve_lent: Callable[[QueueName, str, str | None], Reservation | None]
 
 
 class Engine:
@@ -95,7 +92,6 @@ class Engine:
             dispatch=self._bring,
             announce=self._announce,
             take_back=self.polls.take_back,
-            reserve_lent=self.polls.reserve_lent,
         )
         ask.serve(self._serve)
         ask.on_undelivered(self.polls.undelivered)
@@ -125,7 +121,7 @@ class Engine:
     def _bring(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to the node hosting its queue; losing it is harmless, the row is there."""
         owner = self.runs.elsewhere(self._host.queue_shard(namespace, task.queue))
-        if owner is None or not self._ask.hears(owner):  # polls that cannot wait there do so here, as guests
+        if owner is None or not self._ask.hears(owner):  # polls that cannot wait there do so here
             self._host.offer(namespace, task.queue, task.kind, QueuedTask.of(task))
         if owner is None:
             return
@@ -147,10 +143,6 @@ class Engine:
         told = protocol.decode_told(payload)
         if isinstance(told, Announced):
             self.messages.deliver(told.messages)
-        elif isinstance(told, Lent):
-            self.polls.lent(told.numbers)
-        else:
-            self.polls.served(told)
 
     def _offered(self, payload: bytes) -> None:
         offer = protocol.decode_offer(payload)
@@ -168,7 +160,7 @@ class Engine:
         if isinstance(question, AskPoll):
             return self.polls.serve(question)
         if isinstance(question, AskTake):
-            return self.polls.take(question)
+            return self.polls.claim_for_older_host(question)
         if isinstance(question, AskQuery):
             return self._serve_query(question)
         if isinstance(question, AskFinishQuery):

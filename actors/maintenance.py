@@ -92,7 +92,7 @@ class Maintenance(Service):
             await self._publisher.sweep(shards, self._host.now())
 
     async def _tick(self) -> None:
-        self._engine.polls.settle()
+        self._engine.polls.send_on()
         held = self._held()
         if held:
             await self._wake_due(held)

@@ -33,7 +33,10 @@ class AskStart(Struct, tag="start", frozen=True):
 
 
 class AskPoll(Struct, tag="poll", frozen=True):
-    """Park a poll in a queue hosted by the receiver. `node_id` and `number` name it in what the nodes tell each other."""
+    """Park a poll in a queue hosted by the receiver.
+
+    `node_id` and `number` name it for hosts up to version 0.2.0 (`AskTake`).
+    """
 
     poll: Poll
     seconds: float
@@ -42,7 +45,10 @@ class AskPoll(Struct, tag="poll", frozen=True):
 
 
 class AskTake(Struct, tag="take", frozen=True):
-    """Claim a task for a poll lent to the receiver, its own node: `Taken`, `Moved` when it waits no longer, or the refusal."""
+    """Claim a task for a poll that the receiver has forwarded: the reply of the run, `Moved` when the poll waits no longer.
+
+    Sent by nodes up to version 0.2.0 only (docs/decisions/0007-no-delegated-polls.md).
+    """
 
     number: int
     task_id: str
@@ -107,22 +113,6 @@ class Announced(Struct, tag="posted", frozen=True):
     messages: list[RunMessage] = msgspec.field(name="letters")
 
 
-class Lent(Struct, tag="lent", frozen=True):
-    """These polls of the receiver wait in their queue at the sender: from now on the receiver alone gives them tasks."""
-
-    numbers: list[int]
-
-
-class Served(Struct, tag="served", frozen=True):
-    """A lent poll got this lease at its own node: it waits no longer. `poll` for what a repeated one is answered."""
-
-    node_id: str
-    number: int
-    poll: Poll
-    task_id: str
-    attempt: int
-
-
 class Answer(Struct, tag="answer", frozen=True):
     """The reply of a run. `leases`: it is a lease made for the asker, to be released when it reaches nobody."""
 
@@ -135,12 +125,6 @@ class Granted(Struct, tag="granted", frozen=True):
 
     poll: Poll
     grant: WorkflowTaskGrant | ActivityTaskGrant | QueryTaskGrant | None
-
-
-class Taken(Struct, tag="taken", frozen=True):
-    """A lent poll has the task now, as this attempt."""
-
-    attempt: int
 
 
 class Moved(Struct, tag="moved", frozen=True):
@@ -167,8 +151,8 @@ class TaskOffer(Struct, frozen=True, array_like=True):
 
 
 Question = AskRun | AskStart | AskPoll | AskTake | AskCommand | AskUpdate | AwaitUpdate | AskQuery | AskFinishQuery
-Response = Answer | Granted | Taken | Moved | Failed | QueryAnswered
-Told = Announced | Lent | Served
+Response = Answer | Granted | Moved | Failed | QueryAnswered
+Told = Announced
 
 _encoder = msgspec.msgpack.Encoder()
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)
@@ -207,6 +191,12 @@ def response_or_none(done: asyncio.Future[bytes]) -> Response | None:
         return None
 
 
-def decode_told(data: bytes) -> Told:
-    """What another node told, from its wire form."""
-    return _told.decode(data)
+def decode_told(data: bytes) -> Told | None:
+    """What another node told, from its wire form; None for news of another version that this one does not know.
+
+    Nothing rests on what is told: what must not be lost is a row.
+    """
+    try:
+        return _told.decode(data)
+    except msgspec.ValidationError:
+        return None

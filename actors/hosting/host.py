@@ -21,8 +21,8 @@ from actors.publishing.publisher import Publisher
 from actors.queue.candidates import Found
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant, Reservation
-from actors.queue.poll import WorkerProfile
-from actors.queue.queue_actor import QueueActor, QueueName
+from actors.queue.poll import QueueName, WorkerProfile
+from actors.queue.queue_actor import QueueActor
 from actors.run import ids, setback
 from actors.run.commands import WakeUp
 from actors.run.commands.base import Command
@@ -65,10 +65,6 @@ class ClusterLink(Protocol):
     @property
     def take_back(self) -> Callable[[Grant], None]:
         """A grant reached nobody: its lease ends now."""
-
-    @property
-    def reserve_lent(self) -> Callable[[QueueName, str, str | None], Reservation | None]:
-        """A poll of this node's clients that waits in a queue of another node, for a type of task and its build marker."""
 
 
 class Host:
@@ -283,17 +279,14 @@ class Host:
 
     def offer(self, namespace: str, queue: str, kind: str, task: QueuedTask) -> None:
         """A task became claimable in a queue hosted here. A queue nobody ever polled here needs no actor: the row waits."""
-        actor = self._queues.get((namespace, queue, kind))
+        actor = self._queues.get(QueueName(namespace, queue, kind))
         if actor is not None:
             actor.offer(task)
 
     def reserve(self, namespace: str, task: ReadyTask) -> Reservation | None:
-        """A poll for a task about to be committed: parked here, or lent by the node that hosts the queue."""
-        name = (namespace, task.queue, task.kind)
-        actor = self._queues.get(name)
-        if actor is not None:
-            return actor.reserve(task.type_name, task.compatibility)
-        return self.link.reserve_lent(name, task.type_name, task.compatibility)
+        """A poll for a task about to be committed, if its queue is hosted here and somebody waits for it."""
+        actor = self._queues.get(QueueName(namespace, task.queue, task.kind))
+        return None if actor is None else actor.reserve(task.type_name, task.compatibility)
 
     def dispatch(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to its queue, wherever that is."""
@@ -311,7 +304,7 @@ class Host:
 
     def queues_of(self, shards: set[int]) -> list[QueueActor]:
         """The live queues of these shards."""
-        return [actor for name, actor in self._queues.items() if self.queue_shard(name[0], name[1]) in shards]
+        return [actor for name, actor in self._queues.items() if self.queue_shard(name.namespace, name.queue) in shards]
 
     def all_queues(self) -> list[QueueActor]:
         """All live queues."""

@@ -248,7 +248,7 @@ class RunActor:
             future = host.commit(write)
         except Exception as error:
             for poll, _ in eager:
-                poll.settle(None)
+                poll.resolve(None)
             self._failed(batch, error)
             return
         future.add_done_callback(lambda done: self._committed(batch, tx, wake_at, replies, eager, done))
@@ -287,12 +287,12 @@ class RunActor:
             try:
                 grant = decide(tx, ClaimTask(task.task_id, poll.identity, poll.page_size))
             except Exception:
-                poll.settle(None)
+                poll.resolve(None)
                 raise
             if isinstance(grant, WorkflowTaskGrant | ActivityTaskGrant):
                 eager.append((poll, grant))
             else:
-                poll.settle(None)
+                poll.resolve(None)
 
     def _committed(
         self,
@@ -323,7 +323,7 @@ class RunActor:
             host = self._host
             host.committed(self, tx, wake_at)
             for poll, grant in eager:
-                poll.settle(grant)
+                poll.resolve(grant)
             for task in tx.ready.values():
                 host.dispatch(tx.state.namespace, task)
             if tx.successor is not None:
@@ -340,7 +340,7 @@ class RunActor:
     def _not_committed(self, batch: list[Asked], eager: list[_EagerGrant], error: BaseException | None) -> None:
         """The commit failed (`error`: perhaps only its answer did), or it met a run that was changed from elsewhere."""
         for poll, grant in eager:
-            poll.settle(None)
+            poll.resolve(None)
             if error is not None:
                 self._host.take_back(grant)
         if error is not None:

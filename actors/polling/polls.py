@@ -1,7 +1,4 @@
-"""Polls, wherever their queue is hosted: parked here, waiting at another node, moved with a shard, handed back when lost.
-
-What waits elsewhere is `away`, what waits here for other nodes is `lending`.
-"""
+"""Polls, wherever their queue is hosted: parked here, forwarded to another node, moved with a shard, handed back when lost."""
 
 from __future__ import annotations
 
@@ -12,16 +9,16 @@ from collections.abc import Collection
 import msgspec
 
 from actors.cluster import protocol
-from actors.cluster.protocol import Answer, AskPoll, AskTake, Granted, Moved, Served
+from actors.cluster.protocol import Answer, AskPoll, AskTake, Granted, Moved
 from actors.cluster.router import Router
 from actors.hosting.host import Host
-from actors.polling.forwarded_polls import Away, AwayPolls
-from actors.polling.peer_polls import Lending
-from actors.queue.parked_poll import Grant, Parked, Reservation, attempt_of
+from actors.polling import peer_polls
+from actors.polling.forwarded_polls import ForwardedPolls
+from actors.queue.parked_poll import Grant, ParkedPoll, attempt_of
 from actors.queue.poll import QUERY, Poll
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import QueryTaskGrant
-from actors.queue.queue_actor import QueueActor, QueueName
+from actors.queue.queue_actor import QueueActor
 from actors.run.commands.worker import ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, WorkflowTaskGrant
 from base.observability.actions import said
@@ -29,7 +26,7 @@ from bus.ask import Ask
 
 _log = logging.getLogger("dw.actors")
 
-_GUEST_SECONDS = 1.0
+_FALLBACK_SECONDS = 1.0
 _RETRY_SECONDS = 0.05
 
 
@@ -40,67 +37,51 @@ class Polls:
         self._host = host
         self._queries = queries
         self._router = router
-        self._ask = ask
-        self._away = AwayPolls(router, ask, self._place_later, self._be_guest, self._tell_served)
-        self._lending = Lending(router, ask, self._park_here, self._served_elsewhere)
+        self._forwarded = ForwardedPolls(router, ask, self._place_later, self._fall_back, self.take_back)
         self._draining = False
         self._under_way: set[asyncio.Task[None]] = set()
 
-    def poll(self, poll: Poll) -> Parked:
+    def poll(self, poll: Poll) -> ParkedPoll:
         """Park a poll until a task is leased to it or its time is over; it may be answered already on return.
 
         The future raises `Unavailable` only where a repeated poll cannot be answered.
         """
-        parked = Parked(poll, self._hand_back)
+        parked = ParkedPoll(poll, self.take_back)
         self._place(parked, asyncio.get_running_loop().time() + poll.timeout_seconds)
         return parked
 
     # -- where a poll waits --------------------------------------------------------------------------------------------
 
-    def _place(self, parked: Parked, deadline: float) -> None:
+    def _place(self, parked: ParkedPoll, deadline: float) -> None:
         """Let a poll wait in its queue, wherever that is hosted now."""
-        if parked.gone or parked.future.done():
+        if parked.ended:
             return
         if self._draining:
-            parked.give(None)
+            parked.resolve(None)
             return
         poll = parked.poll
-        owner = self._router.elsewhere(self._host.queue_shard(poll.namespace, poll.queue))
-        if owner is None:
+        host = self._router.elsewhere(self._host.queue_shard(poll.namespace, poll.queue))
+        if host is None:
             self._park_here(parked, deadline - asyncio.get_running_loop().time())
         else:
-            self._away.send(parked, deadline, owner)
+            self._forwarded.send(parked, deadline, host)
 
-    def _park_here(self, parked: Parked, seconds: float) -> None:
+    def _park_here(self, parked: ParkedPoll, seconds: float) -> None:
         poll = parked.poll
         if poll.kind == QUERY:
             self._queries.park(parked, seconds)
         else:
-            self._host.queue((poll.namespace, poll.queue, poll.kind)).park(parked, seconds)
+            self._host.queue(poll.name).park(parked, seconds)
 
-    def _served_elsewhere(self, poll: Poll, task_id: str, attempt: int) -> None:
-        if self._router.owns(self._host.queue_shard(poll.namespace, poll.queue)):
-            self._host.queue((poll.namespace, poll.queue, poll.kind)).served_elsewhere(poll, task_id, attempt)
-
-    def _tell_served(self, away: Away, task_id: str, attempt: int) -> None:
-        """A poll of ours that waited at another node was served here: the queue's host should know, whoever that is now."""
-        poll = away.parked.poll
-        owner = self._router.elsewhere(self._host.queue_shard(poll.namespace, poll.queue))
-        told = protocol.encode(Served(self._router.node_id, away.number, poll, task_id, attempt))
-        for node_id in {owner, away.owner} - {None}:
-            self._ask.tell(str(node_id), told)
-        if owner is None:
-            self._served_elsewhere(poll, task_id, attempt)
-
-    def _be_guest(self, parked: Parked, deadline: float) -> None:
+    def _fall_back(self, parked: ParkedPoll, deadline: float) -> None:
         """The host of the queue cannot be asked: look into the ready rows from here for a while, then for the host again."""
-        task = asyncio.get_running_loop().create_task(self._wait_as_guest(parked, deadline))
+        task = asyncio.get_running_loop().create_task(self._wait_without_host(parked, deadline))
         self._under_way.add(task)
 
         def ended(done: asyncio.Task[None]) -> None:
             self._under_way.discard(done)
             if done.cancelled():  # the client left, or this node leaves, perhaps before the task began
-                parked.give(None)
+                parked.resolve(None)
 
         def leave() -> None:
             task.cancel()
@@ -109,41 +90,37 @@ class Polls:
 
         parked.waits_at(leave)
 
-    async def _wait_as_guest(self, parked: Parked, deadline: float) -> None:
+    async def _wait_without_host(self, parked: ParkedPoll, deadline: float) -> None:
         loop = asyncio.get_running_loop()
         try:
             remaining = max(deadline - loop.time(), 0.0)
-            grant = await self._poll_as_guest(parked.poll, min(remaining, _GUEST_SECONDS))
+            grant = await self._poll_here(parked.poll, min(remaining, _FALLBACK_SECONDS))
         except Exception:
             _log.exception("a poll without its queue's host failed", extra=said("poll.failed"))
-            parked.give(None)
+            parked.resolve(None)
             return
         if grant is not None or loop.time() >= deadline:
-            parked.give(grant)
+            parked.resolve(grant)
         else:
             parked.waits_at(None)
             self._place(parked, deadline)
 
-    async def _poll_as_guest(self, poll: Poll, seconds: float) -> Grant | None:
-        """Wait a while in a queue of our own for a queue whose owner cannot be reached: the ready rows are the truth."""
+    async def _poll_here(self, poll: Poll, seconds: float) -> Grant | None:
+        """Wait a while in a queue of our own for a queue whose host cannot be reached: the ready rows are the truth."""
         if poll.kind == QUERY:
             await asyncio.sleep(seconds)  # queries are not stored anywhere
             return None
-        guest = Parked(msgspec.structs.replace(poll, poll_request_id=None), self._hand_back)
-        guest.guest = True
-        queue = self._host.queue((poll.namespace, poll.queue, poll.kind))
-        queue.park(guest, seconds)
+        fallback = ParkedPoll(msgspec.structs.replace(poll, poll_request_id=None), self.take_back, fallback=True)
+        queue = self._host.queue(poll.name)
+        queue.park(fallback, seconds)
         queue.reload()
         try:
-            return await asyncio.shield(guest.future)
+            return await asyncio.shield(fallback.future)
         except asyncio.CancelledError:
-            guest.abandon()
+            fallback.abandon()
             raise
 
     # -- grants that reached nobody ------------------------------------------------------------------------------------
-
-    def _hand_back(self, _poll: Poll, grant: Grant) -> None:
-        self.take_back(grant)
 
     def take_back(self, grant: Grant) -> None:
         """A grant reached nobody, if there is one at all: its lease ends now, not when it runs out."""
@@ -155,13 +132,20 @@ class Polls:
     # -- polls of other nodes ------------------------------------------------------------------------------------------
 
     def serve(self, question: AskPoll) -> asyncio.Future[bytes]:
-        """Hold the poll of another node's client (`Lending.hold`); `Moved` when its queue is not hosted here any more."""
+        """Hold the poll of another node's client (`peer_polls.answer_of`); `Moved` when its queue is hosted elsewhere."""
         poll = question.poll
         if self._draining or not self._router.owns(self._host.queue_shard(poll.namespace, poll.queue)):
             response: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
             response.set_result(protocol.encode(Moved()))
             return response
-        return self._lending.hold(question, Parked(poll, self._hand_back))
+        parked = ParkedPoll(poll, self.take_back, for_peer=True)
+        response = peer_polls.answer_of(parked)
+        self._park_here(parked, question.seconds)
+        return response
+
+    def claim_for_older_host(self, question: AskTake) -> asyncio.Future[bytes]:
+        """Claim a task for a poll that waits at a node of an older version (`ForwardedPolls.claim_for_older_host`)."""
+        return self._forwarded.claim_for_older_host(question)
 
     def undelivered(self, answer: bytes) -> None:
         """An answer that reached nobody: what it granted goes back."""
@@ -170,28 +154,10 @@ class Polls:
         except msgspec.DecodeError:
             return
         if isinstance(response, Granted) and response.grant is not None:
-            self._hand_back(response.poll, response.grant)
+            self.take_back(response.grant)
         elif isinstance(response, Answer) and response.leases:
             assert isinstance(response.reply, WorkflowTaskGrant | ActivityTaskGrant)
             self.take_back(response.reply)
-
-    def served(self, told: Served) -> None:
-        """A poll lent to its own node got its task there (`Lending.served`)."""
-        self._lending.served(told)
-
-    # -- lent by other nodes -------------------------------------------------------------------------------------------
-
-    def lent(self, numbers: list[int]) -> None:
-        """Polls of ours wait in line at another node (`AwayPolls.lent`)."""
-        self._away.lent(numbers)
-
-    def reserve_lent(self, name: QueueName, type_name: str, compatibility: str | None) -> Reservation | None:
-        """A poll of ours that waits at another node, for a task about to be committed (`AwayPolls.reserve`)."""
-        return self._away.reserve(name, type_name, compatibility)
-
-    def take(self, question: AskTake) -> asyncio.Future[bytes]:
-        """Claim a task for a poll of ours that waits at another node (`AwayPolls.take`)."""
-        return self._away.take(question)
 
     # -- shards come and go --------------------------------------------------------------------------------------------
 
@@ -201,10 +167,10 @@ class Polls:
             self._hand_off(queue)
         self._queries.hand_off(lambda queue: self._host.queue_shard(*queue) in shards, self._place_later)
 
-    def settle(self) -> None:
+    def send_on(self) -> None:
         """Send polls on that wait here for a queue another live node hosts: they came while nobody hosted it."""
         for queue in self._host.all_queues():
-            if self._moved(queue.name[0], queue.name[1]) and not queue.has_guests:
+            if self._moved(queue.name.namespace, queue.name.queue) and not queue.has_fallbacks:
                 self._hand_off(queue)
         self._queries.hand_off(lambda queue: self._moved(*queue), self._place_later)
 
@@ -215,12 +181,12 @@ class Polls:
         self._host.drop_queue(queue.name)
         queue.hand_off(self._place_later)
 
-    def _place_later(self, parked: Parked, deadline: float) -> None:
-        """Park again once the new owner is known."""
-        if parked.served:
-            parked.future.cancel()  # its own node looks for it
+    def _place_later(self, parked: ParkedPoll, deadline: float) -> None:
+        """Park again once the new host is known."""
+        if parked.for_peer:
+            parked.abandon()  # its own node hears `Moved` and looks for the new host
         elif self._draining:
-            parked.give(None)
+            parked.resolve(None)
         else:
             later = asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._place, parked, deadline)
             parked.waits_at(later.cancel)
@@ -232,6 +198,6 @@ class Polls:
         for queue in self._host.all_queues():
             self._hand_off(queue)
         self._queries.hand_off(lambda _: True, self._place_later)
-        self._away.drain()
+        self._forwarded.drain()
         for task in list(self._under_way):
             task.cancel()

@@ -67,7 +67,7 @@ class Waiting(Protocol):
 W = TypeVar("W", bound=Waiting)
 
 
-_FAR = 1 << 60  # tickets from here on belong to polls of other nodes: behind all others
+_FAR = 1 << 60  # tickets from here on belong to peer polls: behind all others, and still in their order among themselves
 _LineKey = tuple[bool, str | None, frozenset[str] | None]
 
 
@@ -112,14 +112,14 @@ class WaitLine(Generic[W]):
             if not line:
                 del self._lines[key]
 
-    def take(self, type_name: str, compatibility: str | None, near: bool = False) -> tuple[W, int] | None:
-        """Remove and return the longest waiting poll that may have such a task, with its ticket. `near`: no far one."""
+    def take(self, type_name: str, compatibility: str | None) -> tuple[W, int] | None:
+        """Remove and return the longest waiting poll that may have such a task, with its ticket."""
         best: tuple[int, _LineKey] | None = None
         for key, line in self._lines.items():
             ticket = next(iter(line))
             if (best is None or ticket < best[0]) and line[ticket].profile.serves(type_name, compatibility):
                 best = ticket, key
-        if best is None or (near and best[0] >= _FAR):
+        if best is None:
             return None
         ticket, key = best
         line = self._lines[key]

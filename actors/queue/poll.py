@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from msgspec import Struct
 
 from actors.run.values import WorkerIdentity
@@ -9,6 +11,14 @@ from actors.run.values import WorkerIdentity
 WORKFLOW = "workflow"
 ACTIVITY = "activity"
 QUERY = "query"
+
+
+class QueueName(NamedTuple):
+    """What names a task queue of one kind."""
+
+    namespace: str
+    queue: str
+    kind: str
 
 
 class WorkerProfile(Struct, frozen=True):
@@ -49,8 +59,14 @@ class Poll(Struct, frozen=True):
     history_page_size: int = 500
 
     @property
-    def key(self) -> tuple[str, str | None, str] | None:
-        """What names this poll within its queue, None when it has no request id."""
+    def name(self) -> QueueName:
+        """The queue it waits in."""
+        return QueueName(self.namespace, self.queue, self.kind)
+
+    @property
+    def key(self) -> tuple[str, ...] | None:
+        """What a repeated poll has in common with the first one (worker-protocol 4.3); None when it has no request id."""
         if self.poll_request_id is None:
             return None
-        return self.worker.worker_id, self.worker.build_id, self.poll_request_id
+        worker = self.worker
+        return self.namespace, self.queue, worker.worker_id, worker.build_id or "", self.poll_request_id

@@ -6,15 +6,16 @@ Nothing here is durable: a query that is lost ends at its caller's time-out, and
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from msgspec import Struct
 
-from actors.queue.matching import WaitLine
-from actors.queue.parked_poll import Parked, ends_at
-from actors.queue.poll import WorkerProfile
+from actors.queue.parked_poll import ParkedPoll
+from actors.queue.poll_line import PollLine, SendOn, WaitingPoll
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
+from actors.queue.repeated_polls import RepeatedPolls
 from actors.run import ids
 from actors.run.commands import RunCommand
 from actors.run.commands.control import ReadForQuery
@@ -22,7 +23,7 @@ from actors.run.replies import Done, QueryView, Refused, RunReply
 from actors.run.times import SECOND, Micros, iso
 
 QUERY_TASK = "f"
-_REMEMBER_SECONDS = 60.0
+_LINES = 64
 
 RunAsker = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
 QueueKey = tuple[str, str]
@@ -70,17 +71,6 @@ class _Task:
         self.answer: asyncio.Future[QueryAnswer | Refused] = asyncio.get_running_loop().create_future()
 
 
-class _Waiter:
-    __slots__ = ("deadline", "parked", "profile", "ticket", "timer")
-
-    def __init__(self, parked: Parked, deadline: float) -> None:
-        self.parked = parked
-        self.deadline = deadline  # loop time
-        self.profile: WorkerProfile = parked.profile
-        self.ticket = 0
-        self.timer: asyncio.TimerHandle | None = None
-
-
 class QueryBroker:
     """All query tasks hosted here, by queue, first in, first out."""
 
@@ -91,8 +81,10 @@ class QueryBroker:
         self._ask_run = ask_run
         self._tasks: OrderedDict[str, _Task] = OrderedDict()
         self._pending: dict[QueueKey, deque[_Task]] = {}
-        self._waits: dict[QueueKey, WaitLine[_Waiter]] = {}
-        self._polls: OrderedDict[object, tuple[float, QueryTaskGrant | None]] = OrderedDict()
+        self._lines: dict[QueueKey, PollLine[QueryTaskGrant]] = {}
+        self._many_lines = _LINES  # as soon as there are so many, those where nobody waits go
+        self._tickets = itertools.count(1)
+        self._repeated: RepeatedPolls[QueryTaskGrant] = RepeatedPolls(self._recall, self.park)
         self._draining = False
 
     # -- callers -------------------------------------------------------------------------------------------------------
@@ -109,12 +101,11 @@ class QueryBroker:
         task_id = ids.mint(self._now() // 1000, ids.new_run_key(shard), QUERY_TASK)
         task = _Task(task_id, queue, run_id, type_name, compatibility, query)
         self._tasks[task_id] = task
-        waits = self._waits.get(queue)
-        found = None if waits is None else waits.take(type_name, compatibility)
-        if found is None:
+        waiting = self._take_poll(task)
+        if waiting is None:
             line.append(task)
         else:
-            self._grant(task, found[0])
+            self._grant(task, waiting)
         try:
             async with asyncio.timeout(self.rules.timeout):
                 return await task.answer
@@ -135,110 +126,107 @@ class QueryBroker:
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
-    def park(self, parked: Parked, seconds: float) -> None:
+    def park(self, parked: ParkedPoll, seconds: float) -> None:
         """Hold a worker's poll until a query for it comes."""
         if self._draining:
-            parked.give(None)
+            parked.resolve(None)
             return
         poll = parked.poll
         queue = (poll.namespace, poll.queue)
-        key = poll.key
-        if key is not None and (queue, key) in self._polls:
-            at, grant = self._polls[queue, key]
-            live = grant is None or self._leased(grant)
-            if asyncio.get_running_loop().time() - at < _REMEMBER_SECONDS and live:
-                parked.give(grant)
-                return
-        waiter = _Waiter(parked, asyncio.get_running_loop().time() + seconds)
+        now = asyncio.get_running_loop().time()
+        if self._repeated.answer(parked, now + seconds):
+            return
+        task = self._take_task(queue, parked)
+        if task is not None:
+            self._grant(task, self._line(queue).enter(parked, now, seconds, reserved=True))
+        elif seconds <= 0:
+            parked.resolve(None)
+        else:
+            self._line(queue).enter(parked, now, seconds)
+
+    def _line(self, queue: QueueKey) -> PollLine[QueryTaskGrant]:
+        line = self._lines.get(queue)
+        if line is None:
+            if len(self._lines) >= self._many_lines:
+                self._lines = {queue: line for queue, line in self._lines.items() if line}
+                self._many_lines = 2 * len(self._lines) + _LINES
+            line = self._lines[queue] = PollLine(self._repeated, self._resolve_empty, tickets=self._tickets)
+        return line
+
+    def _take_task(self, queue: QueueKey, parked: ParkedPoll) -> _Task | None:
+        """The query that waits longest for such a worker, out of the line."""
         for task in self._pending.get(queue, ()):
             if parked.profile.serves(task.type, task.compatibility):
                 self._pending[queue].remove(task)
-                self._grant(task, waiter)
-                return
-        if seconds <= 0:
-            parked.give(None)
-            return
-        waits = self._waits.setdefault(queue, WaitLine())
-        waiter.ticket = waits.add(waiter)
-        loop = asyncio.get_running_loop()
-        waiter.timer = loop.call_at(ends_at(loop.time(), seconds), self._expire, queue, waiter)
-        parked.waits_at(lambda: self._leave(queue, waiter))
+                return task
+        return None
 
-    def _leased(self, grant: QueryTaskGrant) -> bool:
-        """Whether a grant still holds."""
+    def _take_poll(self, task: _Task) -> WaitingPoll | None:
+        """The poll that gets this query, reserved."""
+        line = self._lines.get(task.queue)
+        return None if line is None else line.take(task.type, task.compatibility)
+
+    def _resolve_empty(self, waiting: WaitingPoll) -> None:
+        poll = waiting.parked.poll
+        self._line((poll.namespace, poll.queue)).resolve(waiting, None)
+
+    def _recall(self, parked: ParkedPoll, grant: QueryTaskGrant, _deadline: float) -> bool:
+        """Answer a repeated poll, if what the first one was granted is still leased."""
         task = self._tasks.get(grant.query_task_id)
-        return task is not None and task.status == "leased" and task.attempt == grant.query_task_attempt
+        leased = task is not None and task.status == "leased" and task.attempt == grant.query_task_attempt
+        if leased:
+            parked.resolve(grant)
+        return leased
 
-    def _leave(self, queue: QueueKey, waiter: _Waiter) -> None:
-        if waiter.timer is not None:
-            waiter.timer.cancel()
-        waits = self._waits.get(queue)
-        if waits is not None:
-            waits.remove(waiter, waiter.ticket)
-            if not waits:
-                del self._waits[queue]
-
-    def _expire(self, queue: QueueKey, waiter: _Waiter) -> None:
-        self._leave(queue, waiter)
-        self._remember(queue, waiter.parked, None)
-        waiter.parked.give(None)
-
-    def _grant(self, task: _Task, waiter: _Waiter) -> None:
+    def _grant(self, task: _Task, waiting: WaitingPoll) -> None:
         """Read the run as this worker must see it, then lease the query to it."""
-        if waiter.timer is not None:
-            waiter.timer.cancel()
         task.status = "claiming"
-        read = self._ask_run(task.run_id, ReadForQuery(waiter.profile.dialect))
-        read.add_done_callback(lambda done: self._read(task, waiter, done))
+        read = self._ask_run(task.run_id, ReadForQuery(waiting.profile.dialect))
+        read.add_done_callback(lambda done: self._read(task, waiting, done))
 
-    def _read(self, task: _Task, waiter: _Waiter, done: asyncio.Future[RunReply]) -> None:
-        parked = waiter.parked
-        if task.status == "closed" or parked.gone:
+    def _read(self, task: _Task, waiting: WaitingPoll, done: asyncio.Future[RunReply]) -> None:
+        if task.status == "closed" or waiting.parked.ended:
             if task.status != "closed":
                 self._put_back(task)
             else:
-                self._park_again(waiter)
+                self._wait_on(waiting)
             return
         view = None if done.exception() is not None else done.result()
         if not isinstance(view, QueryView):
             if not task.answer.done():
                 task.answer.set_result(Refused("query_task_queue_unavailable"))
-            self._park_again(waiter)
+            self._wait_on(waiting)
             return
         task.status = "leased"
-        task.owner = waiter.profile.worker_id
+        task.owner = waiting.profile.worker_id
         task.lease_expires_at = self._now() + self.rules.lease * SECOND
         asyncio.get_running_loop().call_later(self.rules.lease, self._lease_ran_out, task, task.attempt)
         grant = QueryTaskGrant(task.task_id, task.attempt, view, task.query, task.owner, task.lease_expires_at)
-        self._remember((parked.poll.namespace, parked.poll.queue), parked, grant)
-        parked.give(grant)
+        self._line(task.queue).resolve(waiting, grant, grant)
 
-    def _park_again(self, waiter: _Waiter) -> None:
-        """What it was to get came to nothing: it waits on for what is left of its time."""
-        if waiter.parked.gone:
+    def _wait_on(self, waiting: WaitingPoll) -> None:
+        """What a poll was reserved for came to nothing: it waits on for what is left of its time."""
+        if waiting.parked.ended:
             return
-        waiter.parked.waits_at(None)
-        self.park(waiter.parked, waiter.deadline - asyncio.get_running_loop().time())
-
-    def _remember(self, queue: QueueKey, parked: Parked, grant: QueryTaskGrant | None) -> None:
-        key = parked.poll.key
-        now = asyncio.get_running_loop().time()
-        if key is not None:
-            self._polls[queue, key] = (now, grant)
-            self._polls.move_to_end((queue, key))
-        while self._polls and now - next(iter(self._polls.values()))[0] >= _REMEMBER_SECONDS:
-            self._polls.popitem(last=False)
+        poll = waiting.parked.poll
+        queue = (poll.namespace, poll.queue)
+        task = self._take_task(queue, waiting.parked)
+        if task is not None:
+            self._grant(task, waiting)
+        elif waiting.expired or self._draining:
+            self._line(queue).resolve(waiting, None)
+        else:
+            self._line(queue).put_back(waiting)
 
     def _put_back(self, task: _Task) -> None:
         """Nobody got it: it is the next one again."""
         task.status = "pending"
         task.owner = ""
-        waits = self._waits.get(task.queue)
-        found = None if waits is None else waits.take(task.type, task.compatibility)
-        if found is None:
+        waiting = self._take_poll(task)
+        if waiting is None:
             self._pending.setdefault(task.queue, deque()).appendleft(task)
         else:
-            self._grant(task, found[0])
+            self._grant(task, waiting)
 
     def _lease_ran_out(self, task: _Task, attempt: int) -> None:
         """Its worker is lost: another one may answer while the caller waits."""
@@ -295,18 +283,10 @@ class QueryBroker:
             if not task.answer.done():
                 task.answer.set_result(Refused("query_task_queue_unavailable"))
 
-    def hand_off(self, belongs: Callable[[QueueKey], bool], to: Callable[[Parked, float], None]) -> None:
+    def hand_off(self, belongs: Callable[[QueueKey], bool], to: SendOn) -> None:
         """These queues are hosted elsewhere from now on: polls go on waiting there, callers are told to ask again."""
-        loop = asyncio.get_running_loop()
-        for queue in [queue for queue in self._waits if belongs(queue)]:
-            for waiter in self._waits.pop(queue).drain():
-                if waiter.timer is not None:
-                    deadline = waiter.timer.when()
-                    waiter.timer.cancel()
-                else:
-                    deadline = loop.time()
-                waiter.parked.waits_at(None)
-                to(waiter.parked, deadline)
+        for queue in [queue for queue in self._lines if belongs(queue)]:
+            self._lines.pop(queue).hand_off(to)
         for task in [task for task in self._tasks.values() if belongs(task.queue)]:
             if not task.answer.done():
                 task.answer.set_result(Refused("query_task_queue_unavailable"))

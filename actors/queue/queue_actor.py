@@ -16,15 +16,15 @@ import msgspec
 from actors.errors import Unavailable
 from actors.queue.candidates import Candidates, Found, Window
 from actors.queue.loading import Loading
-from actors.queue.matching import QueuedTask, WaitLine
-from actors.queue.parked_poll import Claimed, LentEnd, Parked, attempt_of, ends_at
-from actors.queue.poll import Poll, WorkerProfile
+from actors.queue.matching import QueuedTask
+from actors.queue.parked_poll import ParkedPoll, PollState, Reservation, attempt_of
+from actors.queue.poll import QueueName, WorkerProfile
+from actors.queue.poll_line import PollLine, SendOn, WaitingPoll
 from actors.queue.repeated_polls import RepeatedPolls
 from actors.run.commands import RunCommand
-from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
+from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim
 from actors.run.replies import ActivityTaskGrant, NotDue, RunReply, TaskGrant, WorkflowTaskGrant
 from actors.run.times import Micros
-from actors.run.values import WorkerIdentity
 from base.observability.actions import said
 
 _log = logging.getLogger("dw.actors")
@@ -38,40 +38,9 @@ _PAUSE_SECONDS = 0.02
 _MOST_REFUSED = 3  # in a row, then what is in memory is out of date
 _WINDOW_IDLE_SECONDS = 120.0
 
-QueueName = tuple[str, str, str]
 RunAsker = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
 LoadReady = Callable[[QueueName, WorkerProfile, int], Awaitable[Found]]
-Elsewhere = Callable[[Parked, float], None]
-
-
-class _Waiter:
-    """A parked poll in this queue, with the timer that ends it. `deadline` is loop time."""
-
-    __slots__ = ("claiming", "deadline", "expired", "parked", "profile", "ticket", "timer")
-
-    def __init__(self, parked: Parked, deadline: float) -> None:
-        self.parked = parked
-        self.profile = parked.profile
-        self.deadline = deadline
-        self.ticket = 0
-        self.timer: asyncio.TimerHandle | None = None
-        self.claiming = False
-        self.expired = False
-
-
-class _Reserved:
-    """A poll of this queue set aside (`parked.Reservation`)."""
-
-    __slots__ = ("_queue", "_waiter", "identity", "page_size")
-
-    def __init__(self, queue: QueueActor, waiter: _Waiter) -> None:
-        self._queue = queue
-        self._waiter = waiter
-        self.identity: WorkerIdentity = waiter.profile.identity
-        self.page_size: int = waiter.parked.poll.history_page_size
-
-    def settle(self, grant: TaskGrant | None) -> None:
-        self._queue.settle(self._waiter, grant)
+_Lease = tuple[str, int]  # task id and attempt
 
 
 class QueueActor:
@@ -83,17 +52,17 @@ class QueueActor:
         self._now = now
         self._ask_run = ask_run
         self._loop = asyncio.get_running_loop()
-        self._waits: WaitLine[_Waiter] = WaitLine()
-        self._candidates = Candidates(self._waits.waits)
+        self._repeated: RepeatedPolls[_Lease] = RepeatedPolls(self._recall, self.park)
+        self._line: PollLine[_Lease] = PollLine(self._repeated, self._expired, self._reservation_ended)
+        self._candidates = Candidates(self._line.waits)
         self._loading = Loading(lambda window, most: load_ready(name, window.profile, most), self._loaded, self._not_loaded)
-        self._unsure: list[_Waiter] = []  # parked while only the store can tell whether there is a task for them
+        self._unsure: list[WaitingPoll] = []  # parked while only the store can tell whether there is a task for them
         self._claiming: set[str] = set()
         self._put_off: dict[str, int] = {}  # tasks that were refused, and until when; the rows do not know
         self._refused = 0
         self._ripening: asyncio.TimerHandle | None = None
         self._ripening_due = 0
-        self._repeated = RepeatedPolls(ask_run, self.park)
-        self._elsewhere: Elsewhere | None = None
+        self._elsewhere: SendOn | None = None  # where polls go once this queue is closed here
         self.last_used = self._loop.time()
 
     # -- polls ---------------------------------------------------------------------------------------------------------
@@ -101,7 +70,7 @@ class QueueActor:
     @property
     def waiting(self) -> int:
         """How many polls are parked here."""
-        return len(self._waits)
+        return len(self._line)
 
     @property
     def held(self) -> int:
@@ -109,77 +78,72 @@ class QueueActor:
         return self._candidates.held
 
     @property
-    def has_guests(self) -> bool:
+    def has_fallbacks(self) -> bool:
         """Whether polls wait here because the queue's host cannot be reached."""
-        return any(waiter.parked.guest for waiter, _ in self._waits.each())
+        return self._line.has_fallbacks
 
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost with this actor but a cache."""
-        return not self._waits and not self._claiming and not self._loading
+        return not self._line and not self._claiming and not self._loading
 
-    def park(self, parked: Parked, seconds: float) -> None:
+    def park(self, parked: ParkedPoll, seconds: float) -> None:
         """Hold a poll until a task is leased to it, at most for `seconds`; it may be answered before this returns."""
         self.last_used = now = self._loop.time()
         if self._elsewhere is not None:
             self._elsewhere(parked, now + seconds)
             return
-        key = parked.poll.key
-        if key is not None and self._repeated.answer(parked, key, now + seconds):
+        if self._repeated.answer(parked, now + seconds):
             return
-        waiter = _Waiter(parked, now + seconds)
         window = self._candidates.window(parked.profile, now)
         task = self._take(window)
         if task is not None:
-            self._hold(waiter, seconds, parked_now=False)
-            self._claim(task, waiter)
+            self._claim(task, self._line.enter(parked, now, seconds, reserved=True))
             return
         if seconds <= 0 and not window.unsure:
-            self._repeated.remember(key, None)
-            parked.give(None)
+            self._repeated.remember(parked, None)
+            parked.resolve(None)
             return
-        self._hold(waiter, max(seconds, 0.0), parked_now=True)
-        self._in_line(waiter, window)
+        self._doubt(self._line.enter(parked, now, max(seconds, 0.0)), window)
 
-    def _in_line(self, waiter: _Waiter, window: Window) -> None:
-        """A poll is parked: either there is nothing for it, or the store has to tell."""
+    def _doubt(self, waiting: WaitingPoll, window: Window) -> None:
+        """A poll is in line: either there is nothing for it, or the store has to tell."""
         if window.unsure:
-            self._unsure.append(waiter)
+            self._unsure.append(waiting)
             self._load(window)
-        else:
-            waiter.parked.waits_in_line()
 
-    def _hold(self, waiter: _Waiter, seconds: float, *, parked_now: bool) -> None:
-        if parked_now:
-            waiter.ticket = self._waits.add(waiter, waiter.parked.served)
-        waiter.timer = self._loop.call_at(ends_at(self._loop.time(), seconds), self._expire, waiter)
-        waiter.parked.waits_at(lambda: self._leave(waiter))
-        self._repeated.waits(waiter.parked)
-
-    def _leave(self, waiter: _Waiter) -> None:
-        if waiter.timer is not None:
-            waiter.timer.cancel()
-        self._waits.remove(waiter, waiter.ticket)
-        self._repeated.left(waiter.parked)
-
-    def _expire(self, waiter: _Waiter) -> None:
-        waiter.expired = True
-        if waiter.claiming:
-            return
-        window = self._candidates.window(waiter.profile, self._loop.time())
+    def _expired(self, waiting: WaitingPoll) -> None:
+        window = self._candidates.window(waiting.profile, self._loop.time())
         if window.unsure and window in self._loading:
-            self._unsure.append(waiter)  # asked without patience, and the store is being read: that decides
-            return
-        self._waits.remove(waiter, waiter.ticket)
-        self._give(waiter, None)
+            self._unsure.append(waiting)  # asked without patience, and the store is being read: that decides
+        else:
+            self._line.resolve(waiting, None)
 
-    def _give(self, waiter: _Waiter, grant: TaskGrant | None) -> None:
-        if waiter.timer is not None:
-            waiter.timer.cancel()
-        if waiter.parked.give(grant):
-            self._repeated.remember(waiter.parked.poll.key, None if grant is None else (grant.task_id, attempt_of(grant)))
+    def _resolve(self, waiting: WaitingPoll, grant: TaskGrant) -> None:
+        self._line.resolve(waiting, grant, (grant.task_id, attempt_of(grant)))
 
-    def hand_off(self, elsewhere: Elsewhere) -> None:
+    def _recall(self, parked: ParkedPoll, lease: _Lease, deadline: float) -> bool:
+        """Answer a repeated poll with its lease as it is now, should the run still know it."""
+        task_id, attempt = lease
+        command = RereadClaim(task_id, parked.profile.identity, attempt, parked.poll.history_page_size)
+
+        def reread(done: asyncio.Future[RunReply]) -> None:
+            error = done.exception()
+            if parked.ended:
+                return
+            if error is not None:
+                parked.fail(error)
+                return
+            reply = done.result()
+            if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):
+                parked.resolve(reply)
+            else:
+                self._repeated.forget(parked, deadline)
+
+        self._ask_run(task_id, command).add_done_callback(reread)
+        return True
+
+    def hand_off(self, elsewhere: SendOn) -> None:
         """Close the queue here: its polls go on waiting with `elsewhere(poll, deadline in loop time)`.
 
         Also those under way to a task right now, should that come to nothing, and those that come by mistake.
@@ -190,18 +154,7 @@ class QueueActor:
             self._ripening = None
         self._loading.stop()
         self._unsure.clear()
-        for waiter in self._waits.drain():
-            self._send_on(waiter, elsewhere)
-
-    def _send_on(self, waiter: _Waiter, elsewhere: Elsewhere) -> None:
-        if waiter.timer is not None:
-            waiter.timer.cancel()
-        waiter.parked.waits_at(None)
-        elsewhere(waiter.parked, waiter.deadline)
-
-    def served_elsewhere(self, poll: Poll, task_id: str, attempt: int) -> None:
-        """A poll that waited here for another node was given this lease there: a repeated one gets the same."""
-        self._repeated.remember(poll.key, (task_id, attempt))
+        self._line.hand_off(elsewhere)
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
@@ -212,74 +165,57 @@ class QueueActor:
         self._put_off.pop(task.task_id, None)
         now = self._now()
         if task.available_at <= now:
-            waiter = self._sure_waiter(task.type_name, task.compatibility)
-            if waiter is not None:
+            waiting = self._take_poll(task.type_name, task.compatibility)
+            if waiting is not None:
                 self._candidates.discard(task)
-                self._claim(task, waiter)
+                self._claim(task, waiting)
                 return
         self._candidates.add(task, now)
         if task.available_at > now:
             self._arm_ripening(task.available_at, now)
 
-    def reserve(self, type_name: str, compatibility: str | None) -> _Reserved | None:
-        """A poll of this node for a task about to be committed (direct hand-over), if no other task comes first."""
-        waiter = self._sure_waiter(type_name, compatibility, near=True)
-        if waiter is None:
-            return None
-        waiter.claiming = True
-        return _Reserved(self, waiter)
+    def reserve(self, type_name: str, compatibility: str | None) -> Reservation | None:
+        """A poll for a task about to be committed (eager dispatch), if no other task comes first."""
+        return self._take_poll(type_name, compatibility)
 
-    def _sure_waiter(self, type_name: str, compatibility: str | None, near: bool = False) -> _Waiter | None:
-        """The poll for a task, out of the line. None as well when the store may hold one that comes first."""
-        found = self._waits.take(type_name, compatibility, near)
-        if found is not None and self._candidates.window(found[0].profile, self._loop.time()).unsure:
-            self._waits.put_back(*found)
+    def _take_poll(self, type_name: str, compatibility: str | None) -> WaitingPoll | None:
+        """The poll for a task, reserved. None as well when the store may hold a task that comes first."""
+        waiting = self._line.take(type_name, compatibility)
+        if waiting is not None and self._candidates.window(waiting.profile, self._loop.time()).unsure:
+            self._line.put_back(waiting)
             return None
-        return None if found is None else found[0]
+        return waiting
 
-    def settle(self, waiter: _Waiter, grant: TaskGrant | None) -> None:
-        """End of a reservation: the grant, or None when the commit failed and the poll waits on."""
-        waiter.claiming = False
+    def _reservation_ended(self, waiting: WaitingPoll, grant: TaskGrant | None) -> None:
+        """The committed grant, or None when the commit failed and the poll waits on."""
         if grant is None:
-            self._put_back(waiter)
+            self._put_back(waiting)
         else:
-            self._give(waiter, grant)
+            self._resolve(waiting, grant)
 
-    def _claim(self, task: QueuedTask, waiter: _Waiter) -> None:
-        waiter.claiming = True
+    def _claim(self, task: QueuedTask, waiting: WaitingPoll) -> None:
         self._claiming.add(task.task_id)
-        parked = waiter.parked
-        if parked.claim_at_home is not None:
-            claimed = parked.claim_at_home(task.task_id)
-            if claimed is not None:
-                claimed.add_done_callback(lambda done: self._claimed(task, waiter, done))
-                return
-        claim = ClaimTask(task.task_id, waiter.profile.identity, parked.poll.history_page_size)
-        self._ask_run(task.task_id, claim).add_done_callback(lambda done: self._claimed(task, waiter, done))
+        claim = ClaimTask(task.task_id, waiting.identity, waiting.page_size)
+        self._ask_run(task.task_id, claim).add_done_callback(lambda done: self._claimed(task, waiting, done))
 
-    def _claimed(self, task: QueuedTask, waiter: _Waiter, done: asyncio.Future[RunReply] | Claimed) -> None:
+    def _claimed(self, task: QueuedTask, waiting: WaitingPoll, done: asyncio.Future[RunReply]) -> None:
         self._claiming.discard(task.task_id)
         self._candidates.discard(task)
-        waiter.claiming = False
         error = done.exception()
         if error is None:
             reply = done.result()
             if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):
                 self._refused = 0
-                self._give(waiter, reply)
-                return
-            if isinstance(reply, LentEnd):
-                if reply is LentEnd.GONE and self._elsewhere is None:
-                    self.offer(task)
+                self._resolve(waiting, reply)
                 return
             self._was_refused(task, reply)
         elif isinstance(error, Unavailable):
-            self._take_back(task, waiter.profile.worker_id)
+            self._take_back(task, waiting.profile.worker_id)
         else:
             _log.error(
                 "claim of %s failed", task.task_id, exc_info=error, extra=said("task.claim_failed", task_id=task.task_id)
             )
-        self._put_back(waiter)
+        self._put_back(waiting)
 
     def _was_refused(self, task: QueuedTask, reply: RunReply) -> None:
         """The run would not lease the task: it is gone, or comes later than was thought."""
@@ -316,24 +252,22 @@ class QueueActor:
 
         self._loop.call_later(_RETRY_SECONDS, release)
 
-    def _put_back(self, waiter: _Waiter) -> None:
-        if waiter.parked.gone:
+    def _put_back(self, waiting: WaitingPoll) -> None:
+        """What a poll was reserved for came to nothing."""
+        if waiting.parked.ended:
             return
         if self._elsewhere is not None:
-            self._send_on(waiter, self._elsewhere)
+            self._line.send_on(waiting, self._elsewhere)
             return
-        window = self._candidates.window(waiter.profile, self._loop.time())
+        window = self._candidates.window(waiting.profile, self._loop.time())
         task = self._take(window)
         if task is not None:
-            self._claim(task, waiter)
-        elif waiter.expired and not window.unsure:
-            self._give(waiter, None)
+            self._claim(task, waiting)
+        elif waiting.expired and not window.unsure:
+            self._line.resolve(waiting, None)
         else:
-            if waiter.ticket:
-                self._waits.put_back(waiter, waiter.ticket)
-            else:
-                waiter.ticket = self._waits.add(waiter, waiter.parked.served)
-            self._in_line(waiter, window)
+            self._line.put_back(waiting)
+            self._doubt(waiting, window)
 
     def _arm_ripening(self, due: int | None, now: Micros) -> None:
         if due is None or (self._ripening is not None and self._ripening_due <= due):
@@ -363,11 +297,11 @@ class QueueActor:
         """Give the tasks of a window to polls that wait for them; whether there were any."""
         before = len(self._claiming)
         while (task := window.first()) is not None:
-            found = self._waits.take(task.type_name, task.compatibility)
-            if found is None:
+            waiting = self._line.take(task.type_name, task.compatibility)
+            if waiting is None:
                 break
             self._candidates.discard(task)
-            self._claim(task, found[0])
+            self._claim(task, waiting)
         return len(self._claiming) > before
 
     # -- the rows behind -----------------------------------------------------------------------------------------------
@@ -385,13 +319,13 @@ class QueueActor:
 
     def _look_further(self, window: Window) -> None:
         """Polls wait and only the store knows whether there is more for them."""
-        if window.unsure and self._waits.waits(window.profile):
+        if window.unsure and self._line.waits(window.profile):
             self._load(window)
 
     def reload(self) -> None:
         """Look into the store for ready tasks this actor does not know (sweep, shards taken over)."""
         for window in self._candidates.windows():
-            if self._waits.waits(window.profile) or window in self._loading:
+            if self._line.waits(window.profile) or window in self._loading:
                 self._load(window, again=True)
             else:
                 window.doubt()
@@ -406,7 +340,7 @@ class QueueActor:
         more = window.loaded(found, self._claiming, self._put_off, now)
         matched = self._match(window)
         self._arm_ripening(window.next_due(), now)
-        self._settle(window)
+        self._reassure(window)
         if more:
             self._load(window)
         elif matched:
@@ -416,20 +350,18 @@ class QueueActor:
 
     def _not_loaded(self, window: Window) -> bool:
         """The store cannot be read: polls whose time is over end. Returns whether others wait on."""
-        self._settle(window, answered=False)
-        return self._waits.waits(window.profile)
+        self._reassure(window, answered=False)
+        return self._line.waits(window.profile)
 
-    def _settle(self, window: Window, *, answered: bool = True) -> None:
+    def _reassure(self, window: Window, *, answered: bool = True) -> None:
+        """The store has told of a window, or not `answered`: polls that waited for that wait on or end."""
         unsure, self._unsure = self._unsure, []
-        for waiter in unsure:
-            if waiter.claiming or waiter.parked.gone or waiter.parked.future.done():
+        for waiting in unsure:
+            if waiting.parked.state is not PollState.WAITING:
                 continue
-            if waiter.profile.shape != window.profile.shape or (answered and window.unsure):
-                self._unsure.append(waiter)
-            elif waiter.expired:
-                self._waits.remove(waiter, waiter.ticket)
-                self._give(waiter, None)
-            elif answered:
-                waiter.parked.waits_in_line()
-            else:
-                self._unsure.append(waiter)
+            if waiting.profile.shape != window.profile.shape or (answered and window.unsure):
+                self._unsure.append(waiting)
+            elif waiting.expired:
+                self._line.resolve(waiting, None)
+            elif not answered:
+                self._unsure.append(waiting)

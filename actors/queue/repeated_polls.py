@@ -5,60 +5,63 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from actors.queue.parked_poll import Grant, Parked
-from actors.run.commands.worker import RereadClaim
-from actors.run.replies import ActivityTaskGrant, RunReply, WorkflowTaskGrant
-from bus.errors import fail
+from actors.queue.parked_poll import Grant, ParkedPoll, PollState
 
 _REMEMBER_POLLS_SECONDS = 60.0
 
-_Lease = tuple[str, int]  # task id and attempt
+Lease = TypeVar("Lease")
 
 
-class RepeatedPolls:
-    """The polls of a queue by their key, for as long as a client may repeat them."""
+class RepeatedPolls(Generic[Lease]):
+    """Polls of one kind by their key, for as long as a client may repeat them, each with the lease it came to."""
 
     def __init__(
         self,
-        reread: Callable[[str, RereadClaim], asyncio.Future[RunReply]],
-        park: Callable[[Parked, float], None],
+        recall: Callable[[ParkedPoll, Lease, float], bool],
+        park: Callable[[ParkedPoll, float], None],
     ) -> None:
-        """`reread` asks the run of a task; `park` has a poll wait that nothing is known of after all, for so many seconds."""
-        self._ask_reread = reread
+        """`recall(poll, lease, deadline in loop time)` answers a poll with a lease, now or later; False: that has ended.
+
+        `park` has a poll wait for so many seconds that nothing is known of after all.
+        """
+        self._recall = recall
         self._park = park
         self._loop = asyncio.get_running_loop()
-        self._polls: OrderedDict[object, tuple[float, Parked | _Lease | None]] = OrderedDict()
+        self._polls: OrderedDict[object, tuple[float, ParkedPoll | Lease | None]] = OrderedDict()
 
-    def waits(self, parked: Parked) -> None:
+    def waits(self, parked: ParkedPoll) -> None:
         """This poll waits from now on."""
-        key = parked.poll.key
+        key = parked.key
         if key is not None:
             self._polls[key] = (self._loop.time(), parked)
 
-    def left(self, parked: Parked) -> None:
+    def left(self, parked: ParkedPoll) -> None:
         """Its client has gone."""
-        key = parked.poll.key
+        key = parked.key
         if key is not None:
             self._polls.pop(key, None)
 
-    def remember(self, key: object, lease: _Lease | None) -> None:
-        """What the poll with this key came to: a lease, or nothing."""
+    def remember(self, parked: ParkedPoll, lease: Lease | None) -> None:
+        """What this poll came to: a lease, or nothing."""
         polls = self._polls
         now = self._loop.time()
+        key = parked.key
         if key is not None:
             polls[key] = (now, lease)
             polls.move_to_end(key)
         while polls:
             oldest = next(iter(polls))
             at, what = polls[oldest]
-            if now - at < _REMEMBER_POLLS_SECONDS or isinstance(what, Parked):
+            if now - at < _REMEMBER_POLLS_SECONDS or isinstance(what, ParkedPoll):
                 break
             del polls[oldest]
 
-    def answer(self, parked: Parked, key: object, deadline: float) -> bool:
+    def answer(self, parked: ParkedPoll, deadline: float) -> bool:
         """Whether a poll with this key is known, and so this one gets the same answer."""
-        known = self._polls.get(key)
+        key = parked.key
+        known = None if key is None else self._polls.get(key)
         if known is None:
             return False
         at, what = known
@@ -67,37 +70,26 @@ class RepeatedPolls:
             return False
         if what is None:
             # The empty outcome of the first one; the repeated one waits no second time.
-            parked.give(None)
-        elif isinstance(what, Parked):
-            if what.gone or what.future.cancelled():
+            parked.resolve(None)
+        elif isinstance(what, ParkedPoll):
+            if what.state is PollState.ABANDONED:
                 return False
             what.future.add_done_callback(lambda done: self._same_answer(parked, what, deadline, done))
-        else:
-            task_id, attempt = what
-            command = RereadClaim(task_id, parked.profile.identity, attempt, parked.poll.history_page_size)
-            reread = self._ask_reread(task_id, command)
-            reread.add_done_callback(lambda done: self._reread(parked, key, deadline, done))
+        elif not self._recall(parked, what, deadline):
+            del self._polls[key]
+            return False
         return True
 
-    def _same_answer(self, parked: Parked, first: Parked, deadline: float, done: asyncio.Future[Grant | None]) -> None:
-        if parked.gone or parked.future.done():
+    def _same_answer(self, parked: ParkedPoll, first: ParkedPoll, deadline: float, done: asyncio.Future[Grant | None]) -> None:
+        if parked.ended:
             return
         error = None if done.cancelled() else done.exception()
         if error is not None:
-            fail(parked.future, error)
+            parked.fail(error)
         elif done.cancelled() or not parked.share(first):
             self._park(parked, deadline - self._loop.time())
 
-    def _reread(self, parked: Parked, key: object, deadline: float, done: asyncio.Future[RunReply]) -> None:
-        if parked.gone or parked.future.done():
-            return
-        error = done.exception()
-        if error is not None:
-            fail(parked.future, error)
-            return
-        reply = done.result()
-        if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):
-            parked.future.set_result(reply)
-            return
-        self._polls.pop(key, None)
+    def forget(self, parked: ParkedPoll, deadline: float) -> None:
+        """The lease that `recall` was to answer with has ended after all: the poll starts afresh."""
+        self.left(parked)
         self._park(parked, deadline - self._loop.time())

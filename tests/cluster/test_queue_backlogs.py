@@ -8,8 +8,8 @@ import time
 from actors.errors import Unavailable
 from actors.queue.candidates import Found
 from actors.queue.matching import QueuedTask
-from actors.queue.parked_poll import Parked
-from actors.queue.poll import Poll, WorkerProfile
+from actors.queue.parked_poll import ParkedPoll
+from actors.queue.poll import Poll, QueueName, WorkerProfile
 from actors.queue.queue_actor import QueueActor
 from actors.run.commands import RunCommand
 from actors.run.commands.worker import ClaimTask
@@ -17,7 +17,7 @@ from actors.run.replies import ActivityTaskGrant, Refused, RunReply
 from actors.run.times import Micros
 from tests.core.test_candidates import read
 
-NAME = ("default", "queue", "activity")
+NAME = QueueName("default", "queue", "activity")
 PATIENCE_SECONDS = 30.0
 
 
@@ -53,9 +53,9 @@ class Scene:
             await self.held_up.wait()
         return found
 
-    def park(self, seconds: float = PATIENCE_SECONDS, types: set[str] | None = None, build: str | None = None) -> Parked:
+    def park(self, seconds: float = PATIENCE_SECONDS, types: set[str] | None = None, build: str | None = None) -> ParkedPoll:
         worker = WorkerProfile("worker", build, None if types is None else frozenset(types))
-        parked = Parked(Poll(*NAME, worker, seconds), lambda *_: None)
+        parked = ParkedPoll(Poll(*NAME, worker, seconds), lambda *_: None)
         self.queue.park(parked, seconds)
         return parked
 
@@ -107,7 +107,7 @@ async def test_what_polls_cannot_take_is_not_held_and_keeps_no_poll_from_a_hand_
     reserved = scene.queue.reserve("echo", "here")
     assert reserved is not None
     (mine,) = some(1, build="here")
-    reserved.settle(granted(mine))
+    reserved.resolve(granted(mine))
     assert (await parked.future) == granted(mine)
 
 

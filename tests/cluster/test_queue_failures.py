@@ -10,14 +10,14 @@ from actors.clock import Clock
 from actors.errors import Unavailable
 from actors.queue.candidates import Found
 from actors.queue.matching import QueuedTask
-from actors.queue.parked_poll import Grant, Parked
-from actors.queue.poll import Poll, WorkerProfile
+from actors.queue.parked_poll import Grant, ParkedPoll
+from actors.queue.poll import Poll, QueueName, WorkerProfile
 from actors.queue.queue_actor import QueueActor
 from actors.run.commands import RunCommand
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply
 
-NAME = ("default", "queue", "activity")
+NAME = QueueName("default", "queue", "activity")
 
 
 class Scene:
@@ -43,9 +43,9 @@ class Scene:
             raise Unavailable("away")
         return Found(list(self.rows))
 
-    def park(self, seconds: float, request_id: str | None = None) -> Parked:
+    def park(self, seconds: float, request_id: str | None = None) -> ParkedPoll:
         poll = Poll("default", "queue", "activity", WorkerProfile("worker"), seconds, request_id)
-        parked = Parked(poll, lambda _poll, grant: self.handed_back.append(grant))
+        parked = ParkedPoll(poll, self.handed_back.append)
         self.queue.park(parked, seconds)
         return parked
 
@@ -115,7 +115,7 @@ async def test_a_queue_that_moves_sends_on_polls_that_wait_or_whose_claim_fails(
     await asyncio.sleep(0.02)
     scene.queue.offer(task())
     waiting = scene.park(70)
-    sent_on: list[tuple[Parked, float]] = []
+    sent_on: list[tuple[ParkedPoll, float]] = []
     scene.queue.hand_off(lambda parked, deadline: sent_on.append((parked, deadline)))
     now = asyncio.get_running_loop().time()
     assert [parked for parked, _ in sent_on] == [waiting]
@@ -144,7 +144,7 @@ async def test_a_repeated_poll_learns_that_the_first_one_failed() -> None:
     scene = Scene()
     first = scene.park(50, "request")
     again = scene.park(50, "request")
-    first.future.set_exception(Unavailable("lost"))
+    first.fail(Unavailable("lost"))
     error = (await asyncio.wait({again.future}, timeout=20))[0].pop().exception()
     assert isinstance(error, Unavailable)
     first.future.exception()
@@ -157,9 +157,9 @@ async def test_a_repeated_poll_that_waits_on_alone_waits_for_what_is_left_of_its
     parked_at = asyncio.get_running_loop().time()
     await scene.soon(lambda: scene.loads == 1)
     await asyncio.sleep(0.5)
-    first.future.cancel()
+    first.abandon()
     await asyncio.sleep(0.02)
-    sent_on: list[tuple[Parked, float]] = []
+    sent_on: list[tuple[ParkedPoll, float]] = []
     scene.queue.hand_off(lambda parked, deadline: sent_on.append((parked, deadline)))
     assert (again, True) in [(parked, deadline - parked_at <= 50) for parked, deadline in sent_on]
 

@@ -98,11 +98,11 @@ class Queue(RuleBasedStateMachine):
             self.waits.remove(everyone[ticket], ticket)
             self.parked.pop(ticket, None)
 
-    @rule(type_name=st.sampled_from(TYPES), build=st.sampled_from(BUILDS), near=st.booleans())
-    def find(self, type_name: str, build: str | None, near: bool) -> None:
+    @rule(type_name=st.sampled_from(TYPES), build=st.sampled_from(BUILDS))
+    def find(self, type_name: str, build: str | None) -> None:
         waiting = sorted(self.parked.items(), key=lambda each: (each[1].far, each[0]))
-        fitting = [ticket for ticket, each in waiting if each.profile.serves(type_name, build) and not (near and each.far)]
-        found = self.waits.take(type_name, build, near)
+        fitting = [ticket for ticket, each in waiting if each.profile.serves(type_name, build)]
+        found = self.waits.take(type_name, build)
         if not fitting:
             assert found is None
             return

@@ -1,4 +1,4 @@
-"""Polls whose queue another node hosts are lent back to their own node: which tasks they get there, and never two."""
+"""Polls whose queue another node hosts: which tasks they get there, and never two."""
 
 from __future__ import annotations
 
@@ -80,12 +80,12 @@ def close(polls: Iterator[Raw] | list[Raw]) -> None:
         poll.connection.close()
 
 
-async def test_a_task_of_their_own_node_is_leased_by_the_commit_that_makes_it(cluster: MakeCluster) -> None:
-    """One commit starts the run and leases its task, though the queue is hosted elsewhere; tasks of the host need two."""
+async def test_a_task_of_the_queues_host_is_leased_by_the_commit_that_makes_it(cluster: MakeCluster) -> None:
+    """One commit starts the run and leases its task to a poll of another node; tasks of other runs need two."""
     scene = await placed(cluster)
     near, far = scene.nodes
     client = ClusterClient(scene.nodes)
-    for run_node, commits in ((near, 1), (far, 2)):
+    for run_node, commits in ((far, 1), (near, 2)):
         queue, workflow_id = scene.name(far, "queue"), scene.name(run_node, "workflow")
         worker_id = await register(client, queue, near)
         polls = await park(near, worker_id, queue, 1)
@@ -146,7 +146,7 @@ async def test_tasks_and_polls_of_both_nodes_meet_once_each(cluster: MakeCluster
     client.close()
 
 
-async def test_lent_polls_of_a_queue_that_moves_get_their_tasks(cluster: MakeCluster) -> None:
+async def test_polls_of_a_queue_that_moves_get_their_tasks(cluster: MakeCluster) -> None:
     """A third node joins and takes its share of queues while polls wait and tasks come."""
     made = cluster(2, env=LONG_POLLS)
     client = ClusterClient(made.nodes)
