@@ -19,7 +19,7 @@ from api.payloads.codec import AVRO, JSON
 from api.payloads.inputs import check_envelope, envelope_in, normalise_value
 from api.worker.error_responses import activity_refused
 from api.worker.lease_fence import read_failure
-from api.worker.polling import poll, read_poll
+from api.worker.polling import Empty, hold, read_poll
 
 _KINDS = (
     "application",
@@ -61,9 +61,11 @@ def task_object(grant: ActivityTaskGrant) -> dict[str, Any]:
 
 async def poll_task(request: Request) -> Response:
     """POST /api/worker/activity-tasks/poll."""
-    grant = await poll(request, await request.read(read_poll), ACTIVITY)
-    if isinstance(grant, bytes):
-        return Response(200, grant)
+    poll, _ = await request.read(lambda request: read_poll(request, ACTIVITY))
+    grant = await hold(request, poll)
+    if isinstance(grant, Empty):
+        return Response(200, grant.value)
+    assert isinstance(grant, ActivityTaskGrant)
     return Response(200, encode({"task": task_object(grant)}))
 
 

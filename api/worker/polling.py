@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from enum import Enum
 
-from actors.queue.poll import ACTIVITY, Poll
+import msgspec
+
+from actors.queue.parked_poll import Grant, ParkedPoll
+from actors.queue.poll import ACTIVITY, QUERY, Poll, WorkerProfile
 from actors.workers.rules import Registration
 from api.http.body import Disconnected
 from api.http.errors import worker_error
@@ -15,56 +17,34 @@ from api.http.fields import Fields
 from api.http.request import Receive, Request
 from base.observability.metrics import POLLS
 
-if TYPE_CHECKING:
-    from actors.queue.parked_poll import Parked
-
-EMPTY = b'{"task":null}'
-EMPTY_DRAINING = b'{"task":null,"poll_status":"draining"}'
-
 _NOTHING: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class PollRequest:
-    """The fields of a poll."""
+class Empty(Enum):
+    """A poll that got nothing; the value is the body of its answer."""
 
-    worker_id: str
-    task_queue: str
-    build_id: str | None
-    poll_request_id: str | None
-    history_page_size: int
-    accept_history_encoding: str
+    NO_TASK = b'{"task":null}'
+    DRAINING = b'{"task":null,"poll_status":"draining"}'
 
 
-def read_poll(request: Request) -> PollRequest:
-    """The poll's fields; raises ValidationFailed."""
+def read_poll(request: Request, kind: str) -> tuple[Poll, str]:
+    """The poll, with no more of its worker's profile than the ids, and the encodings of history it takes.
+
+    A query poll has no build check and no pages (worker-protocol 8.1). Raises ValidationFailed.
+    """
     settings = request.services.settings
     fields = request.fields()
-    asked = PollRequest(
-        worker_id=fields.required_text("worker_id"),
-        task_queue=fields.required_text("task_queue"),
-        build_id=fields.text("build_id"),
-        poll_request_id=fields.text("poll_request_id"),
-        history_page_size=page_size(fields, settings.history_page_size_default, settings.history_page_size_max),
-        accept_history_encoding=fields.text("accept_history_encoding", longest=64) or "",
-    )
+    worker_id = fields.required_text("worker_id")
+    queue = fields.required_text("task_queue")
+    build_id = None if kind == QUERY else fields.text("build_id")
+    poll_request_id = fields.text("poll_request_id")
+    size, encodings = settings.history_page_size_default, ""
+    if kind != QUERY:
+        size = page_size(fields, size, settings.history_page_size_max)
+        encodings = fields.text("accept_history_encoding", longest=64) or ""
     fields.check()
-    return asked
-
-
-def read_query_poll(request: Request) -> PollRequest:
-    """The fields of a query poll, which has no build check and no pages (worker-protocol 8.1); raises ValidationFailed."""
-    fields = request.fields()
-    asked = PollRequest(
-        worker_id=fields.required_text("worker_id"),
-        task_queue=fields.required_text("task_queue"),
-        build_id=None,
-        poll_request_id=fields.text("poll_request_id"),
-        history_page_size=request.services.settings.history_page_size_default,
-        accept_history_encoding="",
-    )
-    fields.check()
-    return asked
+    worker = WorkerProfile(worker_id, build_id)
+    return Poll(request.namespace, queue, kind, worker, settings.poll_timeout_seconds, poll_request_id, size), encodings
 
 
 def page_size(fields: Fields, default: int, most: int) -> int:
@@ -72,65 +52,58 @@ def page_size(fields: Fields, default: int, most: int) -> int:
     return min(fields.integer("history_page_size", low=1, high=1000, default=default) or default, most)
 
 
-async def registered(request: Request, asked: PollRequest) -> Registration:
+async def registered(request: Request, poll: Poll) -> Registration:
     """The polling worker's registration; raises the errors of worker-protocol 3.6."""
     workers = request.services.workers
-    registration = workers.cached(request.namespace, asked.worker_id) or await workers.get(request.namespace, asked.worker_id)
-    worker_id = asked.worker_id
+    worker_id, build_id = poll.worker.worker_id, poll.worker.build_id
+    registration = workers.cached(request.namespace, worker_id) or await workers.get(request.namespace, worker_id)
     if registration is None:
         raise worker_error(412, "worker_not_registered", f"Worker [{worker_id}] is not registered.", worker_id=worker_id)
     worker = registration.worker
-    if worker.task_queue != asked.task_queue:
+    if worker.task_queue != poll.queue:
         raise worker_error(
             409,
             "task_queue_mismatch",
             "The worker is registered for another task queue.",
             worker_id=worker_id,
             registered_task_queue=worker.task_queue,
-            requested_task_queue=asked.task_queue,
+            requested_task_queue=poll.queue,
         )
-    if worker.build_id and asked.build_id and worker.build_id != asked.build_id:
+    if worker.build_id and build_id and worker.build_id != build_id:
         raise worker_error(
             409,
             "build_id_mismatch",
             "The worker is registered with another build id.",
             worker_id=worker_id,
             registered_build_id=worker.build_id,
-            requested_build_id=asked.build_id,
+            requested_build_id=build_id,
         )
     return registration
 
 
-async def poll(request: Request, asked: PollRequest, kind: str) -> Any:
-    """Parks the poll; the grant, or the body of an empty answer. Raises Disconnected when the client left meanwhile."""
+async def hold(request: Request, poll: Poll) -> Grant | Empty:
+    """Parks a poll, with its worker's registered profile, until there is a task for it or its time is over.
+
+    Raises Disconnected when the client left meanwhile, and what the engine raises.
+    """
     services = request.services
-    registration = await registered(request, asked)
-    services.workers.contact(request.namespace, asked.worker_id)
+    registration = await registered(request, poll)
+    services.workers.contact(request.namespace, poll.worker.worker_id)
     count = services.metrics.count
     if services.draining:
-        count(POLLS, (kind, "draining"))
-        return EMPTY
-    profile = registration.activity_profile if kind == ACTIVITY else registration.workflow_profile
+        count(POLLS, (poll.kind, "draining"))
+        return Empty.NO_TASK
+    profile = registration.activity_profile if poll.kind == ACTIVITY else registration.workflow_profile
     draining = registration.worker.status == "draining"
     if draining:
         # Held like any other poll, but no task ever suits it.
-        profile = type(profile)(profile.worker_id, profile.build_id, _NOTHING, profile.dialect)
-    parked = services.engine.polls.poll(
-        Poll(
-            namespace=request.namespace,
-            queue=asked.task_queue,
-            kind=kind,
-            worker=profile,
-            timeout_seconds=services.settings.poll_timeout_seconds,
-            poll_request_id=asked.poll_request_id,
-            history_page_size=asked.history_page_size,
-        )
-    )
+        profile = WorkerProfile(profile.worker_id, profile.build_id, _NOTHING, profile.dialect)
+    parked = services.engine.polls.poll(msgspec.structs.replace(poll, worker=profile))
     try:
         grant = await outcome(parked, request.receive)
         if grant is None:
-            count(POLLS, (kind, "empty"))
-            return EMPTY_DRAINING if draining else EMPTY
+            count(POLLS, (poll.kind, "empty"))
+            return Empty.DRAINING if draining else Empty.NO_TASK
         connection = request.connection
         if connection is not None:
             if connection.gone():
@@ -138,20 +111,20 @@ async def poll(request: Request, asked: PollRequest, kind: str) -> Any:
                 raise Disconnected
             connection.on_unread(parked.abandon)
     except Disconnected:
-        count(POLLS, (kind, "gone"))
+        count(POLLS, (poll.kind, "gone"))
         raise
-    count(POLLS, (kind, "task"))
+    count(POLLS, (poll.kind, "task"))
     return grant
 
 
-async def outcome(parked: Parked, receive: Receive) -> Any:
+async def outcome(parked: ParkedPoll, receive: Receive) -> Grant | None:
     """What a parked poll comes to. A client that leaves gives its place, or the lease it just got, back at once."""
     future = parked.future
     if future.done():
         return future.result()
     waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def wake(_: Any) -> None:
+    def wake(_: object) -> None:
         if not waiter.done():
             waiter.set_result(None)
 

@@ -18,7 +18,7 @@ from api.http.times import ts
 from api.payloads.codec import decoded_or_none
 from api.payloads.inputs import EMPTY_LIST, envelope_in, refuse_reference
 from api.worker.lease_fence import guard, read_failure
-from api.worker.polling import poll, read_query_poll
+from api.worker.polling import Empty, hold, read_poll
 
 _ATTEMPT = "query_task_attempt"
 _LONGEST_CODEC = 64
@@ -56,9 +56,9 @@ def task_object(grant: QueryTaskGrant) -> dict[str, Any]:
 
 async def poll_task(request: Request) -> Response:
     """POST /api/worker/query-tasks/poll."""
-    asked = await request.read(read_query_poll)
+    poll, _ = await request.read(lambda request: read_poll(request, QUERY))
     try:
-        grant = await poll(request, asked, QUERY)
+        grant = await hold(request, poll)
     except Unavailable:
         text = "Queries cannot be handed to workers just now."
         return Response(
@@ -69,11 +69,12 @@ async def poll_task(request: Request) -> Response:
                 "error": text,
                 "message": text,
                 "namespace": request.namespace,
-                "task_queue": asked.task_queue,
+                "task_queue": poll.queue,
             },
         )
-    if isinstance(grant, bytes):
-        return Response(200, grant)
+    if isinstance(grant, Empty):
+        return Response(200, grant.value)
+    assert isinstance(grant, QueryTaskGrant)
     return Response(200, encode({"task": task_object(grant)}))
 
 

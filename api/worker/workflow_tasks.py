@@ -34,7 +34,7 @@ from api.http.times import ts
 from api.worker.commands.batch import Batches
 from api.worker.error_responses import workflow_task_refused
 from api.worker.lease_fence import guard, read_failure
-from api.worker.polling import page_size, poll, read_poll
+from api.worker.polling import Empty, hold, page_size, read_poll
 
 COMPRESSION_THRESHOLD_EVENTS = 50
 
@@ -86,11 +86,11 @@ def task_object(grant: WorkflowTaskGrant, accepted_encoding: str) -> dict[str, A
 
 async def poll_task(request: Request) -> Response:
     """POST /api/worker/workflow-tasks/poll."""
-    asked = await request.read(read_poll)
-    grant = await poll(request, asked, WORKFLOW)
-    if isinstance(grant, bytes):
-        return Response(200, grant)
-    accepted = asked.accept_history_encoding
+    poll, accepted = await request.read(lambda request: read_poll(request, WORKFLOW))
+    grant = await hold(request, poll)
+    if isinstance(grant, Empty):
+        return Response(200, grant.value)
+    assert isinstance(grant, WorkflowTaskGrant)
     compressed = grant.history_events if accepted and grant.history_count >= COMPRESSION_THRESHOLD_EVENTS else b""
     return Response(200, encode({"task": await for_size(compressed, task_object, grant, accepted)}))
 
