@@ -35,7 +35,7 @@ class AskStart(Struct, tag="start", frozen=True):
 class AskPoll(Struct, tag="poll", frozen=True):
     """Park a poll in a queue hosted by the receiver.
 
-    `node_id` and `number` name it for hosts up to version 0.2.0 (`AskTake`).
+    `node_id` and `number` name it for hosts from before decision 7 (`AskTake`).
     """
 
     poll: Poll
@@ -47,7 +47,7 @@ class AskPoll(Struct, tag="poll", frozen=True):
 class AskTake(Struct, tag="take", frozen=True):
     """Claim a task for a poll that the receiver has forwarded: the reply of the run, `Moved` when the poll waits no longer.
 
-    Sent by nodes up to version 0.2.0 only (docs/decisions/0007-no-delegated-polls.md).
+    Only nodes from before decision 7 send it (docs/decisions/0007-no-delegated-polls.md).
     """
 
     number: int

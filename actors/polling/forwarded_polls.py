@@ -88,7 +88,7 @@ class ForwardedPolls:
     def claim_for_older_host(self, question: AskTake) -> asyncio.Future[bytes]:
         """Claim a task for a poll of ours: the run's reply, or `Moved` when the poll waits no longer.
 
-        Hosts up to version 0.2.0 leave claims to the poll's own node (decision 7) and give the poll the lease they hear of.
+        Hosts from before decision 7 leave claims to the poll's own node and give the poll the lease they hear of.
         """
         forwarded = self._forwarded.get(question.number)
         if forwarded is None:

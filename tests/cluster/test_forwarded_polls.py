@@ -173,7 +173,7 @@ async def test_a_client_that_leaves_is_withdrawn(scene: Scene) -> None:
     assert response(scene.claim()) == Moved()
 
 
-# -- hosts up to version 0.2.0: they have a poll's own node claim its tasks --------------------------------------------
+# -- hosts from before decision 7: they have a poll's own node claim its tasks -------------------------------------------
 
 
 async def test_a_task_is_claimed_for_a_poll_and_the_host_answers_the_poll_with_it(scene: Scene) -> None:
