@@ -13,7 +13,7 @@ from actors.cluster.protocol import AskPoll, AskTake, Granted, Moved
 from actors.cluster.router import Router
 from actors.queue.parked_poll import Grant, ParkedPoll
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
-from actors.run.replies import NotDue, Refused, TaskGrant
+from actors.run.replies import NotDue, Refused, RunReply, TaskGrant
 from bus.ask import Ask
 from bus.errors import Unreachable
 
@@ -97,7 +97,7 @@ class ForwardedPolls:
             return response
         poll = forwarded.parked.poll
         claim = ClaimTask(question.task_id, poll.worker.identity, poll.history_page_size)
-        reply: asyncio.Future[TaskGrant | NotDue | Refused] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
 
         def claimed(done: asyncio.Future[TaskGrant | NotDue | Refused]) -> None:
             if done.exception() is None:

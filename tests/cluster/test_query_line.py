@@ -51,7 +51,7 @@ async def test_a_poll_sent_again_gets_the_query_of_the_first_one() -> None:
 
 
 async def test_a_poll_whose_query_came_to_nothing_waits_on_in_its_place() -> None:
-    scene = Scene(Refused("run_not_found"))
+    scene = Scene(Refused("run_closed"))
     first, second = scene.park(), scene.park()
     assert isinstance(await asyncio.wait_for(scene.ask(), 20), Refused)
     assert first.state is PollState.WAITING
@@ -63,7 +63,7 @@ async def test_a_poll_whose_query_came_to_nothing_waits_on_in_its_place() -> Non
 
 
 async def test_a_client_that_leaves_frees_its_place_and_a_poll_ends_in_time() -> None:
-    scene = Scene(Refused("run_not_found"))
+    scene = Scene(Refused("run_closed"))
     first, second = scene.park(), scene.park(seconds=0.2)
     await asyncio.wait_for(scene.ask(), 20)
     first.abandon()
