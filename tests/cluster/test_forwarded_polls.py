@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 import pytest
@@ -55,7 +55,7 @@ class Home(Router):
     """The poll's own node; its runs answer when the test says so."""
 
     def __init__(self, ask: Ask) -> None:
-        super().__init__("home", NoOwners(), ask)
+        super().__init__("home", NoOwners(), ask, cast(Any, None), 0)
         self.claims: list[tuple[Command[Any], asyncio.Future[Any]]] = []
 
     def ask_run(
