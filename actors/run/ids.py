@@ -43,6 +43,7 @@ UPDATE = "c"
 CHILD = "d"
 MESSAGE = "e"
 COMMAND_KEY = "f"
+SCHEDULE = "g"
 
 
 def shard_of(namespace: str, name: str, shards: int) -> int:

@@ -132,7 +132,7 @@ class Cron:
                 return local - piece.offset if left_out is None else min(left_out, local - piece.offset)
             if left_out is not None:
                 return left_out
-            low = max(piece.end, local - 3 * DAY)  # nothing is named before `local`, wherever the zone then is
+            low = piece.end
 
     def _first(self, local: int, limit: int) -> int | None:
         """The first local time at or after `local` that is named, and on the day `limit` at the latest."""

@@ -110,6 +110,7 @@ TABLE: list[Row] = [
     # Pyongyang put its clock back by half an hour in 2015, and forward again in 2018.
     ("Asia/Pyongyang", "45 23 * * *", "2015-08-14T12:00+09:00", ["2015-08-14T23:45+09:00", "2015-08-15T23:45+08:30"]),
     ("Asia/Pyongyang", "45 23 * * *", "2018-05-04T12:00+08:30", ["2018-05-05T00:15+09:00", "2018-05-05T23:45+09:00"]),
+    ("Asia/Pyongyang", "41 */23 14 * 2L", "2015-08-14T23:50+09:00", ["2015-08-14T23:41+08:30", "2015-08-25T00:41+08:30"]),
     # Troll changes by two hours.
     ("Antarctica/Troll", "30 1,2 * * *", "2026-03-28T12:00+00:00", ["2026-03-29T03:30+02:00", "2026-03-29T04:30+02:00"]),
     # Monrovia's clock was 44 minutes and 30 seconds behind until 1972.
