@@ -132,12 +132,12 @@ def send(
     return Fired("sent", number=number, workflow_id=workflow_id, run_id=run_id)
 
 
-def run_ids(state: ScheduleState, number: int, milliseconds: int, shards: int) -> tuple[str, str]:
+def run_ids(state: ScheduleState, number: int, milliseconds: int, shards: int) -> tuple[str, ids.RunId]:
     """The workflow id and the run id of a start: like those of any start without an id, but the start has them for good."""
     seed = f"{state.record_id}:{number}"
     workflow_id = ids.mint(milliseconds, ids.derived_run_key(0, f"{seed}:workflow"), ids.RUN)
     key = ids.derived_run_key(ids.shard_of(state.namespace, workflow_id, shards), seed)
-    return workflow_id, ids.mint(milliseconds, key, ids.RUN)
+    return workflow_id, ids.new_run_id(milliseconds, key)
 
 
 def _context(state: ScheduleState, number: int, attribution: bytes | None) -> int:

@@ -9,6 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from actors.run.ids import RunId
+
 
 class Origin(Struct, frozen=True):
     """On a run: the start of a schedule that it goes back to. Continue-as-new hands it on."""
@@ -27,7 +29,7 @@ class StartOccurrence(Struct, tag_field="do", frozen=True, tag="start_occurrence
 
     namespace: str
     workflow_id: str
-    run_id: str
+    run_id: RunId
     origin: Origin
     workflow_type: str
     duplicate_policy: str

@@ -63,7 +63,7 @@ class Transition:
         """A new id of this schedule's record."""
         state = self.state
         state.id_clock = milliseconds = max(self.now // 1000, state.id_clock + 1)
-        return ids.mint(milliseconds, state.record_id[10:25], kind)
+        return ids.mint(milliseconds, ids.key_in(state.record_id), kind)
 
     def record(
         self,

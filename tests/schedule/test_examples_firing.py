@@ -24,7 +24,7 @@ def test_a_fire_sends_a_start_and_is_recorded_when_that_is_confirmed() -> None:
     assert not schedule.new and schedule.state.fires_count == 0 and schedule.state.running
     assert start.origin == Origin("nightly", record_id(), 1)
     assert len(start.workflow_id) == ids.ID_LENGTH and start.workflow_id == start.workflow_id.lower()
-    assert ids.shard_in(start.run_id[10:25]) == ids.shard_of("default", start.workflow_id, 64)
+    assert ids.shard_in(ids.key_in(start.run_id)) == ids.shard_of("default", start.workflow_id, 64)
     told = as_json(start)
     assert told["workflow_type"] == "parcels.audit" and told["task_queue"] == "parcels" and told["input"] == [1]
     assert told["memo"] == {"team": "x"} and told["search_attributes"] == {"Customer": "c"}
@@ -71,12 +71,12 @@ def test_a_confirmation_told_again_changes_nothing() -> None:
     schedule.fire()
     again = StartConfirmed(record_id(), 1)
     schedule.tell(again)
-    assert schedule.changed
+    assert schedule.new_types == ["ScheduleTriggered"]
     assert schedule.tell(again) == Done() and not schedule.changed
     schedule.tell(StartConfirmed(record_id(7), 1))
     assert not schedule.changed
     schedule.close(1)
-    assert schedule.changed
+    assert not schedule.state.running
     schedule.close(1)
     assert not schedule.changed
 

@@ -39,6 +39,7 @@ from actors.schedule.commands import (
     UpdateSchedule,
     WakeUp,
 )
+from actors.schedule.firing import MOST_BUFFERED
 from actors.schedule.messages import Message, Origin, StartOccurrence, StopRun
 from actors.schedule.replies import Acted, Backfilled, Fired, Refused, ScheduleReply
 from actors.schedule.state import ACTIVE, BUFFER_ONE, OVERLAP_POLICIES, Buffered, Definition
@@ -98,16 +99,18 @@ class Life(RuleBasedStateMachine):
             assert not schedule.starts, "6"
         assert not isinstance(reply, Refused) or not schedule.changed
         for start in schedule.starts:
-            self.check_start(start)
+            self.check_start(start, before.buffer)
         self.check_buffer(before.buffer, after.buffer, command)
         self.to_runs += schedule.out
         return reply
 
-    def check_start(self, start: StartOccurrence) -> None:
+    def check_start(self, start: StartOccurrence, waiting: list[Buffered]) -> None:
         state = self.schedule.state
         sent = state.sent[start.origin.number]
         assert (start.workflow_id, start.run_id) == (sent.workflow_id, sent.run_id)
         assert start.workflow_id not in self.begun and start.workflow_id not in self.refused, "2"
+        if sent.outcome == "scheduled" and sent.policy in MOST_BUFFERED:
+            assert not waiting, "4"
         if sent.occurrence is not None and sent.outcome != "backfilled":
             key = (start.origin.record_id, start.triggered["occurrence_time"])
             # What is buffered counts when it starts; it starts again only after a refusal.
