@@ -152,10 +152,8 @@ def _config() -> Config:
     except ConfigError as error:
         _fail(str(error))
     _log_as(config)
-    for name, expected in config.invalid.items():
-        click.echo(f"warning: {name} is not a valid {expected}, the default is used", err=True)
-    for note in config.notes:
-        click.echo(f"note: {note}", err=True)
+    for line in config.boot_lines():
+        click.echo(line, err=True)
     return config
 
 

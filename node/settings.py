@@ -156,7 +156,6 @@ def query_rules(config: Config) -> QueryRules:
     return QueryRules(
         timeout=float(polling.query_task_timeout_seconds),
         lease=polling.query_task_lease_timeout_seconds,
-        keep=polling.query_task_ttl_seconds,
         max_pending=polling.query_task_max_pending_per_queue,
     )
 

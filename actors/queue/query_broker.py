@@ -30,12 +30,11 @@ QueueKey = tuple[str, str]
 
 
 class QueryRules(Struct, frozen=True):
-    """Times in seconds."""
+    """Times in seconds; `max_pending`: queries that may wait per queue."""
 
-    timeout: float = 30.0
-    lease: int = 60
-    keep: int = 180
-    max_pending: int = 1024
+    timeout: float
+    lease: int
+    max_pending: int
 
 
 class _Task:

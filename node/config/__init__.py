@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from node.config.entry import ConfigError, Entry, Reader, entries_of, read_group
+from node.config.ignored import IGNORED, without_effect
 from node.config.server import AuthConfig, BootstrapConfig, HttpConfig, ServerConfig
 from node.config.services import DatabaseConfig, DatabaseParts, NatsConfig, read_database
-from node.config.unused import UNUSED
 from node.config.work import MAX_POLL_TIMEOUT_SECONDS, AdmissionConfig, EngineConfig, LimitsConfig, PollingConfig
 
 GROUPS = (
@@ -35,7 +35,8 @@ GROUPS = (
 class Config:
     """Everything a process is told from outside.
 
-    `invalid` maps a variable to the type its value should have had (its default is used); `notes` are for the operator.
+    `invalid` maps a variable to the type its value should have had (its default is used); `notes` are for the operator;
+    `idle` maps each variable that is given, under the name it was given by, and makes no difference to the reason why.
     """
 
     server: ServerConfig
@@ -50,6 +51,7 @@ class Config:
     nats: NatsConfig = dataclasses.field(repr=False)
     invalid: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    idle: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     @classmethod
     def read(cls, environment: Mapping[str, str], host_name: str | None = None) -> Config:
@@ -81,7 +83,20 @@ class Config:
         )
         config.nats.check()
         config._check_shared_services(notes)
-        return dataclasses.replace(config, invalid=dict(reader.invalid), notes=tuple(notes))
+        idle = without_effect(reader, table())
+        return dataclasses.replace(config, invalid=dict(reader.invalid), notes=tuple(notes), idle=idle)
+
+    def boot_lines(self) -> list[str]:
+        """What an operator is told at start: a line for each value that is not understood, and each that makes no difference.
+
+        No values, only names; one line per variable.
+        """
+        wrong = {name: expected for name, expected in self.invalid.items() if name not in self.idle}
+        return [
+            *[f"warning: {name} is not a valid {expected}, the default is used" for name, expected in wrong.items()],
+            *[f"note: {note}" for note in self.notes],
+            *[f"note: {name} has no effect: {why}" for name, why in self.idle.items()],
+        ]
 
     def _check_shared_services(self, notes: list[str]) -> None:
         server = self.server
@@ -131,8 +146,8 @@ def smaller_limit(first: int, second: int) -> int:
 
 
 def table() -> list[Entry]:
-    """All rows of the table of variables, used and unused."""
-    return [entry for group in GROUPS for _, entry in entries_of(group)] + list(UNUSED)
+    """All rows of the table of variables, those without effect too."""
+    return [entry for group in GROUPS for _, entry in entries_of(group)] + list(IGNORED)
 
 
 __all__ = [

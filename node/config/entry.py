@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeVar
 
 Group = TypeVar("Group")
@@ -42,18 +43,42 @@ class Kind:
     read: Callable[[str], Any]
 
 
+class Treatment(Enum):
+    """What this server makes of a variable of the existing one: the contract's column "Py", a word for it, its meaning."""
+
+    KEEP = ("K", "keep", "as described")
+    EQUIVALENT = ("E", "own way", "the same purpose by other means than in the existing server")
+    RESTRICTED = ("R", "limited", "some values are refused at start")
+    IGNORED = ("I", "none", "recognised so that an environment can be taken over, without effect")
+    FRAMEWORK = ("framework", "common", "a name of older deployments")
+
+    def __init__(self, contract: str, word: str, meaning: str) -> None:
+        self.contract = contract
+        self.word = word
+        self.meaning = meaning
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One row of the table of variables. `default` may be a function of what was read before it, keyed by variable name."""
+    """One row of the table of variables. `default` may be a function of what was read before it, keyed by variable name.
+
+    `not_yet`: why nothing follows from the variable so far; None when something does.
+    """
 
     name: str
     kind: Kind
     default: Any
     about: str
     alias: str | None = None
-    treatment: str = "K"
+    treatment: Treatment = Treatment.KEEP
     since: str = "0.1.0"
     empty_means: str | None = None
+    not_yet: str | None = None
+
+    @property
+    def without_effect(self) -> str | None:
+        """Why it makes no difference what the variable says; None when it makes one."""
+        return self.about if self.treatment is Treatment.IGNORED else self.not_yet
 
 
 class Reader:
@@ -77,6 +102,11 @@ class Reader:
         """A decoded value, None when unset (configuration-and-security 6.1)."""
         raw = self.environment.get(name)
         return None if raw is None else decode(raw)
+
+    def name_of(self, entry: Entry) -> str | None:
+        """The name under which a variable says something, valid or not: its own, else its alias; None when it is unset."""
+        names = (entry.name, entry.alias)
+        return next((name for name in names if name is not None and self.text(name) is not None), None)
 
     def _given(self, entry: Entry) -> Any:
         for name in (entry.name, entry.alias):
@@ -214,14 +244,15 @@ def variable(
     about: str,
     *,
     alias: str | None = None,
-    treatment: str = "K",
+    treatment: Treatment = Treatment.KEEP,
     since: str = "0.1.0",
     empty_means: str | None = None,
+    not_yet: str | None = None,
 ) -> Any:
     """A dataclass field that is read from `name`. `alias` ending in "_" is a prefix in place of `DW_`, else a whole name."""
     if alias is not None and alias.endswith("_"):
         alias += name.removeprefix("DW_")
-    entry = Entry(name, kind, default, about, alias, treatment, since, empty_means)
+    entry = Entry(name, kind, default, about, alias, treatment, since, empty_means, not_yet)
     return dataclasses.field(metadata={"entry": entry}, repr=kind is not SECRET)
 
 

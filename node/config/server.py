@@ -12,6 +12,7 @@ from node.config.entry import (
     SERVER_ALIAS,
     TEXT,
     WORKFLOW_ALIAS,
+    Treatment,
     choice,
     matching,
     variable,
@@ -30,7 +31,12 @@ class ServerConfig:
     """Identity and mode."""
 
     mode: str = variable(
-        "DW_MODE", TEXT, "service", "tasks wait for external workers; nothing else is supported", alias=S, treatment="R"
+        "DW_MODE",
+        TEXT,
+        "service",
+        "tasks wait for external workers; nothing else is supported",
+        alias=S,
+        treatment=Treatment.RESTRICTED,
     )
     server_id: str = variable(
         "DW_SERVER_ID", TEXT, lambda read: read["host name"], "name of this node in cluster info", alias=W
@@ -42,7 +48,13 @@ class ServerConfig:
         "identity of this node in placement and on the bus, unique per process",
     )
     server_key: str | None = variable(
-        "DW_SERVER_KEY", SECRET, None, "secret for opaque cursors, the same on all nodes", alias="APP_KEY", treatment="E"
+        "DW_SERVER_KEY",
+        SECRET,
+        None,
+        "secret for opaque cursors, the same on all nodes",
+        alias="APP_KEY",
+        treatment=Treatment.EQUIVALENT,
+        not_yet="page tokens hold positions only and are not signed",
     )
     default_namespace: str = variable(
         "DW_DEFAULT_NAMESPACE",
@@ -52,10 +64,20 @@ class ServerConfig:
         alias=S,
     )
     external_executor_config_path: str | None = variable(
-        "DW_EXTERNAL_EXECUTOR_CONFIG_PATH", PATH, None, "JSON configuration of external executors", alias=S
+        "DW_EXTERNAL_EXECUTOR_CONFIG_PATH",
+        PATH,
+        None,
+        "JSON configuration of external executors",
+        alias=S,
+        not_yet="there are no external executors",
     )
     external_executor_config_overlay: str | None = variable(
-        "DW_EXTERNAL_EXECUTOR_CONFIG_OVERLAY", TEXT, None, "overlay of that file to apply", alias=S
+        "DW_EXTERNAL_EXECUTOR_CONFIG_OVERLAY",
+        TEXT,
+        None,
+        "overlay of that file to apply",
+        alias=S,
+        not_yet="there are no external executors",
     )
     shards: int = variable("DW_SHARDS", whole(1, 1024), 64, "number of shards, fixed by the first bootstrap")
     clock_skew_seconds: int = variable(
@@ -65,22 +87,26 @@ class ServerConfig:
         "the database's clock is always followed; a node whose own differs by more says so in readiness and log",
     )
     data_dir: str = variable("DW_DATA_DIR", PATH, ".dw-data", "directory of the embedded services' data")
-    version: str = variable("APP_VERSION", TEXT, VERSION, "`version` in cluster info", treatment="framework")
-    log_level: str = variable("LOG_LEVEL", choice(*LOG_LEVELS), "info", "least severity that is logged", treatment="framework")
+    version: str = variable("APP_VERSION", TEXT, VERSION, "`version` in cluster info", treatment=Treatment.FRAMEWORK)
+    log_level: str = variable(
+        "LOG_LEVEL", choice(*LOG_LEVELS), "info", "least severity that is logged", treatment=Treatment.FRAMEWORK
+    )
     log_format: str = variable(
         "DW_LOG_FORMAT",
         choice("text", "json"),
         "text",
         "lines as text, or each as a JSON object with fields",
     )
-    multi_node: bool = variable("DW_V2_MULTI_NODE", BOOL, False, "declares several nodes", alias=W, treatment="E")
+    multi_node: bool = variable(
+        "DW_V2_MULTI_NODE", BOOL, False, "declares several nodes", alias=W, treatment=Treatment.EQUIVALENT
+    )
     validate_cache_backend: bool = variable(
         "DW_V2_VALIDATE_CACHE_BACKEND",
         BOOL,
         True,
         "whether several nodes are checked for shared services",
         alias=W,
-        treatment="E",
+        treatment=Treatment.EQUIVALENT,
     )
     cache_validation_mode: str = variable(
         "DW_V2_CACHE_VALIDATION_MODE",
@@ -88,9 +114,15 @@ class ServerConfig:
         "warn",
         "consequence of a failed check of shared services",
         alias=W,
-        treatment="E",
+        treatment=Treatment.EQUIVALENT,
     )
-    env_audit_strict: bool = variable("DW_ENV_AUDIT_STRICT", BOOL, False, "abort the start on audit findings")
+    env_audit_strict: bool = variable(
+        "DW_ENV_AUDIT_STRICT",
+        BOOL,
+        False,
+        "abort the start on audit findings",
+        not_yet="there is no audit",
+    )
     shutdown_grace_seconds: int = variable("DW_SHUTDOWN_GRACE_SECONDS", whole(0), 30, "drain time after SIGTERM")
     names_node: bool = False
     """Whether the identity was configured; otherwise it is only the host name, which several nodes of a host would share."""
@@ -100,7 +132,15 @@ class ServerConfig:
 class AuthConfig:
     """Whom requests are believed to come from (2, 5)."""
 
-    provider: str | None = variable("DW_AUTH_PROVIDER", TEXT, None, "import path of a custom provider", alias=S, treatment="E")
+    provider: str | None = variable(
+        "DW_AUTH_PROVIDER",
+        TEXT,
+        None,
+        "import path of a custom provider",
+        alias=S,
+        treatment=Treatment.EQUIVALENT,
+        not_yet="there are no custom providers, the built-in driver decides",
+    )
     driver: str = variable("DW_AUTH_DRIVER", TEXT, "token", "`none`, `token` or `signature`", alias=S)
     token: str | None = variable("DW_AUTH_TOKEN", SECRET, None, "legacy single bearer token", alias=S, empty_means=HIDES)
     signature_key: str | None = variable("DW_SIGNATURE_KEY", SECRET, None, "legacy single HMAC key", alias=S, empty_means=HIDES)
@@ -125,7 +165,12 @@ class AuthConfig:
         "DW_TRUST_FORWARDED_ATTRIBUTION_HEADERS", BOOL, False, "whether a proxy names the caller", alias=S
     )
     caller_type_header: str = variable(
-        "DW_CALLER_TYPE_HEADER", TEXT, "X-Workflow-Caller-Type", "header of the caller's type", alias=S
+        "DW_CALLER_TYPE_HEADER",
+        TEXT,
+        "X-Workflow-Caller-Type",
+        "header of the caller's type",
+        alias=S,
+        not_yet="the type of a caller is not recorded",
     )
     caller_label_header: str = variable(
         "DW_CALLER_LABEL_HEADER", TEXT, "X-Workflow-Caller-Label", "header of the caller's label", alias=S
@@ -210,7 +255,7 @@ class HttpConfig:
         str(PROJECT_ROOT / ".package-provenance"),
         "file with source, ref and commit",
         alias=S,
-        treatment="E",
+        treatment=Treatment.EQUIVALENT,
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from node.config.entry import SECRET, TEXT, ConfigError, Kind, Reader, Unreadable, read_group, variable, whole
+from node.config.entry import SECRET, TEXT, ConfigError, Kind, Reader, Treatment, Unreadable, read_group, variable, whole
 from node.config.urls import checked_url
 
 POSTGRES_WORDS = ("pgsql", "postgres", "postgresql")
@@ -53,12 +53,12 @@ class DatabaseParts:
     """The variables a database address is put together from."""
 
     url: str | None = variable("DW_DATABASE_URL", SECRET, None, "connection string of Postgres", alias="DB_URL")
-    connection: str | None = variable("DB_CONNECTION", TEXT, None, "kind of database", treatment="framework")
-    host: str | None = variable("DB_HOST", TEXT, None, "host", treatment="framework")
-    port: int = variable("DB_PORT", whole(1, 65535), 5432, "port", treatment="framework")
-    database: str | None = variable("DB_DATABASE", TEXT, None, "database name, embedded: a path", treatment="framework")
-    username: str = variable("DB_USERNAME", TEXT, "workflow", "user", treatment="framework")
-    password: str | None = variable("DB_PASSWORD", SECRET, None, "password", treatment="framework")
+    connection: str | None = variable("DB_CONNECTION", TEXT, None, "kind of database", treatment=Treatment.FRAMEWORK)
+    host: str | None = variable("DB_HOST", TEXT, None, "host", treatment=Treatment.FRAMEWORK)
+    port: int = variable("DB_PORT", whole(1, 65535), 5432, "port", treatment=Treatment.FRAMEWORK)
+    database: str | None = variable("DB_DATABASE", TEXT, None, "database name, embedded: a path", treatment=Treatment.FRAMEWORK)
+    username: str = variable("DB_USERNAME", TEXT, "workflow", "user", treatment=Treatment.FRAMEWORK)
+    password: str | None = variable("DB_PASSWORD", SECRET, None, "password", treatment=Treatment.FRAMEWORK)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from node.config.entry import (
     SERVER_ALIAS,
     TEXT,
     WORKFLOW_ALIAS,
+    Treatment,
     choice,
     matching,
     variable,
@@ -33,7 +34,12 @@ class PollingConfig:
         "DW_WORKER_POLL_TIMEOUT", whole(0, MAX_POLL_TIMEOUT_SECONDS), 30, "how long a poll is held, 0 = answer at once", alias=S
     )
     poll_interval_ms: int = variable(
-        "DW_WORKER_POLL_INTERVAL_MS", whole(1), 1000, "forced re-check during a held poll", alias=S
+        "DW_WORKER_POLL_INTERVAL_MS",
+        whole(1),
+        1000,
+        "forced re-check during a held poll",
+        alias=S,
+        not_yet="polls that wait are woken; without NATS ready tasks are read on a fixed period",
     )
     wake_signal_ttl_seconds: int = variable(
         "DW_WAKE_SIGNAL_TTL_SECONDS",
@@ -41,16 +47,32 @@ class PollingConfig:
         lambda read: max(read["DW_WORKER_POLL_TIMEOUT"] + 5, 60),
         "maximum age of wake messages",
         alias=S,
-        treatment="E",
+        treatment=Treatment.EQUIVALENT,
+        not_yet="a wake-up is of use or lost at once, however old",
     )
     max_tasks_per_poll: int = variable(
-        "DW_MAX_TASKS_PER_POLL", whole(1), 1, "scales the candidates looked at per poll", alias=S
+        "DW_MAX_TASKS_PER_POLL",
+        whole(1),
+        1,
+        "scales the candidates looked at per poll",
+        alias=S,
+        not_yet="a poll chooses among all ready tasks it may take",
     )
     expired_workflow_task_recovery_scan_limit: int = variable(
-        "DW_EXPIRED_WORKFLOW_TASK_RECOVERY_SCAN_LIMIT", whole(1), 5, "expired leases recovered per pass", alias=S
+        "DW_EXPIRED_WORKFLOW_TASK_RECOVERY_SCAN_LIMIT",
+        whole(1),
+        5,
+        "expired leases recovered per pass",
+        alias=S,
+        not_yet="every lease ends at its own deadline, without scans",
     )
     expired_workflow_task_recovery_ttl_seconds: int = variable(
-        "DW_EXPIRED_WORKFLOW_TASK_RECOVERY_TTL_SECONDS", whole(1), 5, "least time between recoveries of one task", alias=S
+        "DW_EXPIRED_WORKFLOW_TASK_RECOVERY_TTL_SECONDS",
+        whole(1),
+        5,
+        "least time between recoveries of one task",
+        alias=S,
+        not_yet="every lease ends at its own deadline, without scans",
     )
     worker_protocol_version: str = variable(
         "DW_WORKER_PROTOCOL_VERSION", matching(r"[0-9]+\.[0-9]+", "MAJOR.MINOR"), "1.1", "advertised worker protocol", alias=S
@@ -79,7 +101,14 @@ class PollingConfig:
     query_task_lease_timeout_seconds: int = variable(
         "DW_QUERY_TASK_LEASE_TIMEOUT", whole(1), lambda read: read["DW_WORKFLOW_TASK_TIMEOUT"], "query-task lease", alias=S
     )
-    query_task_ttl_seconds: int = variable("DW_QUERY_TASK_TTL_SECONDS", whole(60), 180, "retention of a query task", alias=S)
+    query_task_ttl_seconds: int = variable(
+        "DW_QUERY_TASK_TTL_SECONDS",
+        whole(60),
+        180,
+        "retention of a query task",
+        alias=S,
+        not_yet="a query is kept for as long as its caller waits",
+    )
     query_task_max_pending_per_queue: int = variable(
         "DW_QUERY_TASK_MAX_PENDING_PER_QUEUE", whole(1, 10000), 1024, "waiting queries per queue", alias=S
     )
@@ -91,7 +120,12 @@ class PollingConfig:
         alias=S,
     )
     metrics_workflow_task_failure_type_limit: int = variable(
-        "DW_METRICS_WORKFLOW_TASK_FAILURE_TYPE_LIMIT", whole(1, 100), 20, "series limit of a metric", alias=S
+        "DW_METRICS_WORKFLOW_TASK_FAILURE_TYPE_LIMIT",
+        whole(1, 100),
+        20,
+        "series limit of a metric",
+        alias=S,
+        not_yet="there are no metrics",
     )
 
     @property
@@ -100,8 +134,11 @@ class PollingConfig:
         return max(1, self.worker_stale_after_seconds // 3)
 
 
+_NO_ADMISSION = "task queues have no caps"
+
+
 def _cap(kind: str, scope: str, about: str) -> Any:
-    return variable(f"DW_{kind}_TASK_MAX_{scope}", CAP, None, about, alias=S)
+    return variable(f"DW_{kind}_TASK_MAX_{scope}", CAP, None, about, alias=S, not_yet=_NO_ADMISSION)
 
 
 @dataclass(frozen=True)
@@ -129,7 +166,12 @@ class AdmissionConfig:
         "ACTIVITY", "DISPATCHES_PER_MINUTE_PER_NAMESPACE", "activity tasks per minute and namespace"
     )
     overrides: Mapping[str, Any] = variable(
-        "DW_TASK_QUEUE_ADMISSION_OVERRIDES", OBJECT, lambda read: {}, "caps of single queues and namespaces", alias=S
+        "DW_TASK_QUEUE_ADMISSION_OVERRIDES",
+        OBJECT,
+        lambda read: {},
+        "caps of single queues and namespaces",
+        alias=S,
+        not_yet=_NO_ADMISSION,
     )
 
 
@@ -137,7 +179,9 @@ class AdmissionConfig:
 class LimitsConfig:
     """Sizes of requests and of their parts, 0 = off where the contract allows it."""
 
-    history_events: int = variable("DW_MAX_HISTORY_EVENTS", whole(1), 50_000, "events of one run", alias=W, treatment="E")
+    history_events: int = variable(
+        "DW_MAX_HISTORY_EVENTS", whole(1), 50_000, "events of one run", alias=W, treatment=Treatment.EQUIVALENT
+    )
     history_retention_days: int = variable(
         "DW_HISTORY_RETENTION_DAYS", whole(1, 365), 30, "retention of a namespace created without one", alias=W
     )
@@ -165,12 +209,25 @@ def _limit(name: str, default: int, about: str) -> Any:
 class EngineConfig:
     """What a run may do and how it is cared for (configuration-and-security 6.6)."""
 
-    namespace: str | None = variable("DW_V2_NAMESPACE", TEXT, None, "namespace of console commands", alias=W, treatment="E")
+    namespace: str | None = variable(
+        "DW_V2_NAMESPACE",
+        TEXT,
+        None,
+        "namespace of console commands",
+        alias=W,
+        treatment=Treatment.EQUIVALENT,
+        not_yet="no console command needs it",
+    )
     current_compatibility: str | None = variable(
         "DW_V2_CURRENT_COMPATIBILITY", TEXT, None, "build marker of runs started here", alias=W
     )
     compatibility_heartbeat_ttl_seconds: int = variable(
-        "DW_V2_COMPATIBILITY_HEARTBEAT_TTL", whole(1), 30, "how long a worker's report counts", alias=W
+        "DW_V2_COMPATIBILITY_HEARTBEAT_TTL",
+        whole(1),
+        30,
+        "how long a worker's report counts",
+        alias=W,
+        not_yet="workers count until DW_WORKER_STALE_AFTER_SECONDS",
     )
     continue_as_new_event_threshold: int = variable(
         "DW_V2_CONTINUE_AS_NEW_EVENT_THRESHOLD",
@@ -183,16 +240,27 @@ class EngineConfig:
         "DW_V2_CONTINUE_AS_NEW_SIZE_BYTES_THRESHOLD", whole(), 5_242_880, "the same by size, <= 0 off", alias=W
     )
     history_export_signing_key: str | None = variable(
-        "DW_V2_HISTORY_EXPORT_SIGNING_KEY", SECRET, None, "HMAC key of history exports", alias=W
+        "DW_V2_HISTORY_EXPORT_SIGNING_KEY",
+        SECRET,
+        None,
+        "HMAC key of history exports",
+        alias=W,
+        not_yet="there is no history export",
     )
     history_export_signing_key_id: str | None = variable(
-        "DW_V2_HISTORY_EXPORT_SIGNING_KEY_ID", TEXT, None, "name of that key", alias=W
+        "DW_V2_HISTORY_EXPORT_SIGNING_KEY_ID", TEXT, None, "name of that key", alias=W, not_yet="there is no history export"
     )
     update_wait_completion_timeout_seconds: int = variable(
         "DW_V2_UPDATE_WAIT_COMPLETION_TIMEOUT_SECONDS", whole(1), 10, "default wait of an update", alias=W
     )
     update_wait_poll_interval_ms: int = variable(
-        "DW_V2_UPDATE_WAIT_POLL_INTERVAL_MS", whole(1), 50, "re-check period of that wait", alias=W, treatment="E"
+        "DW_V2_UPDATE_WAIT_POLL_INTERVAL_MS",
+        whole(1),
+        50,
+        "re-check period of that wait",
+        alias=W,
+        treatment=Treatment.EQUIVALENT,
+        not_yet="who waits for an update is woken",
     )
     limit_pending_activities: int = _limit("PENDING_ACTIVITIES", 2000, "open activities per run")
     limit_pending_children: int = _limit("PENDING_CHILDREN", 1000, "open children per run")
@@ -208,19 +276,44 @@ class EngineConfig:
         "DW_V2_LIMIT_WARNING_THRESHOLD_PERCENT", whole(0, 100), 80, "early warning, 0 = off", alias=W
     )
     matching_role_queue_wake: bool = variable(
-        "DW_V2_MATCHING_ROLE_QUEUE_WAKE", BOOL, True, "whether nodes run the repair sweep", alias=W, treatment="E"
+        "DW_V2_MATCHING_ROLE_QUEUE_WAKE",
+        BOOL,
+        True,
+        "whether nodes run the repair sweep",
+        alias=W,
+        treatment=Treatment.EQUIVALENT,
+        not_yet="every node cares for the runs it hosts",
     )
     repair_redispatch_after_seconds: int = variable(
         "DW_V2_TASK_REPAIR_REDISPATCH_AFTER_SECONDS", whole(1), 3, "age of an undelivered task before repair", alias=W
     )
     repair_loop_throttle_seconds: int = variable(
-        "DW_V2_TASK_REPAIR_LOOP_THROTTLE_SECONDS", whole(1), 5, "least time between repair passes", alias=W
+        "DW_V2_TASK_REPAIR_LOOP_THROTTLE_SECONDS",
+        whole(1),
+        5,
+        "least time between repair passes",
+        alias=W,
+        not_yet="it is shown in cluster info, repairs are not made in passes",
     )
-    repair_scan_limit: int = variable("DW_V2_TASK_REPAIR_SCAN_LIMIT", whole(1), 25, "tasks of one repair pass", alias=W)
+    repair_scan_limit: int = variable(
+        "DW_V2_TASK_REPAIR_SCAN_LIMIT",
+        whole(1),
+        25,
+        "tasks of one repair pass",
+        alias=W,
+        not_yet="it is shown in cluster info, repairs are not made in passes",
+    )
     repair_failure_backoff_max_seconds: int = variable(
         "DW_V2_TASK_REPAIR_FAILURE_BACKOFF_MAX_SECONDS", whole(1), 60, "ceiling of the repair backoff", alias=W
     )
     fleet_validation_mode: str = variable(
-        "DW_V2_FLEET_VALIDATION_MODE", choice("warn", "fail"), "warn", "refuse starts no live worker supports", alias=W
+        "DW_V2_FLEET_VALIDATION_MODE",
+        choice("warn", "fail"),
+        "warn",
+        "refuse starts no live worker supports",
+        alias=W,
+        not_yet="starts do not look at the workers",
     )
-    scheduler_interval_seconds: int = variable("DW_SCHEDULER_INTERVAL_SECONDS", whole(1), 10, "scheduler period")
+    scheduler_interval_seconds: int = variable(
+        "DW_SCHEDULER_INTERVAL_SECONDS", whole(1), 10, "scheduler period", not_yet="there are no schedules"
+    )

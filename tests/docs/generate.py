@@ -9,9 +9,9 @@ from actors.run.events.keys import KEYS
 from base.observability.actions import ACTIONS, FIELDS, LOGGERS
 from base.observability.metrics import INSTRUMENTS
 from node.config import GROUPS
-from node.config.entry import Entry, entries_of
+from node.config.entry import Entry, Treatment, entries_of
+from node.config.ignored import IGNORED
 from node.config.server import PROJECT_ROOT
-from node.config.unused import UNUSED
 
 DOCS = Path(__file__).parents[2] / "docs"
 NOTICE = "<!-- Made by `make docs`. Change {source} instead. -->"
@@ -24,12 +24,13 @@ A process reads its environment once, at its start. A variable that is not set f
 default; `null`, `empty` and empty text count as unset. A value of the wrong type leaves the default in force. Numbers outside
 their range are clamped. Rules: configuration-and-security 6.1 in [the contract](contract/configuration-and-security.md).
 
-Effect: *keep* as described; *own way* the same purpose by other means than in the existing server; *limited* some values are
-refused at start; *none* recognised so that an environment can be taken over, without effect; *common* a name of older
-deployments. Rows for features that [are not there yet](features.md) are read and wait for them.
-"""
+Effect:
 
-EFFECTS = {"K": "keep", "E": "own way", "R": "limited", "I": "none", "framework": "common"}
+{effects}
+- *not yet*: read, and nothing follows from it so far, because [what it is about](features.md) is not there or done otherwise.
+
+A server says at its start, one line each, which of the variables it was given have no effect.
+"""
 
 EVENTS_PAGE = """# History events
 
@@ -86,7 +87,16 @@ def _default(entry: Entry) -> str:
 def _row(entry: Entry) -> str:
     alias = f"`{entry.alias}`" if entry.alias else ""
     about = entry.about[:1].upper() + entry.about[1:]
-    cells = (f"`{entry.name}`", entry.kind.name, _default(entry), about, EFFECTS[entry.treatment], alias)
+    if entry.not_yet:
+        about += f" ({entry.not_yet})"
+    cells = (
+        f"`{entry.name}`",
+        entry.kind.name,
+        _default(entry),
+        about,
+        "not yet" if entry.not_yet else entry.treatment.word,
+        alias,
+    )
     return f"| {' | '.join(_cell(cell) for cell in cells)} |"
 
 
@@ -97,14 +107,15 @@ def _table(title: str, about: str, entries: list[Entry]) -> str:
 
 def configuration() -> str:
     """docs/configuration.md."""
-    parts = [CONFIGURATION.format(notice=NOTICE.format(source="node/config/"))]
+    effects = "\n".join(f"- *{each.word}*: {each.meaning};" for each in Treatment)
+    parts = [CONFIGURATION.format(notice=NOTICE.format(source="node/config/"), effects=effects)]
     for group in GROUPS:
         entries = [entry for _, entry in entries_of(group)]
         title = "".join(
             f" {letter}" if letter.isupper() else letter for letter in group.__name__.removesuffix("Config")
         ).strip()
         parts.append(_table(title.capitalize(), (group.__doc__ or "").strip().splitlines()[0], entries) + "\n")
-    parts.append(_table("Without effect", "Recognised, and used by nothing.", list(UNUSED)) + "\n")
+    parts.append(_table("Without effect", "Recognised, and used by nothing.", list(IGNORED)) + "\n")
     return "\n".join(parts)
 
 

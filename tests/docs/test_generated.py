@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from node.config import table
-from tests.docs.generate import DOCS, EFFECTS, PAGES
+from node.config.entry import Treatment
+from tests.docs.generate import DOCS, PAGES
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -30,5 +31,8 @@ def test_no_secret_has_a_default() -> None:
     ]
 
 
-def test_every_treatment_has_a_word() -> None:
-    assert {entry.treatment for entry in table()} <= set(EFFECTS)
+def test_every_treatment_has_a_word_of_its_own_and_is_used() -> None:
+    assert len({each.word for each in Treatment}) == len(Treatment)
+    assert {entry.treatment for entry in table()} == set(Treatment)
+    page = PAGES["configuration.md"]()
+    assert all(f"- *{each.word}*: {each.meaning}" in page for each in Treatment)

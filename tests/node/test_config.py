@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from node.config import Config, ConfigError, table
-from node.config.entry import SECRET
+from node.config import GROUPS, Config, ConfigError, table
+from node.config.entry import SECRET, Entry, Treatment, entries_of
+from node.config.server import PROJECT_ROOT
 from node.settings import api_settings, bus_options
 
 
@@ -225,6 +226,41 @@ def test_notes(environment: dict[str, str], mentions: str) -> None:
     assert mentions in note
 
 
+OBJECTS = "config|http|auth|server|parts|database|nats|polling|limits|engine|bootstrap|self"
+IDLE = [row for row in table() if row.without_effect]
+
+
+@pytest.mark.parametrize("row", IDLE, ids=lambda row: row.name)
+def test_a_variable_without_effect_is_named_in_one_line_when_it_is_given(row: Entry) -> None:
+    for name in filter(None, (row.name, row.alias)):
+        for text in ("hunter2", "3", "true", '{"a":{}}', "warn"):
+            lines = Config.read({name: text}).boot_lines()
+            assert lines == [f"note: {name} has no effect: {row.without_effect}"]
+
+
+def test_nothing_is_said_of_variables_that_are_not_given() -> None:
+    assert read().boot_lines() == []
+    assert Config.read({row.name: word for row in IDLE for word in ("", "null")}).boot_lines() == []
+    assert read(DW_SERIALIZER="avro").boot_lines() == []
+
+
+def test_a_value_that_is_not_understood_is_named_in_one_line() -> None:
+    assert read(DW_DB_POOL_SIZE="many").boot_lines() == ["warning: DW_DB_POOL_SIZE is not a valid int, the default is used"]
+    named_twice = {"DW_SERVER_KEY": "new", "APP_KEY": "old"}
+    assert [line.split()[1] for line in Config.read(named_twice).boot_lines()] == ["DW_SERVER_KEY"]
+
+
+def test_only_variables_that_nothing_reads_are_without_effect() -> None:
+    """The other way round: what the program reads of the configuration is not said to have no effect, and all else is."""
+    idle = {field for group in GROUPS for field, row in entries_of(group) if row.without_effect}
+    used = {field for group in GROUPS for field, _ in entries_of(group)} - idle
+    text = "\n".join(path.read_text() for path in (PROJECT_ROOT / "node").rglob("*.py"))
+    read_somewhere = set(re.findall(rf"(?=\b(?:{OBJECTS})\.(\w+))", text))
+    assert used - read_somewhere == set()
+    shown_only = {"repair_loop_throttle_seconds", "repair_scan_limit"}
+    assert idle & read_somewhere == {*shown_only, "provider"}  # the provider counts as a credential of `dev`
+
+
 def test_secrets_are_not_shown() -> None:
     secret = {entry.name: "hidden" for entry in table() if entry.kind is SECRET and not entry.name.endswith("_URL")}
     urls = {"DW_DATABASE_URL": "postgresql://u:hidden@h/d", "DW_NATS_URL": "nats://u:hidden@h"}
@@ -308,7 +344,8 @@ def test_every_row_is_complete_and_unique() -> None:
     rows = table()
     names = [row.name for row in rows]
     assert len(names) == len(set(names))
-    assert all(row.about and row.since and row.treatment in {"K", "E", "I", "R", "framework"} for row in rows)
+    assert all(row.about and row.since for row in rows)
+    assert {row.treatment.contract for row in rows} == {"K", "E", "I", "R", "framework"}
     assert not {row.alias for row in rows if row.alias} & set(names) - {"APP_KEY"}
 
 
@@ -327,7 +364,7 @@ def test_every_row_takes_effect() -> None:
     }
     beside = {"DB_PORT", "DB_DATABASE", "DB_USERNAME", "DB_PASSWORD"}
     for row in table():
-        if row.treatment == "I" or special.get(row.name, ()) is None:
+        if row.treatment is Treatment.IGNORED or special.get(row.name, ()) is None:
             continue
         base = {"DB_HOST": "h"} if row.name in beside else {}
         before = Config.read(base, host_name="host-1") if base else plain
