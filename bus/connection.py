@@ -35,9 +35,9 @@ class BusOptions:
     `servers`: URLs (`nats://`, `tls://`), tried in turn. `replicas`: of the JetStream streams (1, 3 or 5).
     """
 
-    servers: tuple[str, ...] = field(default=("nats://127.0.0.1:4222",), repr=False)
-    prefix: str = "dw"
-    replicas: int = 1
+    servers: tuple[str, ...] = field(repr=False)
+    prefix: str
+    replicas: int
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)

@@ -19,7 +19,7 @@ import uvloop
 from base.observability.actions import said
 from node.assembly import Assembly, Part
 from node.config import Config
-from node.http.limits import DEFAULT, EdgeLimits
+from node.http.limits import EdgeLimits
 from node.http.server import HttpServer, base_url
 from store.errors import StoreError
 
@@ -35,7 +35,7 @@ NOT_YET = (StoreError, OSError, TimeoutError)
 class Node:
     """Runs an `Assembly` on a bound socket."""
 
-    def __init__(self, assembly: Assembly, bound: socket.socket, grace_seconds: int = 30, limits: EdgeLimits = DEFAULT) -> None:
+    def __init__(self, assembly: Assembly, bound: socket.socket, grace_seconds: int, limits: EdgeLimits) -> None:
         self.assembly = assembly
         self.url = base_url(bound)
         self.http = HttpServer(assembly.app, bound, grace_seconds, limits)
@@ -105,8 +105,8 @@ async def run_until_told(
     build: Callable[[], Awaitable[Assembly]],
     bound: socket.socket,
     grace_seconds: int,
+    limits: EdgeLimits,
     on_up: Callable[[str], None] = lambda _url: None,
-    limits: EdgeLimits = DEFAULT,
 ) -> None:
     """Build and run a node until SIGTERM or SIGINT, then stop it. A second signal stops waiting for running requests.
 
@@ -165,4 +165,4 @@ def serve(
         return assemble(config, base_url(bound), restart_nats=restart_nats)
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run_until_told(build, bound, config.server.shutdown_grace_seconds, on_up, edge_limits(config)))
+        runner.run(run_until_told(build, bound, config.server.shutdown_grace_seconds, edge_limits(config), on_up))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from actors.queue.query_broker import QueryRules
-from actors.run.rules import Rules
-from api.settings import AttributionSettings, AuthSettings, LimitSettings, RepairPolicy, Settings, StructuralLimits
+from actors.run.rules import Limits, RequestLimits, Rules, StructuralLimits
+from api.settings import AttributionSettings, AuthSettings, RepairPolicy, Settings
 from bus.connection import BusOptions
 from node.config import Config
 from node.config.urls import without_login
@@ -32,54 +32,33 @@ def edge_limits(config: Config) -> EdgeLimits:
 
 def api_settings(config: Config) -> Settings:
     """What the HTTP surface is told."""
-    limits, polling, engine = config.limits, config.polling, config.engine
+    polling, engine = config.polling, config.engine
     return Settings(
         server_id=config.server.server_id,
         version=config.server.version,
         default_namespace=config.server.default_namespace,
         auth=_auth(config),
         attribution=_attribution(config),
-        limits=LimitSettings(
-            max_payload_bytes=limits.payload_bytes,
-            max_memo_bytes=limits.memo_bytes,
-            max_search_attributes=limits.search_attributes,
-            max_search_attribute_key_length=limits.search_attribute_key_length,
-            max_search_attribute_value_bytes=limits.search_attribute_value_bytes,
-            max_operation_name_length=limits.operation_name_length,
-            max_pending_activities=limits.pending_activities,
-            max_pending_children=limits.pending_children,
-        ),
-        structural_limits=StructuralLimits(
-            pending_activity_count=engine.limit_pending_activities,
-            pending_child_count=engine.limit_pending_children,
-            pending_timer_count=engine.limit_pending_timers,
-            pending_signal_count=engine.limit_pending_signals,
-            pending_update_count=engine.limit_pending_updates,
-            command_batch_size=engine.limit_command_batch_size,
-            payload_size_bytes=engine.limit_payload_size_bytes,
-            memo_size_bytes=engine.limit_memo_size_bytes,
-            search_attribute_size_bytes=engine.limit_search_attribute_size_bytes,
-            history_transaction_size=engine.limit_history_transaction_size,
-            warning_threshold_percent=engine.limit_warning_threshold_percent,
-        ),
+        rules=engine_rules(config, 0),
         repair_policy=RepairPolicy(
             redispatch_after_seconds=engine.repair_redispatch_after_seconds,
             loop_throttle_seconds=engine.repair_loop_throttle_seconds,
             scan_limit=engine.repair_scan_limit,
+            scan_strategy="scope_fair_round_robin",
             failure_backoff_max_seconds=engine.repair_failure_backoff_max_seconds,
+            failure_backoff_strategy="exponential_by_repair_count",
         ),
         worker_protocol_version=polling.worker_protocol_version,
         poll_timeout_seconds=polling.poll_timeout_seconds,
         worker_stale_after_seconds=polling.worker_stale_after_seconds,
         history_page_size_default=polling.history_page_size_default,
         history_page_size_max=polling.history_page_size_max,
-        history_retention_days=limits.history_retention_days,
+        history_retention_days=config.limits.history_retention_days,
         current_compatibility=engine.current_compatibility,
         compression_enabled=config.http.compression_enabled,
         package_provenance=provenance(config) if config.http.expose_package_provenance else None,
         cache_store="nats",
         update_wait_seconds=engine.update_wait_completion_timeout_seconds,
-        rules=engine_rules(config, 0),
     )
 
 
@@ -124,26 +103,46 @@ def provenance(config: Config) -> dict[str, str] | None:
     return dict(zip(("source", "ref", "commit"), lines, strict=False)) if len(lines) >= 3 else None
 
 
+def limits(config: Config) -> Limits:
+    """What requests and runs may be."""
+    sizes, engine = config.limits, config.engine
+    return Limits(
+        request=RequestLimits(
+            max_payload_bytes=sizes.payload_bytes,
+            max_memo_bytes=sizes.memo_bytes,
+            max_search_attributes=sizes.search_attributes,
+            max_search_attribute_key_length=sizes.search_attribute_key_length,
+            max_search_attribute_value_bytes=sizes.search_attribute_value_bytes,
+            max_operation_name_length=sizes.operation_name_length,
+            max_pending_activities=sizes.pending_activities,
+            max_pending_children=sizes.pending_children,
+        ),
+        structural=StructuralLimits(
+            pending_activity_count=engine.limit_pending_activities,
+            pending_child_count=engine.limit_pending_children,
+            pending_timer_count=engine.limit_pending_timers,
+            pending_signal_count=engine.limit_pending_signals,
+            pending_update_count=engine.limit_pending_updates,
+            command_batch_size=engine.limit_command_batch_size,
+            payload_size_bytes=engine.limit_payload_size_bytes,
+            memo_size_bytes=engine.limit_memo_size_bytes,
+            search_attribute_size_bytes=engine.limit_search_attribute_size_bytes,
+            history_transaction_size=engine.limit_history_transaction_size,
+            warning_threshold_percent=engine.limit_warning_threshold_percent,
+        ),
+        history_events=sizes.history_events,
+    )
+
+
 def engine_rules(config: Config, shards: int) -> Rules:
     """What the runs are told."""
     engine, polling = config.engine, config.polling
     return Rules(
+        limits=limits(config),
         workflow_task_lease=polling.workflow_task_timeout_seconds,
         activity_task_lease=polling.activity_task_timeout_seconds,
         task_retry_base=engine.repair_redispatch_after_seconds,
         task_retry_max=engine.repair_failure_backoff_max_seconds,
-        max_pending_activities=config.pending_activities_cap,
-        max_pending_timers=engine.limit_pending_timers,
-        max_pending_children=config.pending_children_cap,
-        max_pending_signals=engine.limit_pending_signals,
-        max_pending_updates=engine.limit_pending_updates,
-        max_memo_bytes=config.memo_cap,
-        max_search_attribute_bytes=engine.limit_search_attribute_size_bytes,
-        max_batch_commands=engine.limit_command_batch_size,
-        max_payload_bytes=engine.limit_payload_size_bytes,
-        max_transaction_events=engine.limit_history_transaction_size,
-        max_history_events=config.limits.history_events,
-        warning_percent=engine.limit_warning_threshold_percent,
         budget_events=max(0, engine.continue_as_new_event_threshold),
         budget_bytes=max(0, engine.continue_as_new_size_bytes_threshold),
         shards=shards,

@@ -101,7 +101,7 @@ class Parts:
         self.outage = Outage()
         self.committer = GroupCommit(dsn, outage=self.outage, metrics=metrics)
         self.writes = WriteWatch(self.pools.probes, self.committer)
-        self.workers = WorkerRegistry(self.db, self.broadcast, clock, config.polling.worker_stale_after_seconds)
+        self.workers = WorkerRegistry(self.db, config.polling.worker_stale_after_seconds, self.broadcast, clock)
         self.publisher = Publisher(
             self.db, self.bus.subjects, lambda run_key: self.placement.owns(ids.shard_in(run_key)), metrics
         )

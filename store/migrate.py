@@ -65,7 +65,7 @@ async def migrate(dsn: str) -> list[str]:
     return applied
 
 
-async def seed(db: Database, shards: int = 64, namespaces: Sequence[str] = ("default",), retention_days: int = 30) -> None:
+async def seed(db: Database, shards: int, namespaces: Sequence[str], retention_days: int) -> None:
     """The rows a new deployment starts from. Nothing that is already there is changed.
 
     `shards` (1 to 1024) counts on the first bootstrap only: it is fixed for the life of the database. `namespaces` are created

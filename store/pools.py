@@ -24,9 +24,7 @@ class Pools:
     may wait for as long as one may run, `search_seconds`. `leases`: heartbeats of the node. `probes`: health and readiness.
     """
 
-    def __init__(
-        self, dsn: str, *, pool_size: int, search_pool_size: int = 4, search_queue: int = 16, search_seconds: float = 5.0
-    ) -> None:
+    def __init__(self, dsn: str, *, pool_size: int, search_pool_size: int, search_queue: int, search_seconds: float) -> None:
         self.reads = Database(dsn, size=pool_size)
         self.searches = Database(
             dsn,

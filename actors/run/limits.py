@@ -34,13 +34,14 @@ def exceeded(tx: Transition, steps: Sequence[WorkflowCommand]) -> dict[str, Any]
 
 
 def _exceeded(tx: Transition, steps: Sequence[WorkflowCommand]) -> dict[str, Any] | None:
-    state, rules = tx.state, tx.rules
-    if refused := _oversize(tx, "command_batch_size", len(steps), rules.max_batch_commands):
+    state, limits = tx.state, tx.rules.limits
+    structural = limits.structural
+    if refused := _oversize(tx, "command_batch_size", len(steps), structural.command_batch_size):
         return refused
     counts = {
-        "pending_activity_count": (len(state.activities), rules.max_pending_activities),
-        "pending_timer_count": (len(state.timers) + _timeouts_left(state), rules.max_pending_timers),
-        "pending_child_count": (len(state.children), rules.max_pending_children),
+        "pending_activity_count": (len(state.activities), limits.pending_activities),
+        "pending_timer_count": (len(state.timers) + _timeouts_left(state), structural.pending_timer_count),
+        "pending_child_count": (len(state.children), limits.pending_children),
     }
     attributes: dict[str, Any] = state.search_attributes
     for step in steps:
@@ -54,17 +55,17 @@ def _exceeded(tx: Transition, steps: Sequence[WorkflowCommand]) -> dict[str, Any
         if isinstance(step, UpsertSearchAttributes):
             attributes = merge(attributes, step)
             bytes_ = len(orjson.dumps(attributes))
-            if refused := _oversize(tx, "search_attribute_size", bytes_, rules.max_search_attribute_bytes):
+            if refused := _oversize(tx, "search_attribute_size", bytes_, structural.search_attribute_size_bytes):
                 return refused
-        if refused := _oversize(tx, "payload_size", size_of(payload_of(step)), rules.max_payload_bytes):
+        if refused := _oversize(tx, "payload_size", size_of(payload_of(step)), structural.payload_size_bytes):
             return refused
     events = sum(map(_events, steps))
-    if refused := _oversize(tx, "history_transaction_size", events, rules.max_transaction_events):
+    if refused := _oversize(tx, "history_transaction_size", events, structural.history_transaction_size):
         return refused
-    tx.measure("history_event_count", state.last_sequence + events, rules.max_history_events, state.last_sequence)
+    tx.measure("history_event_count", state.last_sequence + events, limits.history_events, state.last_sequence)
     ends = any(isinstance(step, TERMINAL_STEPS) for step in steps)
-    if rules.max_history_events and not ends and state.last_sequence + events > rules.max_history_events:
-        return _limit("history_event_count", state.last_sequence + events, rules.max_history_events)
+    if limits.history_events and not ends and state.last_sequence + events > limits.history_events:
+        return _limit("history_event_count", state.last_sequence + events, limits.history_events)
     return None
 
 

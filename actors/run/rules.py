@@ -1,43 +1,92 @@
-"""The numbers the engine works with, handed in from configuration (contract engine-semantics 11.1, worker-protocol 12)."""
+"""The numbers the engine works with, handed in from configuration (contract engine-semantics 11.1, worker-protocol 12).
+
+None has a default here: those stand in `node/config`, with the variables.
+"""
 
 from __future__ import annotations
 
 from msgspec import Struct
 
 
-class Rules(Struct, frozen=True):
-    """Leases and backoffs in seconds, sizes in bytes; a limit of 0 is switched off.
+class RequestLimits(Struct, frozen=True, kw_only=True):
+    """What a request may bring, as configured (`DW_MAX_*`, configuration-and-security 6.5). Sizes in bytes, 0: off.
 
-    `warning_percent`: from this part of a limit on a number is noted for the log, 0 for never.
+    Cluster info shows it whole, under these names, as `limits` (control-plane 3.3).
     """
 
-    workflow_task_lease: int = 60
-    activity_task_lease: int = 300
-    task_retry_base: int = 3
-    task_retry_max: int = 60
-    max_pending_activities: int = 2000
-    max_pending_timers: int = 2000
-    max_pending_children: int = 1000
-    max_pending_signals: int = 5000
-    max_pending_updates: int = 500
-    max_memo_bytes: int = 262_144
-    max_search_attribute_bytes: int = 40_960
-    max_batch_commands: int = 1000
-    max_payload_bytes: int = 2_097_152
-    max_transaction_events: int = 5000
-    max_history_events: int = 50_000
-    warning_percent: int = 80
-    budget_events: int = 10_000
-    budget_bytes: int = 5_242_880
-    budget_fan_out: int = 200
-    shards: int = 64
+    max_payload_bytes: int  # of an HTTP body
+    max_memo_bytes: int
+    max_search_attributes: int  # keys; 0 allows none
+    max_search_attribute_key_length: int
+    max_search_attribute_value_bytes: int
+    max_operation_name_length: int  # of a signal, query or update
+    max_pending_activities: int
+    max_pending_children: int
+
+
+class StructuralLimits(Struct, frozen=True, kw_only=True):
+    """What a run may grow to, as configured (`DW_V2_LIMIT_*`, configuration-and-security 6.6). Sizes in bytes, 0: off.
+
+    Cluster info shows it whole, under these names, as `structural_limits` (control-plane 3.3).
+    """
+
+    pending_activity_count: int
+    pending_child_count: int
+    pending_timer_count: int
+    pending_signal_count: int
+    pending_update_count: int
+    command_batch_size: int
+    payload_size_bytes: int  # of one payload
+    memo_size_bytes: int
+    search_attribute_size_bytes: int  # of all attributes of a run
+    history_transaction_size: int  # events of one transition
+    warning_threshold_percent: int  # from this part of a limit on a number is noted for the log, 0 for never
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """All limits of a deployment: the core and the API read these and no copies. Where two are about the same, both hold."""
+
+    request: RequestLimits
+    structural: StructuralLimits
+    history_events: int  # of one run
+
+    @property
+    def pending_activities(self) -> int:
+        """Open activities of a run, 0: any number."""
+        return smaller_limit(self.request.max_pending_activities, self.structural.pending_activity_count)
+
+    @property
+    def pending_children(self) -> int:
+        """Open children of a run, 0: any number."""
+        return smaller_limit(self.request.max_pending_children, self.structural.pending_child_count)
+
+    @property
+    def memo_bytes(self) -> int:
+        """Size of a run's memo, 0: any."""
+        return smaller_limit(self.request.max_memo_bytes, self.structural.memo_size_bytes)
+
+
+def smaller_limit(first: int, second: int) -> int:
+    """The smaller of two limits of which 0 means off."""
+    return min(first, second) or max(first, second)
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """Leases and backoffs in seconds. `budget_*`: what continue-as-new is advised from, 0 for never (engine-semantics 11.2)."""
+
+    limits: Limits
+    workflow_task_lease: int
+    activity_task_lease: int
+    task_retry_base: int
+    task_retry_max: int
+    budget_events: int
+    budget_bytes: int
+    budget_fan_out: int = 200  # no variable of the contract changes it
+    shards: int
 
     def task_retry(self, failures: int) -> int:
         """Seconds until a workflow task that failed so many times is tried again (engine-semantics 4.5)."""
         return min(self.task_retry_base << min(failures - 1, 16), self.task_retry_max)
-
-
-DEFAULT_RULES = Rules()
 
 
 def backoff_after(backoffs: list[int], attempts: int) -> int:

@@ -21,7 +21,7 @@ from actors.run.dialect import Dialect, PlainHistory, Recorded
 from actors.run.events.stored import memo_of
 from actors.run.events.types import RESOLUTIONS, EventType
 from actors.run.ids import RunId
-from actors.run.rules import DEFAULT_RULES, Rules
+from actors.run.rules import Rules
 from actors.run.state import NEVER, RunState, WorkflowTask
 from actors.run.times import Micros, iso
 from actors.run.values import FIRST_TASK, Resume
@@ -89,7 +89,7 @@ class Transition:
         state: RunState,
         history: list[bytes],
         now: Micros,
-        rules: Rules = DEFAULT_RULES,
+        rules: Rules,
         dialect: Dialect = PLAIN_HISTORY,
         memo: dict[str, Any] | bytes | None = None,
     ) -> None:
@@ -166,7 +166,7 @@ class Transition:
 
         `before`: what a count was, so that it is noted once, as it passes the threshold.
         """
-        threshold = limit * self.rules.warning_percent
+        threshold = limit * self.rules.limits.structural.warning_threshold_percent
         if threshold and before * 100 < threshold <= value * 100:
             self.near.append((kind, value, limit))
 

@@ -47,9 +47,9 @@ class WorkerRegistry(Service):
     def __init__(
         self,
         db: Database,
+        stale_after_seconds: int,
         broadcaster: Broadcaster | None = None,
         clock: Clock | None = None,
-        stale_after_seconds: int = 60,
     ) -> None:
         super().__init__()
         self._db = db

@@ -51,7 +51,7 @@ class Pipeline:
         self._authenticator = services.auth
         self._worker = worker_envelope
         self._metrics = services.metrics
-        self._limit = services.settings.limits.max_payload_bytes
+        self._limit = services.settings.limits.request.max_payload_bytes
         self._default_namespace = services.settings.default_namespace.lower()
         forwarded = services.settings.attribution
         names = (forwarded.label_header, forwarded.status_header, forwarded.method_header)

@@ -112,21 +112,6 @@ class Config:
             raise ConfigError(text)
         notes.append(text)
 
-    @property
-    def pending_activities_cap(self) -> int:
-        """The effective cap on open activities per run, 0 = off (configuration-and-security 6.5)."""
-        return smaller_limit(self.limits.pending_activities, self.engine.limit_pending_activities)
-
-    @property
-    def pending_children_cap(self) -> int:
-        """The effective cap on open children per run, 0 = off (configuration-and-security 6.5)."""
-        return smaller_limit(self.limits.pending_children, self.engine.limit_pending_children)
-
-    @property
-    def memo_cap(self) -> int:
-        """The effective cap on the bytes of a memo, 0 = off (configuration-and-security 6.5)."""
-        return smaller_limit(self.limits.memo_bytes, self.engine.limit_memo_size_bytes)
-
     def changed(
         self, *, host: str | None = None, port: int | None = None, node_id: str | None = None, server_id: str | None = None
     ) -> Config:
@@ -138,11 +123,6 @@ class Config:
             self.server, node_id=node_id or self.server.node_id, server_id=server_id or self.server.server_id
         )
         return dataclasses.replace(self, http=http, server=server)
-
-
-def smaller_limit(first: int, second: int) -> int:
-    """The smaller of two limits of which 0 means off."""
-    return min((limit for limit in (first, second) if limit > 0), default=0)
 
 
 def table() -> list[Entry]:
@@ -163,6 +143,5 @@ __all__ = [
     "NatsConfig",
     "PollingConfig",
     "ServerConfig",
-    "smaller_limit",
     "table",
 ]

@@ -13,22 +13,19 @@ class EdgeLimits:
     `connections` 0: as many as the process has descriptors for, less those it needs itself.
     """
 
-    target_bytes: int = 8 * 1024
-    header_bytes: int = 16 * 1024
-    body_bytes: int = 2 * 1024 * 1024
-    connections: int = 0
-    unread_bytes: int = 64 * 1024 * 1024
-    head_seconds: float = 30.0
-    body_seconds: float = 120.0
+    target_bytes: int
+    header_bytes: int
+    body_bytes: int
+    connections: int
+    unread_bytes: int
+    head_seconds: float
+    body_seconds: float
     # longer than the pauses of a polling client, so that it finds its connection still open
-    idle_seconds: float = 75.0
-    unread_seconds: float = 30.0
-    linger_seconds: float = 10.0
+    idle_seconds: float
+    unread_seconds: float
+    linger_seconds: float
 
     @property
     def discarded_bytes(self) -> int:
         """What is read and thrown away behind an answer that came before the end of its request."""
         return 4 * self.body_bytes + 64 * 1024
-
-
-DEFAULT = EdgeLimits()

@@ -9,7 +9,7 @@ import socket
 
 from base.observability.actions import said
 from node.http.edge import App, Edge
-from node.http.limits import DEFAULT, EdgeLimits
+from node.http.limits import EdgeLimits
 from node.http.listener import Listener
 
 log = logging.getLogger("dw.http")
@@ -20,7 +20,7 @@ STOP_CHECK_SECONDS = 0.05
 class HttpServer:
     """Serves `app` on a bound socket from `start` to `stop`."""
 
-    def __init__(self, app: App, bound: socket.socket, grace_seconds: float, limits: EdgeLimits = DEFAULT) -> None:
+    def __init__(self, app: App, bound: socket.socket, grace_seconds: float, limits: EdgeLimits) -> None:
         """`grace_seconds`: how long `stop` waits for running requests."""
         self._app = app
         self._socket = bound

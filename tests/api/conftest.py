@@ -19,6 +19,7 @@ from api.settings import Settings
 from node.http.server import HttpServer, base_url, bind
 from store.pool import Database
 from tests.api.driver import Http
+from tests.support.defaults import EDGE, STALE_AFTER_SECONDS
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
@@ -45,7 +46,7 @@ async def _cache_answers() -> str | None:
 async def serving(app: Any) -> AsyncIterator[str]:
     """The URL of `app`, served as a node does."""
     bound = bind("127.0.0.1", 0)
-    server = HttpServer(app, bound, grace_seconds=5)
+    server = HttpServer(app, bound, grace_seconds=5, limits=EDGE)
     await server.start()
     try:
         yield base_url(bound)
@@ -63,7 +64,7 @@ def services_for(db: Database, settings: Settings) -> Services:
         engine=cast(Any, None),
         auth=authenticator(settings.auth),
         namespaces=NamespaceCache(db),
-        workers=WorkerRegistry(db),
+        workers=WorkerRegistry(db, STALE_AFTER_SECONDS),
         cache_probe=_cache_answers,
     )
 

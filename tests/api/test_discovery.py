@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from durable_workflow import Client, Worker, workflow
 
-from api.settings import AuthSettings, Settings
 from api.system.manifests import fixture_digest, manifest
 from store.pool import Database
 from tests.api.conftest import CONTROL, WORKER, Api
+from tests.support.defaults import make_auth, make_settings
 
-OPEN = Settings(auth=AuthSettings(driver="none"), server_id="dw-a")
-TOKENS = Settings(auth=AuthSettings(tokens={"worker": "w", "operator": "o", "admin": "a"}))
+OPEN = make_settings(auth=make_auth(driver="none"), server_id="dw-a")
+TOKENS = make_settings(auth=make_auth(tokens={"worker": "w", "operator": "o", "admin": "a"}))
 
 NO_VERSION_HEADERS = ("x-durable-workflow-control-plane-version", "x-durable-workflow-protocol-version")
 
@@ -43,7 +43,7 @@ async def test_health_and_ready_need_nothing(api: Api) -> None:
 async def test_ready_says_what_is_missing(api: Api, db: Database) -> None:
     await db.execute("DELETE FROM namespaces")
     await db.execute("DROP TABLE mailbox")
-    async with api(Settings()) as client:
+    async with api(make_settings()) as client:
         response = await client.get("/api/ready")
         checks = response.json()["checks"]
         assert (response.status_code, response.json()["status"]) == (503, "not_ready")

@@ -11,13 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from actors.run.rules import Rules
 from api.app import create_app
 from api.payloads.codec import encode
-from api.settings import AuthSettings, Settings
 from store.pool import Database
 from tests.api.conftest import CONTROL, WORKER, services_for, serving
 from tests.api.driver import Http
+from tests.support.defaults import make_auth, make_rules, make_settings
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
@@ -212,7 +211,7 @@ async def describe(server: ServerProcess, workflow_id: str) -> dict[str, Any]:
     """A describe answered with the thresholds of this server."""
     db = Database(server.place.dsn)
     await db.start()
-    settings = Settings(auth=AuthSettings(driver="none"), rules=Rules(budget_events=10, budget_bytes=1_000_000))
+    settings = make_settings(auth=make_auth(driver="none"), rules=make_rules(budget_events=10, budget_bytes=1_000_000))
     try:
         async with serving(create_app(services_for(db, settings))) as url, httpx.AsyncClient(headers=CONTROL) as client:
             body: dict[str, Any] = (await client.get(f"{url}/api/workflows/{workflow_id}")).json()

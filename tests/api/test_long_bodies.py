@@ -19,10 +19,10 @@ from api.http.errors import ApiError
 from api.http.fields import Fields
 from api.payloads.codec import is_avro_blob
 from api.payloads.inputs import envelope_in, normalise_input
-from api.settings import LimitSettings, Settings
 from tests.api.conftest import CONTROL, Api
 from tests.api.driver import Http
 from tests.api.test_pipeline import ECHO_ROUTES, JSON, OPERATOR, TOKENS, WORKER_TOKEN, merged
+from tests.support.defaults import make_rules, make_settings
 from tests.support.server import ServerProcess
 
 SIZE = 2_000_000
@@ -124,7 +124,7 @@ async def test_no_body_holds_the_loop(server: ServerProcess, http: Http) -> None
 
 async def test_long_bodies_are_read_for_callers_that_may_ask(api: Api) -> None:
     """A short body is looked at before the credential, as the contract orders; a long one after it."""
-    settings = Settings(auth=TOKENS, limits=LimitSettings(max_payload_bytes=SIZE))
+    settings = make_settings(auth=TOKENS, rules=make_rules(max_payload_bytes=SIZE))
     async with api(settings, {**CONTROL, **JSON}, ECHO_ROUTES) as client:
         for size, statuses in ((100, (400, 400, 400)), (100_000, (401, 403, 400))):
             content = b'{"x":"' + b"x" * size

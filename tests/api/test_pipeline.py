@@ -16,14 +16,15 @@ from api.http.request import Request
 from api.http.response import Response
 from api.http.route import ADMINS, ALL, OPERATORS, WORKER, WORKER_ROLE, Route
 from api.routes import ROUTES
-from api.settings import AuthSettings, LimitSettings, Settings
+from api.settings import AuthSettings
 from base.observability.metrics import Instrument, Labels, NoMetrics
 from store.pool import Database
 from tests.api.conftest import CONTROL, Api, services_for, serving
 from tests.api.conftest import WORKER as WORKER_HEADERS
+from tests.support.defaults import make_auth, make_rules, make_settings
 
-TOKENS = AuthSettings(tokens={"worker": "w-token", "operator": "o-token", "admin": "a-token"})
-SETTINGS = Settings(auth=TOKENS, limits=LimitSettings(max_payload_bytes=2000))
+TOKENS = make_auth(tokens={"worker": "w-token", "operator": "o-token", "admin": "a-token"})
+SETTINGS = make_settings(auth=TOKENS, rules=make_rules(max_payload_bytes=2000))
 
 WORKER_TOKEN = {"Authorization": "Bearer w-token"}
 OPERATOR = {"Authorization": "Bearer o-token"}
@@ -360,18 +361,18 @@ async def test_control_plane_object_of_errors(api: Api) -> None:
 
 # -- authentication ----------------------------------------------------------------------------------------------------
 
-LEGACY = AuthSettings(legacy_token="legacy")
-MIXED = AuthSettings(tokens={"worker": "w-token"}, legacy_token="legacy")
-STRICT = AuthSettings(legacy_token="legacy", backward_compatible=False)
-MIXED_STRICT = AuthSettings(tokens={"worker": "w-token"}, legacy_token="legacy", backward_compatible=False)
+LEGACY = make_auth(legacy_token="legacy")
+MIXED = make_auth(tokens={"worker": "w-token"}, legacy_token="legacy")
+STRICT = make_auth(legacy_token="legacy", backward_compatible=False)
+MIXED_STRICT = make_auth(tokens={"worker": "w-token"}, legacy_token="legacy", backward_compatible=False)
 
 
 @pytest.mark.parametrize(
     ("settings", "authorization", "control", "worker"),
     [
-        (AuthSettings(driver="none"), "Bearer anything", 200, 200),
-        (AuthSettings(driver="none"), None, 200, 200),
-        (AuthSettings(), "Bearer x", 500, 500),
+        (make_auth(driver="none"), "Bearer anything", 200, 200),
+        (make_auth(driver="none"), None, 200, 200),
+        (make_auth(), "Bearer x", 500, 500),
         (LEGACY, "Bearer legacy", 200, 200),
         (LEGACY, "bearer legacy", 200, 200),
         (LEGACY, "Basic x, Bearer legacy, Bearer2", 200, 200),
@@ -386,20 +387,20 @@ MIXED_STRICT = AuthSettings(tokens={"worker": "w-token"}, legacy_token="legacy",
         (MIXED, "Bearer legacy", 200, 403),
         (MIXED, "Bearer w-token", 403, 200),
         (MIXED_STRICT, "Bearer legacy", 401, 401),
-        (AuthSettings(tokens={"worker": "same", "admin": "same"}), "Bearer same", 403, 200),
-        (AuthSettings(driver="ldap"), "Bearer x", 500, 500),
+        (make_auth(tokens={"worker": "same", "admin": "same"}), "Bearer same", 403, 200),
+        (make_auth(driver="ldap"), "Bearer x", 500, 500),
     ],
 )
 async def test_token_rules(api: Api, settings: AuthSettings, authorization: str | None, control: int, worker: int) -> None:
     headers = merged(CONTROL, WORKER_HEADERS, {"Authorization": authorization} if authorization else {})
-    async with api(Settings(auth=settings), headers, ECHO_ROUTES) as client:
+    async with api(make_settings(auth=settings), headers, ECHO_ROUTES) as client:
         assert (await client.get("/api/echo/x")).status_code == control
         assert (await client.post("/api/worker/echo")).status_code == worker
 
 
 async def test_misconfigured_auth_says_what_is_missing(api: Api) -> None:
     for driver, text in (("token", "DW_AUTH_TOKEN"), ("signature", "DW_SIGNATURE_KEY"), ("ldap", "ldap")):
-        async with api(Settings(auth=AuthSettings(driver=driver))) as client:
+        async with api(make_settings(auth=make_auth(driver=driver))) as client:
             response = await client.get("/api/workflows", headers=CONTROL)
             assert response.json()["reason"] == "server_error"
             assert text in response.json()["message"]
@@ -409,7 +410,7 @@ async def test_signatures(api: Api) -> None:
     import hashlib
     import hmac
 
-    settings = Settings(auth=AuthSettings(driver="signature", signature_keys={"operator": "k1"}, legacy_signature_key="k2"))
+    settings = make_settings(auth=make_auth(driver="signature", signature_keys={"operator": "k1"}, legacy_signature_key="k2"))
     async with api(settings, merged(CONTROL, JSON), ECHO_ROUTES) as client:
 
         def signed(key: str, content: bytes) -> str:

@@ -9,12 +9,12 @@ import pytest
 
 from actors.workers.registry import WorkerRegistry
 from api.http.times import now_micros
-from api.settings import AuthSettings, Settings
 from store import workers
 from store.pool import Database
 from tests.api.conftest import CONTROL, WORKER, Api
+from tests.support.defaults import STALE_AFTER_SECONDS, make_auth, make_settings
 
-OPEN = Settings(auth=AuthSettings(driver="none"))
+OPEN = make_settings(auth=make_auth(driver="none"))
 HEADERS = {**CONTROL, **WORKER}
 
 MINIMAL: dict[str, Any] = {"worker_id": "van-1", "task_queue": "parcels", "runtime": "python"}
@@ -84,7 +84,7 @@ async def test_absent_and_empty_type_lists_are_kept_apart(api: Api, db: Database
         ]
         for fields, workflow_types, activity_types in cases:
             assert (await register(client, **fields)).status_code == 201
-            registration = await WorkerRegistry(db).get("default", "van-1")
+            registration = await WorkerRegistry(db, STALE_AFTER_SECONDS).get("default", "van-1")
             assert registration is not None
             assert registration.workflow_profile.types == workflow_types, fields
             assert registration.activity_profile.types == activity_types, fields
@@ -102,7 +102,7 @@ async def test_absent_and_empty_type_lists_are_kept_apart(api: Api, db: Database
 async def test_dialect(api: Api, db: Database, runtime: str, sdk: str | None, dialect: str) -> None:
     async with api(OPEN, HEADERS) as client:
         await register(client, runtime=runtime, sdk_version=sdk)
-        registration = await WorkerRegistry(db).get("default", "van-1")
+        registration = await WorkerRegistry(db, STALE_AFTER_SECONDS).get("default", "van-1")
         assert registration is not None
         assert registration.workflow_profile.dialect == dialect
 
@@ -237,7 +237,7 @@ async def test_poll_contacts_reach_the_store(db: Database) -> None:
         "default", "w", "q", "go", None, None, None, {}, None, 1, 1, [], None, None, None, "active", now, now, now
     )
     await workers.upsert(db, worker)
-    registry = WorkerRegistry(db)
+    registry = WorkerRegistry(db, STALE_AFTER_SECONDS)
     await registry.start()
     registry.contact("default", "w")
     registry.contact("default", "nobody")

@@ -10,6 +10,7 @@ import pytest
 
 from bus.connection import Bus, BusOptions
 from tests.bus.nats_server import NatsServer
+from tests.support.defaults import make_bus_options
 
 MakeBus = Callable[..., Awaitable[Bus]]
 
@@ -29,7 +30,7 @@ async def make_bus(nats: NatsServer) -> AsyncIterator[MakeBus]:
     made: list[Bus] = []
 
     async def make(node_id: str, *, connected: bool = True, options: BusOptions | None = None) -> Bus:
-        bus = Bus(options or BusOptions(servers=(nats.url,)), node_id)
+        bus = Bus(options or make_bus_options(servers=(nats.url,)), node_id)
         made.append(bus)
         await bus.start()
         if connected:

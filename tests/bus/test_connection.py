@@ -8,9 +8,10 @@ import time
 import pytest
 
 from bus.broadcast import Broadcast
-from bus.connection import Bus, BusOptions
+from bus.connection import Bus
 from tests.bus.conftest import MakeBus, until
 from tests.bus.nats_server import NatsServer
+from tests.support.defaults import make_bus_options
 
 
 async def test_start_does_not_need_nats_and_connects_when_it_comes(nats: NatsServer, make_bus: MakeBus) -> None:
@@ -112,21 +113,21 @@ async def test_credentials(nats: NatsServer, make_bus: MakeBus) -> None:
     nats.kill()
     nats.config = 'authorization { user: "u", password: "p" }'
     nats.start()
-    wrong = await make_bus("a", connected=False, options=BusOptions(servers=(nats.url,), username="u", password="no"))
-    right = await make_bus("b", options=BusOptions(servers=(nats.url,), username="u", password="p"))
+    wrong = await make_bus("a", connected=False, options=make_bus_options(servers=(nats.url,), username="u", password="no"))
+    right = await make_bus("b", options=make_bus_options(servers=(nats.url,), username="u", password="p"))
     assert right.connected
     await until(lambda: "uthorization" in str(wrong.last_error))
     assert not wrong.connected
 
 
 async def test_the_second_server_is_tried(nats: NatsServer, make_bus: MakeBus) -> None:
-    bus = await make_bus("a", options=BusOptions(servers=("nats://127.0.0.1:1", nats.url)))
+    bus = await make_bus("a", options=make_bus_options(servers=("nats://127.0.0.1:1", nats.url)))
     assert bus.connected
 
 
 def test_a_credentials_file_needs_its_package() -> None:
     with pytest.raises(ValueError, match="nkeys"):
-        Bus(BusOptions(creds_file="x.creds"), "a")
+        Bus(make_bus_options(creds_file="x.creds"), "a")
 
 
 async def test_broadcast_reaches_all_others_and_not_the_sender(make_bus: MakeBus) -> None:

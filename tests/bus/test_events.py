@@ -12,10 +12,11 @@ import nats as nats_client
 import nats.errors as nats_errors
 import pytest
 
-from bus.connection import Bus, BusOptions
+from bus.connection import Bus
 from bus.events import EventStream, EventStreamOptions
 from tests.bus.conftest import MakeBus, until
 from tests.bus.nats_server import NatsServer
+from tests.support.defaults import make_bus_options
 
 
 def run_id(number: int) -> str:
@@ -329,7 +330,7 @@ async def test_order_in_a_cluster_whose_stream_leader_is_killed(tmp_path: Path) 
         server.folder.mkdir()
         server.config = f'server_name: n{number}\ncluster {{ name: c, listen: "127.0.0.1:{port}", routes: [{routes}] }}'
         server.start()
-    bus = Bus(BusOptions(servers=tuple(server.url for server in servers), replicas=3), "a")
+    bus = Bus(make_bus_options(servers=tuple(server.url for server in servers), replicas=3), "a")
     publisher = Publisher(bus)
     try:
         await bus.start()

@@ -20,6 +20,7 @@ from actors.clock import Clock
 from node.config import Config
 from node.http.server import base_url, bind
 from node.server import Node
+from node.settings import edge_limits
 from node.wiring import assemble
 from tests.api.conftest import CONTROL, WORKER
 from tests.api.driver import Http
@@ -63,7 +64,7 @@ async def running(place: Place, name: str, clock: Clock) -> AsyncIterator[Http]:
     """A node in this process, by a clock of the test's, and a client of it."""
     config = Config.read({**DEFAULTS, **place.environment(), "DW_NODE_ID": name, "DW_WORKER_POLL_TIMEOUT": "1"})
     bound = bind("127.0.0.1", 0)
-    node = Node(assemble(config, base_url(bound), clock), bound, 5)
+    node = Node(assemble(config, base_url(bound), clock), bound, 5, edge_limits(config))
     try:
         await node.start()
         await node.starting

@@ -22,9 +22,10 @@ from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import Done, NotDue, Refused
 from actors.run.times import Micros
 from bus.ask import Ask
-from bus.connection import Bus, BusOptions
+from bus.connection import Bus
 from tests.cluster.test_lost_answers import soon
 from tests.cluster.test_queue_failures import grant
+from tests.support.defaults import make_bus_options
 from tests.support.services import TestServices
 
 pytestmark = pytest.mark.cluster
@@ -120,7 +121,7 @@ class Scene:
 @pytest.fixture
 async def scene(services: TestServices) -> AsyncIterator[Scene]:
     place = services.place()
-    buses = [Bus(BusOptions(servers=(place.nats_url,), prefix=place.prefix), name) for name in ("home", "host")]
+    buses = [Bus(make_bus_options(servers=(place.nats_url,), prefix=place.prefix), name) for name in ("home", "host")]
     asks = [Ask(bus) for bus in buses]
     for bus in buses:
         await bus.start()

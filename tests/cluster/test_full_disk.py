@@ -14,9 +14,10 @@ import asyncpg
 import httpx
 import pytest
 
-from store.migrate import migrate, seed
+from store.migrate import migrate
 from store.pool import Database
 from tests.conftest import MakeCluster
+from tests.support.defaults import seed_database
 from tests.support.server import ServerProcess
 from tests.support.services import Place, TestServices
 
@@ -134,6 +135,6 @@ async def place_on(services: TestServices, disk: Path) -> Place:
     await migrate(dsn)
     database = Database(dsn)
     await database.start()
-    await seed(database)
+    await seed_database(database)
     await database.stop()
     return Place(dsn, services.nats.url, "small")

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from bus.ask import Ask
-from bus.connection import Bus, BusOptions
+from bus.connection import Bus
 from bus.errors import OutcomeUnknown
+from tests.support.defaults import make_bus_options
 from tests.support.services import TestServices
 
 pytestmark = pytest.mark.cluster
@@ -42,7 +43,7 @@ async def make(services: TestServices) -> AsyncIterator[MakeAsk]:
     buses: list[Bus] = []
 
     async def make_ask(node_id: str) -> tuple[Bus, Ask]:
-        bus = Bus(BusOptions(servers=(place.nats_url,), prefix=place.prefix), node_id)
+        bus = Bus(make_bus_options(servers=(place.nats_url,), prefix=place.prefix), node_id)
         buses.append(bus)
         ask = Ask(bus)
         await bus.start()

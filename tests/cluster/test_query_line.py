@@ -22,7 +22,7 @@ class Scene:
     def __init__(self, reply: RunReply = VIEW) -> None:
         self.reply = reply
         self.handed_back: list[Grant] = []
-        self.broker = QueryBroker(QueryRules(timeout=5.0), self._ask_run, Clock().now)
+        self.broker = QueryBroker(QueryRules(timeout=5.0, lease=5, max_pending=100), self._ask_run, Clock().now)
 
     def _ask_run(self, _any_id: str, _command: RunCommand) -> asyncio.Future[RunReply]:
         future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()

@@ -27,19 +27,19 @@ from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, FailWorkf
 from actors.run.commands.worker import ClaimTask, CompleteWorkflowTask
 from actors.run.dialect import PlainHistory
 from actors.run.replies import CommandAnswered, QueryView, Refused, Started, WorkflowTaskCompleted, WorkflowTaskGrant
-from actors.run.rules import DEFAULT_RULES
 from actors.run.transition import ReadyTask, RunMessage
 from actors.run.values import Payload, RetryPolicy, WorkerIdentity
 from bus.subjects import Subjects
 from store import instances, ready_tasks, runs
 from store.commit.group import GroupCommit
 from store.pool import Database
+from tests.support.defaults import RULES
 from tests.support.services import TestServices
 
 pytestmark = pytest.mark.cluster
 
 R = TypeVar("R")
-SHARDS = set(range(DEFAULT_RULES.shards))
+SHARDS = set(range(RULES.shards))
 ARGUMENTS = Payload("avro", "AARbXQI=")
 
 
@@ -71,8 +71,8 @@ class World:
     def new_host(self) -> Host:
         """A host that knows nothing yet, as that of another node."""
         publisher = Publisher(self.db, Subjects("messages"), lambda _: True)
-        shards = DEFAULT_RULES.shards
-        host = Host(self.db, self._committer, publisher, DEFAULT_RULES, PlainHistory(), shards, 1_000_000, Clock())
+        shards = RULES.shards
+        host = Host(self.db, self._committer, publisher, RULES, PlainHistory(), shards, 1_000_000, Clock())
         host.link = self
         return host
 
@@ -100,7 +100,7 @@ class World:
 
     async def start(self) -> str:
         """A new workflow; its run id."""
-        run_key = ids.new_run_key(ids.shard_of("default", "parent", DEFAULT_RULES.shards))
+        run_key = ids.new_run_key(ids.shard_of("default", "parent", RULES.shards))
         run_id = ids.new_run_id(time.time_ns() // 1_000_000, run_key)
         command = StartRun("default", "parent", run_id, "type", "queue", ARGUMENTS)
         assert isinstance(await self.host.start_run(command), Started)

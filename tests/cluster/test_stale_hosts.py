@@ -31,6 +31,7 @@ from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import WorkflowCommands
 from store import instances, ready_tasks
 from tests.cluster.test_run_messages import World
+from tests.support.defaults import STALE_AFTER_SECONDS
 from tests.support.services import TestServices
 
 pytestmark = pytest.mark.cluster
@@ -114,7 +115,7 @@ async def test_a_lease_made_elsewhere_is_known_here(pair: Pair) -> None:
 
 async def test_a_query_is_for_the_run_that_goes_on(pair: Pair) -> None:
     """The workflow id's run is another one by now; `detail` names the run that was asked."""
-    unserved = WorkerRegistry(pair.db)
+    unserved = WorkerRegistry(pair.db, STALE_AFTER_SECONDS)
     grant = await pair.claim(pair.stale)
     await pair.complete(pair.other, grant, CompleteUpdate(pair.update_id), ContinueAsNew())
     assert pair.stale.current_run("parent") == grant.run_id

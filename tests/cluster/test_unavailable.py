@@ -12,10 +12,10 @@ from actors.errors import Unavailable
 from actors.queue.query_types import Query
 from actors.run.commands.control import ReadForQuery, SignalRun, StartRun, UpdateRun
 from actors.run.ids import RunId
-from actors.run.rules import DEFAULT_RULES
 from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import WorkflowCommands
 from tests.cluster.test_run_messages import ARGUMENTS, World
+from tests.support.defaults import RULES, STALE_AFTER_SECONDS
 from tests.support.services import TestServices
 
 
@@ -52,8 +52,8 @@ async def test_a_command_raises_one_family(services: TestServices, what: str) ->
     async with World(services.place().dsn) as world:
         run_id = await world.start()
         cold = world.new_host()
-        router = Router("alone", Alone(), nobody, cold, DEFAULT_RULES.shards)
-        workflows = WorkflowCommands(world.db, cold, nobody, router, nobody, WorkerRegistry(world.db))
+        router = Router("alone", Alone(), nobody, cold, RULES.shards)
+        workflows = WorkflowCommands(world.db, cold, nobody, router, nobody, WorkerRegistry(world.db, STALE_AFTER_SECONDS))
         await world.lose_database()
         with pytest.raises(Unavailable):
             await ASKS[what](workflows, router, run_id)

@@ -39,11 +39,12 @@ from actors.run.replies import (
     WorkflowTaskCompleted,
     WorkflowTaskGrant,
 )
-from actors.run.rules import DEFAULT_RULES, Rules
+from actors.run.rules import Rules
 from actors.run.state import RunState, decode, encode
 from actors.run.times import SECOND, Micros
 from actors.run.transition import ReadyTask, RunMessage, Transition
 from actors.run.values import Failure, Payload, RetryPolicy, WorkerIdentity
+from tests.support.defaults import RULES
 
 R = TypeVar("R", bound=RunReply)
 Event = dict[str, Any]
@@ -102,9 +103,7 @@ class Run:
     `new`, `messages`, `successor` and `near` are what the last command recorded, sent, began and found near a limit.
     """
 
-    def __init__(
-        self, rules: Rules = DEFAULT_RULES, dialect: Dialect | None = None, clock: Clock | None = None, **start: Any
-    ) -> None:
+    def __init__(self, rules: Rules = RULES, dialect: Dialect | None = None, clock: Clock | None = None, **start: Any) -> None:
         self._empty(rules, dialect or Sdk04(), clock or Clock())
         tx = starting.create(start_command(**start), Micros(self.now), rules, self.dialect)
         self.started = decide(tx, start_command(**start))

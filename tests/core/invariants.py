@@ -162,10 +162,11 @@ class Watch:
         noted = sum(event["payload"].get("outcome") in DUPLICATE for event in self.events)
         assert noted == min(state.duplicate_starts, 100), "control-plane 5.1: duplicate starts"
         rules = run.rules
-        assert len(state.activities) <= rules.max_pending_activities or not state.is_open, "29"
+        assert len(state.activities) <= rules.limits.pending_activities or not state.is_open, "29"
         timeouts = state.wait is not None and state.wait.timer_id is not None
-        assert len(state.timers) + timeouts <= rules.max_pending_timers, "29"
-        assert len(state.children) <= rules.max_pending_children and len(state.updates) <= rules.max_pending_updates, "29"
+        assert len(state.timers) + timeouts <= rules.limits.structural.pending_timer_count, "29"
+        assert len(state.children) <= rules.limits.pending_children, "29"
+        assert len(state.updates) <= rules.limits.structural.pending_update_count, "29"
 
     def _ends(self, state: RunState) -> None:
         kinds = [event["event_type"] for event in self.endings]

@@ -28,6 +28,7 @@ from tests.core.harness import (
     resume_of,
     retrying,
 )
+from tests.support.defaults import make_rules
 
 SECOND = 1_000_000
 KINDS = ("schedule_to_start", "start_to_close", "schedule_to_close", "heartbeat")
@@ -36,7 +37,7 @@ NO_SUCH_ATTEMPT = ids.mint(START // 1000 + 10**6, ids.key_in(RUN_ID), ids.ATTEMP
 
 def scheduled(*, rules: Rules | None = None, **fields: Any) -> Run:
     """A run that waits for one activity."""
-    run = Run(rules or Rules(), run_timeout_seconds=fields.pop("run_timeout_seconds", None))
+    run = Run(rules or make_rules(), run_timeout_seconds=fields.pop("run_timeout_seconds", None))
     run.batch(activity(**fields))
     return run
 
@@ -608,7 +609,7 @@ def test_unclaimed_activities_are_withdrawn_when_the_run_completes() -> None:
 
 
 def test_result_above_the_limit_fails_the_activity() -> None:
-    run = scheduled(rules=Rules(max_payload_bytes=8), arguments=None, retry_policy=retrying(3))
+    run = scheduled(rules=make_rules(payload_size_bytes=8), arguments=None, retry_policy=retrying(3))
     grant = run.claim_activity()
     reply = run.succeed(grant, "123456789")
     assert run.new_types == ["ActivityFailed"]
@@ -621,9 +622,9 @@ def test_result_above_the_limit_fails_the_activity() -> None:
 
 
 def test_result_size_is_counted_in_bytes() -> None:
-    run = scheduled(rules=Rules(max_payload_bytes=8), arguments=None)
+    run = scheduled(rules=make_rules(payload_size_bytes=8), arguments=None)
     run.tell(result_of(run.claim_activity(), '"ééé"', "json"))
     assert run.new_types == ["ActivityCompleted"]
-    run = scheduled(rules=Rules(max_payload_bytes=8), arguments=None)
+    run = scheduled(rules=make_rules(payload_size_bytes=8), arguments=None)
     run.tell(result_of(run.claim_activity(), '"éééé"', "json"))
     assert run.new_types == ["ActivityFailed"] and run.new[0]["payload"]["structural_limit_value"] == 10

@@ -22,6 +22,7 @@ from tests.core.harness import (
     finish,
     page_of,
 )
+from tests.support.defaults import make_rules
 
 SECOND = 1_000_000
 
@@ -222,14 +223,14 @@ def test_a_task_of_an_overdue_run_is_not_granted() -> None:
 @pytest.mark.parametrize(
     ("rules", "first", "steps", "kind", "value", "limit"),
     [
-        (Rules(max_pending_activities=3), 2, [activity(), activity()], "pending_activity_count", 3, 3),
-        (Rules(max_pending_timers=2), 0, [StartTimer(9)] * 3, "pending_timer_count", 2, 2),
-        (Rules(max_batch_commands=2), 0, [StartTimer(9)] * 3, "command_batch_size", 3, 2),
-        (Rules(max_payload_bytes=4), 0, [activity(arguments=blob("12345"))], "payload_size", 5, 4),
-        (Rules(max_payload_bytes=4), 0, [activity(arguments=blob('"éé"', "json"))], "payload_size", 6, 4),
-        (Rules(max_payload_bytes=4), 0, [finish("12345")], "payload_size", 5, 4),
-        (Rules(max_transaction_events=2), 0, [StartTimer(9)] * 3, "history_transaction_size", 3, 2),
-        (Rules(max_history_events=4), 0, [StartTimer(9)] * 3, "history_event_count", 5, 4),
+        (make_rules(pending_activity_count=3), 2, [activity(), activity()], "pending_activity_count", 3, 3),
+        (make_rules(pending_timer_count=2), 0, [StartTimer(9)] * 3, "pending_timer_count", 2, 2),
+        (make_rules(command_batch_size=2), 0, [StartTimer(9)] * 3, "command_batch_size", 3, 2),
+        (make_rules(payload_size_bytes=4), 0, [activity(arguments=blob("12345"))], "payload_size", 5, 4),
+        (make_rules(payload_size_bytes=4), 0, [activity(arguments=blob('"éé"', "json"))], "payload_size", 6, 4),
+        (make_rules(payload_size_bytes=4), 0, [finish("12345")], "payload_size", 5, 4),
+        (make_rules(history_transaction_size=2), 0, [StartTimer(9)] * 3, "history_transaction_size", 3, 2),
+        (make_rules(history_events=4), 0, [StartTimer(9)] * 3, "history_event_count", 5, 4),
     ],
 )
 def test_structural_limits(rules: Rules, first: int, steps: list[WorkflowCommand], kind: str, value: int, limit: int) -> None:
@@ -246,13 +247,13 @@ def test_structural_limits(rules: Rules, first: int, steps: list[WorkflowCommand
 
 
 def test_the_batch_that_just_fits_is_applied() -> None:
-    rules = Rules(
-        max_pending_activities=2,
-        max_pending_timers=1,
-        max_batch_commands=3,
-        max_payload_bytes=4,
-        max_transaction_events=3,
-        max_history_events=5,
+    rules = make_rules(
+        pending_activity_count=2,
+        pending_timer_count=1,
+        command_batch_size=3,
+        payload_size_bytes=4,
+        history_transaction_size=3,
+        history_events=5,
     )
     run = Run(rules)
     run.batch(activity(), activity(), StartTimer(9))
@@ -260,26 +261,26 @@ def test_the_batch_that_just_fits_is_applied() -> None:
 
 
 def test_zero_switches_limits_off() -> None:
-    rules = Rules(
-        max_pending_activities=0,
-        max_pending_timers=0,
-        max_batch_commands=0,
-        max_payload_bytes=0,
-        max_transaction_events=0,
-        max_history_events=0,
+    rules = make_rules(
+        pending_activity_count=0,
+        pending_timer_count=0,
+        command_batch_size=0,
+        payload_size_bytes=0,
+        history_transaction_size=0,
+        history_events=0,
     )
     run = Run(rules)
     run.batch(*[activity()] * 5, *[StartTimer(0)] * 5)
 
 
 def test_the_end_of_a_run_is_never_refused_for_its_length() -> None:
-    run = Run(Rules(max_history_events=2))
+    run = Run(make_rules(history_events=2))
     run.batch(finish())
     assert run.new_types == ["WorkflowCompleted"]
 
 
 def test_finished_steps_make_room() -> None:
-    run = Run(Rules(max_pending_activities=1))
+    run = Run(make_rules(pending_activity_count=1))
     run.batch(activity())
     run.succeed(run.claim_activity())
     run.batch(activity("b"))
@@ -292,15 +293,15 @@ def test_finished_steps_make_room() -> None:
 @pytest.mark.parametrize(
     ("rules", "pressure", "dimensions"),
     [
-        (Rules(), "ok", []),
-        (Rules(budget_events=7), "approaching", ["events"]),
-        (Rules(budget_events=8), "ok", []),
-        (Rules(budget_events=6), "continue_as_new_recommended", ["events"]),
-        (Rules(budget_fan_out=4), "ok", []),
-        (Rules(budget_fan_out=3), "continue_as_new_recommended", ["fan_out"]),
-        (Rules(budget_bytes=100), "continue_as_new_recommended", ["bytes"]),
-        (Rules(budget_events=0, budget_bytes=0, budget_fan_out=0), "ok", []),
-        (Rules(budget_events=6, budget_fan_out=3), "continue_as_new_recommended", ["events", "fan_out"]),
+        (make_rules(), "ok", []),
+        (make_rules(budget_events=7), "approaching", ["events"]),
+        (make_rules(budget_events=8), "ok", []),
+        (make_rules(budget_events=6), "continue_as_new_recommended", ["events"]),
+        (make_rules(budget_fan_out=4), "ok", []),
+        (make_rules(budget_fan_out=3), "continue_as_new_recommended", ["fan_out"]),
+        (make_rules(budget_bytes=100), "continue_as_new_recommended", ["bytes"]),
+        (make_rules(budget_events=0, budget_bytes=0, budget_fan_out=0), "ok", []),
+        (make_rules(budget_events=6, budget_fan_out=3), "continue_as_new_recommended", ["events", "fan_out"]),
     ],
 )
 def test_history_budget(rules: Rules, pressure: str, dimensions: list[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import pytest
 
 from actors.run.commands.control import SignalRun, UpdateRun
@@ -18,10 +17,11 @@ from actors.run.commands.steps import (
     WorkflowCommand,
 )
 from actors.run.replies import CommandAnswered
-from actors.run.rules import Rules
+from actors.run.rules import RequestLimits, Rules, StructuralLimits
 from actors.run.values import Payload
 from tests.core.family import end, of_type, parent_of, refused, rejected
 from tests.core.harness import PLAIN, Run, activity, blob, child, completion, finish, onward, wait
+from tests.support.defaults import make_rules
 
 
 @dataclass
@@ -49,15 +49,15 @@ def attributes(**change: Any) -> UpsertSearchAttributes:
     return UpsertSearchAttributes(change)
 
 
-ACTIVITIES = Rules(max_pending_activities=2)
-TIMERS = Rules(max_pending_timers=2)
-CHILDREN = Rules(max_pending_children=2)
-COMMANDS = Rules(max_batch_commands=2)
-PAYLOAD = Rules(max_payload_bytes=4)
-ATTRIBUTES = Rules(max_search_attribute_bytes=len('{"a":"xx"}'))
-EVENTS = Rules(max_transaction_events=3)
+ACTIVITIES = make_rules(pending_activity_count=2)
+TIMERS = make_rules(pending_timer_count=2)
+CHILDREN = make_rules(pending_child_count=2)
+COMMANDS = make_rules(command_batch_size=2)
+PAYLOAD = make_rules(payload_size_bytes=4)
+ATTRIBUTES = make_rules(search_attribute_size_bytes=len('{"a":"xx"}'))
+EVENTS = make_rules(history_transaction_size=3)
 # The start, the first activity and the update that makes a task.
-HISTORY = Rules(max_history_events=6)
+HISTORY = make_rules(history_events=6)
 
 LIMITS: dict[str, Limit] = {
     "activities": Limit(ACTIVITIES, [activity()], [activity()] * 2, "pending_activity_count", 2, 2, [activity()]),
@@ -124,8 +124,9 @@ def test_a_batch_over_a_limit_is_refused_whole_and_the_lease_stays(name: str) ->
 @pytest.mark.parametrize("name", LIMITS)
 def test_zero_switches_a_limit_off(name: str) -> None:
     limit = LIMITS[name]
-    off = {key: 0 for key, value in msgspec.structs.asdict(limit.rules).items() if key.startswith("max_")}
-    run = with_task(limit, msgspec.structs.replace(limit.rules, **off))
+    names = (*RequestLimits.__struct_fields__, *StructuralLimits.__struct_fields__, "history_events")
+    off = {name: 0 for name in names if name != "warning_threshold_percent"}
+    run = with_task(limit, make_rules(**off))
     run.batch(*limit.over, worker=PLAIN)
     assert run.new
 
@@ -158,7 +159,7 @@ def test_what_is_finished_makes_room() -> None:
 
 
 def test_the_timeout_of_a_wait_counts_until_the_wait_is_settled() -> None:
-    run = Run(Rules(max_pending_timers=1))
+    run = Run(make_rules(pending_timer_count=1))
     run.batch(wait(timeout=60))
     status = run.update()
     grant = run.claim(PLAIN)
@@ -174,7 +175,7 @@ def test_the_timeout_of_a_wait_counts_until_the_wait_is_settled() -> None:
 
 
 def test_a_batch_sent_again_is_over_no_limit() -> None:
-    run = Run(Rules(max_pending_activities=2, max_history_events=8, max_transaction_events=2))
+    run = Run(make_rules(pending_activity_count=2, history_events=8, history_transaction_size=2))
     run.batch(activity("a"), activity("b"))
     run.succeed(run.claim_activity())
     run.batch(activity("a"), activity("b"))
@@ -183,7 +184,7 @@ def test_a_batch_sent_again_is_over_no_limit() -> None:
 
 @pytest.mark.parametrize("value", ["1234", "12345"])
 def test_results_of_updates(value: str) -> None:
-    run = Run(Rules(max_payload_bytes=4))
+    run = Run(make_rules(payload_size_bytes=4))
     run.batch(timer())
     status = run.update(arguments=None)
     grant = run.claim()
@@ -199,7 +200,7 @@ def test_results_of_updates(value: str) -> None:
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
 def test_inputs_of_a_run(limit: int) -> None:
-    run = Run(Rules(max_pending_signals=limit, max_pending_updates=limit))
+    run = Run(make_rules(pending_signal_count=limit, pending_update_count=limit))
     run.batch(timer())
     for _ in range(limit or 10):
         run.signal()
@@ -212,7 +213,7 @@ def test_inputs_of_a_run(limit: int) -> None:
 
 
 def test_the_end_is_refused_for_its_size_and_its_batch_but_not_for_the_length_of_history() -> None:
-    run = Run(Rules(max_history_events=2, max_payload_bytes=4, max_batch_commands=1))
+    run = Run(make_rules(history_events=2, payload_size_bytes=4, command_batch_size=1))
     grant = run.claim()
     for steps, kind in (([finish("12345")], "payload_size"), ([side_effect(), finish("1")], "command_batch_size")):
         assert refused(run, completion(grant, *steps), "structural_limit_exceeded")["limit_kind"] == kind
@@ -221,7 +222,7 @@ def test_the_end_is_refused_for_its_size_and_its_batch_but_not_for_the_length_of
 
 
 def test_what_the_server_records_is_never_refused() -> None:
-    run = Run(Rules(max_history_events=3))
+    run = Run(make_rules(history_events=3))
     run.batch(StartTimer(5))
     run.signal()
     run.pass_time(5)
@@ -238,7 +239,14 @@ def test_what_the_server_records_is_never_refused() -> None:
 
 
 def test_a_count_is_noted_once_as_it_comes_near() -> None:
-    run = Run(Rules(max_pending_activities=10, max_pending_signals=5, max_pending_updates=4, warning_percent=70))
+    run = Run(
+        make_rules(
+            pending_activity_count=10,
+            pending_signal_count=5,
+            pending_update_count=4,
+            warning_threshold_percent=70,
+        )
+    )
     run.batch(*[activity() for _ in range(6)], wait())
     assert run.near == []
     run.signal()
@@ -254,8 +262,12 @@ def test_a_count_is_noted_once_as_it_comes_near() -> None:
 
 
 def test_a_size_is_noted_whenever_it_is_near() -> None:
-    rules = Rules(
-        max_payload_bytes=10, max_batch_commands=5, max_transaction_events=9, max_search_attribute_bytes=20, max_memo_bytes=20
+    rules = make_rules(
+        payload_size_bytes=10,
+        command_batch_size=5,
+        history_transaction_size=9,
+        search_attribute_size_bytes=20,
+        memo_size_bytes=20,
     )
     run = Run(rules, memo={"k": "123456789"}, search_attributes={"a": "123456789"})
     assert run.near == [("memo_size", 17, 20), ("search_attribute_size", 17, 20)]
@@ -270,9 +282,9 @@ def test_a_size_is_noted_whenever_it_is_near() -> None:
 
 
 def test_nothing_is_noted_of_a_batch_that_is_refused_or_with_warnings_off() -> None:
-    run = Run(Rules(max_pending_activities=2))
+    run = Run(make_rules(pending_activity_count=2))
     refused(run, completion(run.claim(), activity(), activity(), activity()), "structural_limit_exceeded")
     assert run.near == []
-    off = Run(Rules(max_pending_activities=2, max_batch_commands=2, max_payload_bytes=4, warning_percent=0))
+    off = Run(make_rules(pending_activity_count=2, command_batch_size=2, payload_size_bytes=4, warning_threshold_percent=0))
     off.batch(activity(), activity())
     assert off.near == []

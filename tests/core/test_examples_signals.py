@@ -8,9 +8,9 @@ import pytest
 
 from actors.run.commands.control import CancelRun, SignalRun
 from actors.run.commands.steps import StartTimer, WorkflowCommand
-from actors.run.rules import Rules
 from tests.core.family import CMD, keys, of_type, rejected, types
 from tests.core.harness import PLAIN, PYTHON, RUN_ID, Run, activity, child, finish, resume_of, shown_events, wait
+from tests.support.defaults import make_rules
 
 SIGNAL = CMD | {"signal_id", "signal_name", "signal_wait_id", "arguments", "payload_codec"}
 
@@ -214,7 +214,7 @@ def test_signal_to_a_closed_run(end: str) -> None:
 
 
 def test_pending_signals_are_limited() -> None:
-    run = parked(rules=Rules(max_pending_signals=2))
+    run = parked(rules=make_rules(pending_signal_count=2))
     run.signal("one")
     run.signal("two")
     rejected(run, SignalRun(name="three"), "structural_limit_exceeded", None)

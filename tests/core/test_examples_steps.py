@@ -39,6 +39,7 @@ from tests.core.harness import (
     start_command,
     wait,
 )
+from tests.support.defaults import RULES
 
 MARKER = RecordVersionMarker("new-tax", 2, 1, 3)
 VALUE = RecordSideEffect(blob("VALUE"))
@@ -194,7 +195,7 @@ def test_changes_of_one_batch_build_on_each_other() -> None:
 
 @pytest.mark.parametrize(("steps", "changed"), [([upsert(a=1)], True), ([VALUE, MARKER], False)])
 def test_a_transition_tells_when_attributes_changed(steps: list[WorkflowCommand], changed: bool) -> None:
-    tx = starting.create(start_command(), Micros(START))
+    tx = starting.create(start_command(), Micros(START), RULES)
     decide(tx, start_command())
     run = Run()
     grant = run.claim()

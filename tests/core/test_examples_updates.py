@@ -10,9 +10,9 @@ from actors.run.commands import RunCommand, WakeUp
 from actors.run.commands.control import CancelRun, ReadUpdate, TerminateRun, UpdateRun
 from actors.run.commands.steps import CompleteUpdate, FailUpdate, FailWorkflow, RecordSideEffect, StartTimer, WorkflowCommand
 from actors.run.replies import CommandAnswered, UpdateStatus
-from actors.run.rules import Rules
 from tests.core.family import CMD, keys, of_type, refused, rejected, types
 from tests.core.harness import PLAIN, RUN_ID, Run, activity, blob, completion, finish, onward, result_of, resume_of, wait
+from tests.support.defaults import make_rules
 
 NAMED = CMD | {"update_id", "update_name"}
 ACCEPTED = NAMED | {"arguments", "payload_codec", "ordering_state", "command_sequence"}
@@ -237,7 +237,7 @@ def test_the_request_id_makes_an_update_one() -> None:
 
 
 def test_pending_updates_are_limited() -> None:
-    run = blocked(rules=Rules(max_pending_updates=2))
+    run = blocked(rules=make_rules(pending_update_count=2))
     one = run.update()
     run.update(request_id="r-1")
     pending = dict(run.state.updates)

@@ -19,6 +19,7 @@ from actors.run.times import Micros
 from actors.run.transition import Transition
 from actors.run.values import Failure, Payload
 from tests.core.harness import RUN_ID
+from tests.support.defaults import RULES
 
 DEEP = b"[" * 510 + b'{"n":1e400,"i":100000000000000000000}' + b"]" * 510
 MEMO = b'{"m":%b}' % DEEP
@@ -37,10 +38,10 @@ def test_text_travels_between_nodes() -> None:
 
 
 def test_text_rests_in_states_and_stands_in_events() -> None:
-    tx = starting.create(START, Micros(1_000_000))
+    tx = starting.create(START, Micros(1_000_000), RULES)
     starting.begin(tx, START)
     assert run_state.decode(run_state.encode(tx.state)).memo_bytes == len(MEMO)
-    again = Transition(run_state.decode(run_state.encode(tx.state)), tx.history, tx.now)
+    again = Transition(run_state.decode(run_state.encode(tx.state)), tx.history, tx.now, RULES)
     assert again.memo == MEMO
     assert all(b'"memo":%b,' % MEMO in line for line in tx.events[:2])
     written = write_set(tx, 0, 0, True, lambda namespace, queue: 0)
@@ -51,13 +52,13 @@ def test_text_rests_in_states_and_stands_in_events() -> None:
 def test_values_written_before_are_read_still() -> None:
     """States and messages written when a memo was a map."""
     old = StartRun("default", "w", START.run_id, "order", "q", START.arguments, memo={"a": [1]})
-    tx = starting.create(old, Micros(1_000_000))
+    tx = starting.create(old, Micros(1_000_000), RULES)
     starting.begin(tx, old)
     stored = msgspec.msgpack.decode(run_state.encode(tx.state))
     for memo in ({"a": [1]}, b'{"a":[1]}'):
         known = run_state.decode(msgspec.msgpack.encode({**stored, "memo": memo, "failures": [{}]}))
         assert known == tx.state and known.memo_bytes == len(b'{"a":[1]}')
-        assert Transition(known, tx.history, tx.now).memo == b'{"a":[1]}'
+        assert Transition(known, tx.history, tx.now, RULES).memo == b'{"a":[1]}'
     assert orjson.loads(tx.events[0])["payload"]["memo"] == {"a": [1]}
     written = write_set(tx, 0, 0, True, lambda namespace, queue: 0)
     assert written.identity is not None

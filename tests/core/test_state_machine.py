@@ -33,7 +33,6 @@ from actors.run.replies import (
     WorkflowTaskGrant,
     WorkflowTaskRenewed,
 )
-from actors.run.rules import Rules
 from actors.run.values import RetryPolicy
 from tests.core.harness import (
     OTHER,
@@ -50,13 +49,14 @@ from tests.core.harness import (
     start_command,
 )
 from tests.core.invariants import RESOLUTIONS, Watch
+from tests.support.defaults import make_rules
 
-RULES = Rules(
-    max_pending_activities=5,
-    max_pending_timers=4,
-    max_batch_commands=4,
-    max_payload_bytes=12,
-    max_history_events=70,
+RULES = make_rules(
+    pending_activity_count=5,
+    pending_timer_count=4,
+    command_batch_size=4,
+    payload_size_bytes=12,
+    history_events=70,
 )
 WORKERS = st.sampled_from([PLAIN, PYTHON, OTHER])
 SECONDS = st.sampled_from([None, None, None, 1, 5, 20, 90])

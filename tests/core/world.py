@@ -25,10 +25,11 @@ from actors.run.replies import (
     WorkflowTaskCompleted,
     WorkflowTaskGrant,
 )
-from actors.run.rules import DEFAULT_RULES, Rules
+from actors.run.rules import Rules
 from actors.run.transition import RunMessage
 from tests.core.harness import START, Clock, Event, Run
 from tests.core.invariants import Watch
+from tests.support.defaults import RULES
 
 
 class Member:
@@ -59,7 +60,7 @@ class Member:
 class World:
     """All runs by their id, the chains of runs by workflow id, the post."""
 
-    def __init__(self, rules: Rules = DEFAULT_RULES, dialect: Dialect | None = None) -> None:
+    def __init__(self, rules: Rules = RULES, dialect: Dialect | None = None) -> None:
         self.rules = rules
         self.dialect = dialect
         self.clock = Clock()

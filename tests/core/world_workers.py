@@ -28,20 +28,20 @@ from actors.run.replies import (
     WorkflowTaskCompleted,
     WorkflowTaskGrant,
 )
-from actors.run.rules import Rules
 from actors.run.values import WorkerIdentity
 from tests.core import batches
 from tests.core.harness import PYTHON, completion, failure_of, result_of
 from tests.core.step_book import RESOLUTIONS
 from tests.core.world import Member, World
+from tests.support.defaults import make_rules
 
-RULES = Rules(
-    max_pending_activities=4,
-    max_pending_timers=3,
-    max_pending_children=3,
-    max_pending_signals=6,
-    max_pending_updates=3,
-    max_history_events=150,
+RULES = make_rules(
+    pending_activity_count=4,
+    pending_timer_count=3,
+    pending_child_count=3,
+    pending_signal_count=6,
+    pending_update_count=3,
+    history_events=150,
     shards=4,
 )
 
@@ -191,7 +191,7 @@ class Workers(RuleBasedStateMachine):
         assert isinstance(reply, CommandAnswered)
         if not before.is_open:
             assert reply.rejection == "run_not_active"
-        elif len(before.signals) >= RULES.max_pending_signals:
+        elif len(before.signals) >= RULES.limits.structural.pending_signal_count:
             assert reply.rejection == "structural_limit_exceeded", "29"
         else:
             assert member.run.new_types == ["SignalReceived"], "16"

@@ -9,10 +9,10 @@ from api.http.attribution import attribution
 from api.http.auth import Principal
 from api.http.request import Request
 from api.http.services import Services
-from api.settings import Settings
+from tests.support.defaults import make_settings
 
 WHO = Principal("legacy-token", ("admin",), "token", legacy_full_access=True, claims={"legacy_credential": True})
-_SERVICES = cast(Services, SimpleNamespace(settings=Settings()))
+_SERVICES = cast(Services, SimpleNamespace(settings=make_settings()))
 
 
 async def _nothing() -> None:

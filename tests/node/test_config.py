@@ -12,7 +12,7 @@ import pytest
 from node.config import GROUPS, Config, ConfigError, table
 from node.config.entry import SECRET, Entry, Treatment, entries_of
 from node.config.server import PROJECT_ROOT
-from node.settings import api_settings, bus_options
+from node.settings import api_settings, bus_options, limits
 
 
 def read(**environment: str) -> Config:
@@ -20,8 +20,9 @@ def read(**environment: str) -> Config:
 
 
 def field(config: Config, path: str) -> Any:
-    value: Any = config
-    for name in path.split("."):
+    """What the configuration says, or, for "effective.x", the limits made of it."""
+    value: Any = limits(config) if path.startswith("effective.") else config
+    for name in path.removeprefix("effective.").split("."):
         value = getattr(value, name)
     return value
 
@@ -67,9 +68,9 @@ DEFAULTS = [
     ("nats.prefix", "dw"),
     ("nats.replicas", 1),
     ("nats.servers", ["nats://127.0.0.1:4222"]),
-    ("pending_children_cap", 1000),
-    ("pending_activities_cap", 2000),
-    ("memo_cap", 262_144),
+    ("effective.pending_children", 1000),
+    ("effective.pending_activities", 2000),
+    ("effective.memo_bytes", 262_144),
 ]
 
 
@@ -130,12 +131,12 @@ VALUES = [
     ({"DW_WORKFLOW_TASK_MAX_ACTIVE_LEASES_PER_QUEUE": "0"}, "admission.workflow_leases_per_queue", None),
     ({"DW_ACTIVITY_TASK_MAX_DISPATCHES_PER_MINUTE": "-3"}, "admission.activity_dispatches_per_minute", None),
     # 0 = off, effective caps are the smaller of two
-    ({"DW_MAX_PENDING_CHILDREN": "0"}, "pending_children_cap", 1000),
-    ({"DW_MAX_PENDING_CHILDREN": "0", "DW_V2_LIMIT_PENDING_CHILDREN": "0"}, "pending_children_cap", 0),
-    ({"DW_MAX_PENDING_ACTIVITIES": "7"}, "pending_activities_cap", 7),
-    ({"DW_MAX_MEMO_BYTES": "7"}, "memo_cap", 7),
-    ({"DW_V2_LIMIT_MEMO_SIZE_BYTES": "8"}, "memo_cap", 8),
-    ({"DW_V2_LIMIT_MEMO_SIZE_BYTES": "0"}, "memo_cap", 262_144),
+    ({"DW_MAX_PENDING_CHILDREN": "0"}, "effective.pending_children", 1000),
+    ({"DW_MAX_PENDING_CHILDREN": "0", "DW_V2_LIMIT_PENDING_CHILDREN": "0"}, "effective.pending_children", 0),
+    ({"DW_MAX_PENDING_ACTIVITIES": "7"}, "effective.pending_activities", 7),
+    ({"DW_MAX_MEMO_BYTES": "7"}, "effective.memo_bytes", 7),
+    ({"DW_V2_LIMIT_MEMO_SIZE_BYTES": "8"}, "effective.memo_bytes", 8),
+    ({"DW_V2_LIMIT_MEMO_SIZE_BYTES": "0"}, "effective.memo_bytes", 262_144),
     # words
     ({"DW_DEFAULT_NAMESPACE": "Billing"}, "server.default_namespace", "billing"),
     ({"DW_DEFAULT_NAMESPACE": "not a name"}, "server.default_namespace", "default"),
@@ -226,7 +227,7 @@ def test_notes(environment: dict[str, str], mentions: str) -> None:
     assert mentions in note
 
 
-OBJECTS = "config|http|auth|server|parts|database|nats|polling|limits|engine|bootstrap|self"
+OBJECTS = "config|http|auth|server|parts|database|nats|polling|limits|sizes|engine|bootstrap|self"
 IDLE = [row for row in table() if row.without_effect]
 
 

@@ -14,6 +14,7 @@ from node.server import Node
 from node.wiring import assemble
 from tests.api.conftest import CONTROL, WORKER
 from tests.api.driver import Http
+from tests.support.defaults import EDGE
 from tests.support.server import DEFAULTS, TOKEN
 from tests.support.services import TestServices
 
@@ -48,7 +49,7 @@ async def test_requests_polls_commits_and_the_events_that_wait_are_measured(serv
     found = Collector()
     environment = {**DEFAULTS, **services.place().environment(), "DW_NODE_ID": "measured", "DW_WORKER_POLL_TIMEOUT": "1"}
     bound = bind("127.0.0.1", 0)
-    node = Node(assemble(Config.read(environment), base_url(bound), metrics=found), bound, 5)
+    node = Node(assemble(Config.read(environment), base_url(bound), metrics=found), bound, 5, EDGE)
     try:
         await node.start()
         await node.starting

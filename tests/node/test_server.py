@@ -17,6 +17,7 @@ from node.http.flood import Flood
 from node.http.server import HttpServer, base_url, bind
 from node.server import Node
 from store.errors import StoreUnavailable
+from tests.support.defaults import EDGE
 
 
 class Part:
@@ -67,7 +68,7 @@ def node_of(diary: list[str], *parts: Part, drain: Callable[[], Awaitable[None]]
         return lambda: part
 
     assembly = Assembly(app=echo, services=[(part.name, given(part)) for part in parts], begin_drain=drain or begin_drain)
-    return Node(assembly, bind("127.0.0.1", 0), grace_seconds=2)
+    return Node(assembly, bind("127.0.0.1", 0), grace_seconds=2, limits=EDGE)
 
 
 async def test_parts_start_in_order_and_stop_in_reverse() -> None:
@@ -149,7 +150,7 @@ async def test_trouble_while_stopping_does_not_keep_other_parts_running() -> Non
 @pytest.fixture
 async def served() -> AsyncIterator[tuple[str, int]]:
     bound = bind("127.0.0.1", 0)
-    server = HttpServer(echo, bound, grace_seconds=1)
+    server = HttpServer(echo, bound, grace_seconds=1, limits=EDGE)
     await server.start()
     host, port = bound.getsockname()
     yield host, port
@@ -253,7 +254,7 @@ async def pieces(scope: Any, receive: Any, send: Any) -> None:
 @pytest.fixture
 async def odd() -> AsyncIterator[tuple[str, int]]:
     bound = bind("127.0.0.1", 0)
-    server = HttpServer(pieces, bound, grace_seconds=1)
+    server = HttpServer(pieces, bound, grace_seconds=1, limits=EDGE)
     await server.start()
     yield bound.getsockname()
     await server.stop()
@@ -277,7 +278,7 @@ async def test_faults_of_the_application_are_no_answers(odd: tuple[str, int]) ->
 
 async def test_stopping_does_not_wait_for_half_requests() -> None:
     bound = bind("127.0.0.1", 0)
-    server = HttpServer(echo, bound, grace_seconds=20)
+    server = HttpServer(echo, bound, grace_seconds=20, limits=EDGE)
     await server.start()
     address = bound.getsockname()
     ends = [await asyncio.open_connection(*address) for _ in range(3)]

@@ -18,9 +18,10 @@ from actors.cluster.node_id import NodeIdTaken, claim_node_id
 from actors.cluster.placement import Placement
 from actors.cluster.spread import wanted_owners
 from bus.broadcast import Broadcast
-from bus.connection import Bus, BusOptions
-from store.migrate import migrate, seed
+from bus.connection import Bus
+from store.migrate import migrate
 from store.pool import Database
+from tests.support.defaults import make_bus_options, seed_database
 from tests.support.proxy import Links
 from tests.support.services import Place, TestServices
 
@@ -73,7 +74,7 @@ class Node:
         self.dead: list[str] = []
         self.drain: Callable[[], Awaitable[None]] | None = None
         self.db = Database(dsn, size=2, timeout_seconds=3)
-        self.bus = Bus(BusOptions(servers=(services.nats.url,), prefix=prefix), name)
+        self.bus = Bus(make_bus_options(servers=(services.nats.url,), prefix=prefix), name)
         self.placement = Placement(
             self.db,
             name,
@@ -131,7 +132,7 @@ async def _make(services: TestServices) -> AsyncIterator[MakeNode]:
     await migrate(dsn)
     db = Database(dsn)
     await db.start()
-    await seed(db, shards=SHARDS)
+    await seed_database(db, shards=SHARDS)
     await db.stop()
     made: list[Node] = []
 

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from store.commit.group import GroupCommit
-from store.migrate import migrate, seed
+from store.migrate import migrate
 from store.pool import Database
+from tests.support.defaults import seed_database
 from tests.support.services import TestServices
 
 
@@ -30,7 +31,7 @@ async def dsn(empty_dsn: str) -> str:
 async def db(dsn: str) -> AsyncIterator[Database]:
     database = Database(dsn)
     await database.start()
-    await seed(database, shards=8)
+    await seed_database(database, shards=8)
     yield database
     await database.stop()
 

@@ -10,6 +10,7 @@ import pytest
 from store import deployment, migrate, namespaces, schema
 from store.errors import StoreError, StoreRejected
 from store.pool import Database
+from tests.support.defaults import seed_database
 
 
 async def test_concurrent_and_repeated_migrations(empty_dsn: str) -> None:
@@ -33,7 +34,7 @@ async def test_what_is_missing(empty_dsn: str) -> None:
         found = await schema.look(db)
         assert (found.version, found.pending, found.missing_tables) == (known[-1].version, (), ())
         assert "bootstrap of the database has not ended" in str(found.fault)
-        await migrate.seed(db)
+        await seed_database(db)
         assert (await schema.look(db)).fault is None
         await db.execute("DROP TABLE mailbox")
         assert (await schema.look(db)).missing_tables == ("mailbox",)
@@ -81,7 +82,7 @@ async def test_seed_is_repeatable_and_keeps_what_is_there(dsn: str) -> None:
         assert after[:2] == before
         assert [n.name for n in after] == ["default", "lab", "new"]
         with pytest.raises(ValueError, match="1 to 1024"):
-            await migrate.seed(db, 0)
+            await seed_database(db, 0)
     finally:
         await db.stop()
 

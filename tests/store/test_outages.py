@@ -12,9 +12,10 @@ import pytest
 from store import runs
 from store.commit.group import GroupCommit
 from store.errors import StoreUnavailable
-from store.migrate import migrate, seed
+from store.migrate import migrate
 from store.pool import Database
 from tests.store.build import Run
+from tests.support.defaults import seed_database
 from tests.support.services import TestServices
 
 COMMIT_BACKENDS = (
@@ -92,7 +93,7 @@ async def test_restart_and_crash_of_postgres(own_services: TestServices) -> None
     await migrate(dsn)
     db, commits = Database(dsn), GroupCommit(dsn)
     await db.start()
-    await seed(db)
+    await seed_database(db)
     await commits.start()
     stored = [await eventually_commits(commits)]
     try:
@@ -121,7 +122,7 @@ async def test_acknowledged_writes_survive_a_crash_under_load(own_services: Test
     await migrate(dsn)
     db, commits = Database(dsn), GroupCommit(dsn)
     await db.start()
-    await seed(db)
+    await seed_database(db)
     await commits.start()
     acknowledged: list[Run] = []
     unknown = 0

@@ -8,6 +8,7 @@ import pytest
 from store import migrate, schema
 from store.errors import SchemaUnfit, StoreUnavailable
 from store.pool import Database
+from tests.support.defaults import seed_database
 
 LATEST = schema.migrations()[-1].version
 
@@ -28,7 +29,7 @@ async def test_a_migration_says_which_programs_can_run_on_it(dsn: str, monkeypat
     """The program of today against what programs to come made of the schema."""
     db = Database(dsn)
     await db.start()
-    await migrate.seed(db)
+    await seed_database(db)
     try:
         today = schema.migrations()
         compatible, breaking = newer(9001, LATEST), newer(9002, None)
@@ -66,7 +67,7 @@ async def test_an_older_schema_is_named_and_brought_up(dsn: str, column: bool) -
     """As programs before the compatible range left it, and as they leave it now."""
     db = Database(dsn)
     await db.start()
-    await migrate.seed(db)
+    await seed_database(db)
     try:
         last = schema.migrations()[-1]
         await db.execute("DELETE FROM schema_migrations WHERE version >= 5")

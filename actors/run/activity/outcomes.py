@@ -92,7 +92,7 @@ def complete(tx: Transition, command: CompleteActivity) -> ActivityRecorded | Re
     activity = outcome_guard(tx, command)
     if not isinstance(activity, Activity):
         return activity
-    limit = tx.rules.max_payload_bytes
+    limit = tx.rules.limits.structural.payload_size_bytes
     result = in_codec(command, activity.payload_codec).result
     size = size_of(result)
     if limit and size > limit:

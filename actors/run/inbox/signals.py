@@ -19,7 +19,7 @@ def receive(tx: Transition, command: SignalRun) -> CommandAnswered:
     state = tx.state
     if not state.is_open:
         return requests.not_active(tx)
-    limit = tx.rules.max_pending_signals
+    limit = tx.rules.limits.structural.pending_signal_count
     if limit and len(state.signals) >= limit:
         return requests.rejected(tx, "structural_limit_exceeded", None)
     tx.measure("pending_signal_count", len(state.signals) + 1, limit, len(state.signals))

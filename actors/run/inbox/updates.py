@@ -33,7 +33,7 @@ def accept(tx: Transition, command: UpdateRun) -> UpdateStatus | CommandAnswered
                 return _status(tx, update_id, update)
     if not state.is_open:
         return requests.not_active(tx)
-    limit = tx.rules.max_pending_updates
+    limit = tx.rules.limits.structural.pending_update_count
     if limit and len(state.updates) >= limit:
         return _reject(tx, command, "structural_limit_exceeded")
     tx.measure("pending_update_count", len(state.updates) + 1, limit, len(state.updates))

@@ -12,7 +12,7 @@ from actors.run.commands.messages import StartChildRun
 from actors.run.dialect import Dialect
 from actors.run.lifecycle.continuing import record_started
 from actors.run.replies import Refused, Started
-from actors.run.rules import DEFAULT_RULES, Rules
+from actors.run.rules import Rules
 from actors.run.state import Origin, RunState
 from actors.run.times import SECOND, Micros
 from actors.run.transition import PLAIN_HISTORY, Transition
@@ -22,7 +22,7 @@ DEFAULT_QUEUE = "default"
 MOST_NOTED_DUPLICATES = 100  # per run, so that outsiders cannot fill a history up to its limit
 
 
-def create(command: StartRun, now: Micros, rules: Rules = DEFAULT_RULES, dialect: Dialect = PLAIN_HISTORY) -> Transition:
+def create(command: StartRun, now: Micros, rules: Rules, dialect: Dialect = PLAIN_HISTORY) -> Transition:
     """A new run, not yet begun, in a transition of its own."""
     memo_bytes = len(opaque.text_of(command.memo)) if command.memo else 0
     state = RunState(
@@ -51,9 +51,10 @@ def create(command: StartRun, now: Micros, rules: Rules = DEFAULT_RULES, dialect
         state.run_deadline_at = now + command.run_timeout_seconds * SECOND
     tx = Transition(state, [], now, rules, dialect, command.memo)
     if memo_bytes:
-        tx.measure("memo_size", memo_bytes, rules.max_memo_bytes)
+        tx.measure("memo_size", memo_bytes, rules.limits.memo_bytes)
     if command.search_attributes:
-        tx.measure("search_attribute_size", len(orjson.dumps(command.search_attributes)), rules.max_search_attribute_bytes)
+        size = len(orjson.dumps(command.search_attributes))
+        tx.measure("search_attribute_size", size, rules.limits.structural.search_attribute_size_bytes)
     return tx
 
 
@@ -74,9 +75,7 @@ def begin(tx: Transition, command: StartRun) -> Started:
     return started(state, "started_new")
 
 
-def create_child(
-    command: StartChildRun, now: Micros, rules: Rules = DEFAULT_RULES, dialect: Dialect = PLAIN_HISTORY
-) -> Transition:
+def create_child(command: StartChildRun, now: Micros, rules: Rules, dialect: Dialect = PLAIN_HISTORY) -> Transition:
     """A child's first run, not yet begun, in a transition of its own."""
     tx = create(command.start, now, rules, dialect)
     origin, policy = command.origin, command.retry_policy

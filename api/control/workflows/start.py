@@ -102,7 +102,7 @@ def _memo(fields: Fields, settings: Settings) -> dict[str, Any] | bytes:
     memo = fields.opaque_object("memo")
     if memo is None or memo == b"{}":
         return {}
-    limit = settings.rules.max_memo_bytes
+    limit = settings.limits.memo_bytes
     if limit and len(memo) > limit:
         fields.fault("memo", f"The memo must not be greater than {limit} bytes.")
         return {}
@@ -117,11 +117,11 @@ def _search_attributes(fields: Fields, settings: Settings) -> dict[str, Any]:
     attributes = fields.object(name)
     if not attributes:
         return {}
-    size_limit = settings.rules.max_search_attribute_bytes
+    size_limit = settings.limits.structural.search_attribute_size_bytes
     if size_limit and len(fields.opaque(name) or b"") > size_limit:
         fields.fault(name, f"The search attributes must not be greater than {size_limit} bytes.")
         return {}
-    limits = settings.limits
+    limits = settings.limits.request
     if len(attributes) > limits.max_search_attributes:
         fields.fault(name, f"The search attributes must not have more than {limits.max_search_attributes} keys.")
     found: dict[str, Any] = {}

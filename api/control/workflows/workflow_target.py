@@ -21,7 +21,7 @@ HISTORICAL: Reason = "historical_run_command_rejected"
 def operation_name(request: Request, field: str) -> str:
     """The name of the signal, query or update in the URL; raises ValidationFailed on `field` when it cannot be one."""
     name = request.path[field]
-    limit = request.services.settings.limits.max_operation_name_length
+    limit = request.services.settings.limits.request.max_operation_name_length
     if not name:
         raise ValidationFailed({field: [f"The {label(field)} field is required."]})
     if any(character < " " or character == "\x7f" for character in name):
