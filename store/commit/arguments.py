@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 
-from store.commit.statement import (
+from store.commit.given import (
     APPLIED,
     CHANGE,
     CREATE,
@@ -17,10 +17,10 @@ from store.commit.statement import (
     SENT,
     SUCCESSOR,
     UNREADY,
-    Columns,
-    statement,
+    Given,
 )
-from store.commit.writes import ReadyTaskRow, WriteSet
+from store.commit.statement import statement
+from store.commit.writes import WriteSet
 
 Rows = list[tuple[object, ...]]
 
@@ -35,13 +35,13 @@ def encode(writes: Sequence[WriteSet]) -> tuple[str, list[Sequence[object]]]:
     others = _Others()
     for i, write in enumerate(writes):
         if write.expected_version:
-            change.append((i, write.run_id, write.expected_version, *_mutable(write)))
+            change.append(CHANGE.row(i, write))
         else:
-            create.append(_creation(i, FIRST_RUN if write.new_instance else NEXT_RUN, write))
+            create.append(CREATE.row(i, FIRST_RUN if write.new_instance else NEXT_RUN, write))
         others.add(i, write)
         successor = write.successor
         if successor is not None:
-            create.append(_creation(i, SUCCESSOR, successor))
+            create.append(CREATE.row(i, SUCCESSOR, successor))
             others.add(i, successor)
     if len(change) > 1:
         change.sort(key=_RUN_ID)
@@ -61,64 +61,12 @@ def encode(writes: Sequence[WriteSet]) -> tuple[str, list[Sequence[object]]]:
     return statement(creates, messages, bool(others.requests), bool(others.applied)), args
 
 
-_RUN_ID = itemgetter(1)
-_WORKFLOW_ID = itemgetter([name for name, _ in CREATE].index("workflow_id"))
+_RUN_ID = itemgetter(CHANGE.index("run_id"))
+_WORKFLOW_ID = itemgetter(CREATE.index("workflow_id"))
 
 
-def _transpose(rows: Rows, columns: Columns) -> Sequence[Sequence[object]]:
-    return list(zip(*rows, strict=True)) if rows else [()] * len(columns)
-
-
-def _mutable(write: WriteSet) -> tuple[object, ...]:
-    row = write.row
-    attributes = row.search_attributes
-    return (
-        row.status,
-        row.closed_reason,
-        row.closed_at,
-        row.last_progress_at,
-        row.wake_at,
-        row.last_sequence,
-        row.published_sequence,
-        row.state,
-        None if attributes is None else attributes.decode(),
-        write.first_sequence,
-        write.history,
-    )
-
-
-def _creation(i: int, kind: int, write: WriteSet) -> tuple[object, ...]:
-    identity = write.identity
-    if identity is None:
-        raise ValueError(f"the write that creates run {write.run_id} has no identity")
-    row = write.row
-    return (
-        i,
-        kind,
-        write.run_id,
-        row.status,
-        row.closed_reason,
-        row.closed_at,
-        row.last_progress_at,
-        row.wake_at,
-        row.last_sequence,
-        row.published_sequence,
-        row.state,
-        (identity.search_attributes if row.search_attributes is None else row.search_attributes).decode(),
-        write.first_sequence,
-        write.history,
-        identity.run_key,
-        identity.shard,
-        identity.namespace,
-        identity.workflow_id,
-        identity.run_number,
-        identity.workflow_type,
-        identity.task_queue,
-        identity.business_key,
-        identity.compatibility,
-        identity.started_at,
-        identity.memo,
-    )
+def _transpose(rows: Rows, given: Given) -> Sequence[Sequence[object]]:
+    return list(zip(*rows, strict=True)) if rows else [()] * len(given.columns)
 
 
 class _Others:
@@ -136,36 +84,19 @@ class _Others:
 
     def add(self, i: int, write: WriteSet) -> None:
         if write.ready:
-            self.ready += [_ready(i, task) for task in write.ready]
+            self.ready += [READY.row(i, task) for task in write.ready]
         if write.unready:
             # A task taken and made ready again in one commit stays: one statement cannot delete and insert the same row.
             kept = {task.task_id for task in write.ready}
             self.unready += [(i, task_id) for task_id in write.unready if task_id not in kept]
         if write.sent:
-            self.sent += [(i, m.message_id, m.shard, m.namespace, m.workflow_id, m.run_id, m.body) for m in write.sent]
+            self.sent += [SENT.row(i, message) for message in write.sent]
         if write.received:
             self.received += [(i, message_id) for message_id in write.received]
         if write.requests:
-            self.requests += [(i, r.workflow_id, r.request_id, write.run_id, r.update_id) for r in write.requests]
+            self.requests += [REQUESTS.row(i, write.run_id, request) for request in write.requests]
         if write.applied:
-            self.applied += [(i, command.key, command.answer) for command in write.applied]
-
-
-def _ready(i: int, task: ReadyTaskRow) -> tuple[object, ...]:
-    return (
-        i,
-        task.task_id,
-        task.shard,
-        task.namespace,
-        task.queue,
-        task.kind,
-        task.type_name,
-        task.compatibility,
-        task.priority,
-        task.fairness_key,
-        task.fairness_weight,
-        task.available_at,
-    )
+            self.applied += [APPLIED.row(i, command) for command in write.applied]
 
 
 def check(write: WriteSet) -> None:

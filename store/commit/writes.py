@@ -1,5 +1,7 @@
 """What one transition batch of one run writes: plain rows, no decisions.
 
+The fields of the rows are the columns of their tables (`store.columns`): statements and arguments are made of them.
+
 Times are microseconds since the Unix epoch. `bytes` columns hold serialized data the store never looks into.
 """
 
@@ -7,22 +9,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from store.columns import Int4, Int8
+
 
 @dataclass(slots=True)
 class ReadyTaskRow:
     """A row of `ready_tasks`: a task any eligible worker may claim from `available_at` on."""
 
     task_id: str
-    shard: int  # shard of (namespace, queue, kind), where its QueueActor lives
+    shard: Int4  # shard of (namespace, queue, kind), where its QueueActor lives
     namespace: str
     queue: str
     kind: str  # "workflow" or "activity"
     type_name: str  # workflow or activity type, for routing
     compatibility: str | None
-    priority: int
+    priority: Int4
     fairness_key: str | None
-    fairness_weight: int
-    available_at: int
+    fairness_weight: Int4
+    available_at: Int8
 
 
 @dataclass(slots=True)
@@ -30,7 +34,7 @@ class MessageRow:
     """A run message: a row of the table `mailbox` (its older name, which stays), deleted by the commit that applies it."""
 
     message_id: str
-    shard: int  # shard of the receiver
+    shard: Int4  # shard of the receiver
     namespace: str
     workflow_id: str
     run_id: str | None
@@ -63,11 +67,11 @@ class RunRow:
 
     status: str
     closed_reason: str | None
-    closed_at: int | None
-    last_progress_at: int
-    wake_at: int | None
-    last_sequence: int
-    published_sequence: int
+    closed_at: Int8 | None
+    last_progress_at: Int8
+    wake_at: Int8 | None
+    last_sequence: Int8
+    published_sequence: Int8
     state: bytes
     search_attributes: bytes | None = None  # serialized JSON object; None leaves the stored one
 
@@ -77,15 +81,15 @@ class RunIdentity:
     """The columns written once, when a run is created."""
 
     run_key: str  # the 15 characters of its ids that name the run (actors.run.ids)
-    shard: int
+    shard: Int4
     namespace: str
     workflow_id: str
-    run_number: int
+    run_number: Int4
     workflow_type: str
     task_queue: str | None
     business_key: str | None
     compatibility: str | None
-    started_at: int
+    started_at: Int8
     memo: bytes  # serialized JSON object
     search_attributes: bytes
 
@@ -113,3 +117,11 @@ class WriteSet:
     requests: list[UpdateRequest] = field(default_factory=list)
     applied: list[AppliedCommand] = field(default_factory=list)
     successor: WriteSet | None = None
+
+    @property
+    def attributes_text(self) -> str | None:
+        """The search attributes to store, as the driver takes them; None leaves the stored ones."""
+        attributes = self.row.search_attributes
+        if attributes is None and self.identity is not None and not self.expected_version:
+            attributes = self.identity.search_attributes
+        return None if attributes is None else attributes.decode()
