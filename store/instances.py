@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from store.columns import Int4, Table
 from store.pool import Database
 
 
@@ -12,15 +13,15 @@ class Instance:
     workflow_id: str
     namespace: str
     workflow_type: str
-    shard: int
+    shard: Int4
     current_run_id: str  # the run with the highest run number
-    run_count: int
+    run_count: Int4
+
+
+_INSTANCES = Table(Instance)
 
 
 async def get(db: Database, workflow_id: str) -> Instance | None:
     """The instance of a workflow id, whatever its namespace; None when there is none."""
-    row = await db.fetchrow(
-        "SELECT workflow_id, namespace, workflow_type, shard, current_run_id, run_count FROM instances WHERE workflow_id = $1",
-        workflow_id,
-    )
-    return None if row is None else Instance(*row)
+    row = await db.fetchrow(f"SELECT {_INSTANCES.names} FROM instances WHERE workflow_id = $1", workflow_id)
+    return None if row is None else _INSTANCES.read(row)

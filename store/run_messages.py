@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from store.columns import listed
+from store.commit.given import SENT
 from store.commit.writes import MessageRow
 from store.pool import Database
+
+_COLUMNS = listed(SENT.columns[1:])
 
 
 async def discard(db: Database, message_ids: Sequence[str]) -> int:
@@ -16,10 +20,7 @@ async def discard(db: Database, message_ids: Sequence[str]) -> int:
 async def pending(db: Database, shards: Sequence[int], limit: int) -> list[MessageRow]:
     """Up to `limit` messages addressed to these shards, by message id."""
     rows = await db.fetch(
-        "SELECT mail_id, shard, namespace, workflow_id, run_id, body FROM mailbox"
-        " WHERE shard = ANY ($1) ORDER BY mail_id LIMIT $2",
-        list(shards),
-        limit,
+        f"SELECT {_COLUMNS} FROM mailbox WHERE shard = ANY ($1) ORDER BY mail_id LIMIT $2", list(shards), limit
     )
     return [MessageRow(*row) for row in rows]
 

@@ -8,17 +8,9 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
+from store.columns import Int4, Int8, JsonText, Table, listed
 from store.commit.writes import RunIdentity, RunRow
 from store.pool import Database, Row
-
-_COLUMNS = """
-    run_id, version, run_key, shard, namespace, workflow_id, run_number, workflow_type, task_queue, business_key, compatibility,
-    started_at, memo, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state,
-    search_attributes::text AS search_attributes"""
-
-_ITEM_COLUMNS = """
-    run_id, namespace, workflow_id, run_number, workflow_type, task_queue, business_key, compatibility, status, closed_reason,
-    started_at, closed_at, last_progress_at, search_attributes::text AS search_attributes"""
 
 _NOT_YET = 60_000_000  # microseconds after "now" that no clock is ahead unless it is wrong
 
@@ -40,17 +32,23 @@ class RunItem:
     run_id: str
     namespace: str
     workflow_id: str
-    run_number: int
+    run_number: Int4
     workflow_type: str
     task_queue: str | None
     business_key: str | None
     compatibility: str | None
     status: str
     closed_reason: str | None
-    started_at: int
-    closed_at: int | None
-    last_progress_at: int
-    search_attributes: bytes
+    started_at: Int8
+    closed_at: Int8 | None
+    last_progress_at: Int8
+    search_attributes: JsonText
+
+
+_ATTRIBUTES = "search_attributes"
+_ITEMS = Table(RunItem)
+_IDENTITY, _ROW = Table(RunIdentity).all_but(_ATTRIBUTES), Table(RunRow).all_but(_ATTRIBUTES)  # both end with them
+_SELECT = f"SELECT run_id, version, {listed(_IDENTITY)}, {listed(_ROW)}, {_ATTRIBUTES} FROM runs"
 
 
 class Position(NamedTuple):
@@ -62,13 +60,13 @@ class Position(NamedTuple):
 
 async def load(db: Database, run_id: str) -> StoredRun | None:
     """The run with this id; None when there is none."""
-    row = await db.fetchrow(f"SELECT {_COLUMNS} FROM runs WHERE run_id = $1", run_id)
+    row = await db.fetchrow(f"{_SELECT} WHERE run_id = $1", run_id)
     return None if row is None else _stored(row)
 
 
 async def load_by_key(db: Database, run_key: str) -> StoredRun | None:
     """The run whose ids carry this key; None when there is none."""
-    row = await db.fetchrow(f"SELECT {_COLUMNS} FROM runs WHERE run_key = $1", run_key)
+    row = await db.fetchrow(f"{_SELECT} WHERE run_key = $1", run_key)
     return None if row is None else _stored(row)
 
 
@@ -156,7 +154,7 @@ async def listing(
     follows.
     """
     sql, args = listing_sql(namespace, workflow_type, statuses, query, after, limit)
-    return [_item(row) for row in await db.fetch(sql, *args)]
+    return [_ITEMS.read(row) for row in await db.fetch(sql, *args)]
 
 
 def listing_sql(
@@ -187,67 +185,22 @@ def listing_sql(
         time, run = f"${len(args) - 1}", f"${len(args)}"
         conditions.append(f"started_at <= {time} AND (started_at < {time} OR run_id < {run})")
     args.append(limit)
-    sql = f"SELECT {_ITEM_COLUMNS} FROM runs WHERE {' AND '.join(conditions)}"
+    sql = f"SELECT {_ITEMS.names} FROM runs WHERE {' AND '.join(conditions)}"
     return f"{sql} ORDER BY started_at DESC, run_id DESC LIMIT ${len(args)}", args
 
 
 async def of_instance(db: Database, namespace: str, workflow_id: str) -> list[RunItem]:
     """All runs of a workflow id by ascending run number; empty when the namespace has no such instance."""
     rows = await db.fetch(
-        f"SELECT {_ITEM_COLUMNS} FROM runs WHERE workflow_id = $1 AND namespace = $2 ORDER BY run_number",
+        f"SELECT {_ITEMS.names} FROM runs WHERE workflow_id = $1 AND namespace = $2 ORDER BY run_number",
         workflow_id,
         namespace,
     )
-    return [_item(row) for row in rows]
+    return [_ITEMS.read(row) for row in rows]
 
 
 def _stored(row: Row) -> StoredRun:
-    attributes = row["search_attributes"].encode()
-    return StoredRun(
-        run_id=row["run_id"],
-        version=row["version"],
-        identity=RunIdentity(
-            run_key=row["run_key"],
-            shard=row["shard"],
-            namespace=row["namespace"],
-            workflow_id=row["workflow_id"],
-            run_number=row["run_number"],
-            workflow_type=row["workflow_type"],
-            task_queue=row["task_queue"],
-            business_key=row["business_key"],
-            compatibility=row["compatibility"],
-            started_at=row["started_at"],
-            memo=row["memo"],
-            search_attributes=attributes,
-        ),
-        row=RunRow(
-            status=row["status"],
-            closed_reason=row["closed_reason"],
-            closed_at=row["closed_at"],
-            last_progress_at=row["last_progress_at"],
-            wake_at=row["wake_at"],
-            last_sequence=row["last_sequence"],
-            published_sequence=row["published_sequence"],
-            state=row["state"],
-            search_attributes=attributes,
-        ),
-    )
-
-
-def _item(row: Row) -> RunItem:
-    return RunItem(
-        run_id=row["run_id"],
-        namespace=row["namespace"],
-        workflow_id=row["workflow_id"],
-        run_number=row["run_number"],
-        workflow_type=row["workflow_type"],
-        task_queue=row["task_queue"],
-        business_key=row["business_key"],
-        compatibility=row["compatibility"],
-        status=row["status"],
-        closed_reason=row["closed_reason"],
-        started_at=row["started_at"],
-        closed_at=row["closed_at"],
-        last_progress_at=row["last_progress_at"],
-        search_attributes=row["search_attributes"].encode(),
-    )
+    run_id, version, *values, text = row
+    attributes, upto = text.encode(), len(_IDENTITY)
+    identity = RunIdentity(*[*values[:upto], attributes])
+    return StoredRun(run_id, version, identity, RunRow(*[*values[upto:], attributes]))
