@@ -9,8 +9,7 @@ import asyncio
 import itertools
 from collections import OrderedDict, deque
 from collections.abc import Callable
-
-from msgspec import Struct
+from dataclasses import dataclass
 
 from actors.queue.parked_poll import ParkedPoll
 from actors.queue.poll_line import PollLine, SendOn, WaitingPoll
@@ -29,7 +28,8 @@ RunAsker = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
 QueueKey = tuple[str, str]
 
 
-class QueryRules(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class QueryRules:
     """Times in seconds; `max_pending`: queries that may wait per queue."""
 
     timeout: float

@@ -5,10 +5,11 @@ None has a default here: those stand in `node/config`, with the variables.
 
 from __future__ import annotations
 
-from msgspec import Struct
+from dataclasses import dataclass
 
 
-class RequestLimits(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLimits:
     """What a request may bring, as configured (`DW_MAX_*`, configuration-and-security 6.5). Sizes in bytes, 0: off.
 
     Cluster info shows it whole, under these names, as `limits` (control-plane 3.3).
@@ -24,7 +25,8 @@ class RequestLimits(Struct, frozen=True, kw_only=True):
     max_pending_children: int
 
 
-class StructuralLimits(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StructuralLimits:
     """What a run may grow to, as configured (`DW_V2_LIMIT_*`, configuration-and-security 6.6). Sizes in bytes, 0: off.
 
     Cluster info shows it whole, under these names, as `structural_limits` (control-plane 3.3).
@@ -43,7 +45,8 @@ class StructuralLimits(Struct, frozen=True, kw_only=True):
     warning_threshold_percent: int  # from this part of a limit on a number is noted for the log, 0 for never
 
 
-class Limits(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
     """All limits of a deployment: the core and the API read these and no copies. Where two are about the same, both hold."""
 
     request: RequestLimits
@@ -71,7 +74,8 @@ def smaller_limit(first: int, second: int) -> int:
     return min(first, second) or max(first, second)
 
 
-class Rules(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
     """Leases and backoffs in seconds. `budget_*`: what continue-as-new is advised from, 0 for never (engine-semantics 11.2)."""
 
     limits: Limits

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import msgspec
-
 from api.control.worker_fleet import worker_fleet
 from api.http import envelope
 from api.http.request import Request
@@ -99,8 +97,8 @@ def _static_info(settings: Settings) -> dict[str, Any]:
         "default_namespace": settings.default_namespace,
         "supported_sdk_versions": SUPPORTED_SDK_VERSIONS,
         "capabilities": capabilities(settings),
-        "limits": msgspec.structs.asdict(settings.limits.request),
-        "structural_limits": msgspec.structs.asdict(settings.limits.structural),
+        "limits": asdict(settings.limits.request),
+        "structural_limits": asdict(settings.limits.structural),
         "client_compatibility": _client_compatibility(settings),
         "auth_composition_contract": auth_composition,
         "control_plane": {

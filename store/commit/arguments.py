@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
 
 from store.commit.given import (
@@ -69,18 +70,16 @@ def _transpose(rows: Rows, given: Given) -> Sequence[Sequence[object]]:
     return list(zip(*rows, strict=True)) if rows else [()] * len(given.columns)
 
 
+@dataclass(slots=True)
 class _Others:
     """The rows of a batch that are not runs."""
 
-    __slots__ = ("applied", "ready", "received", "requests", "sent", "unready")
-
-    def __init__(self) -> None:
-        self.ready: Rows = []
-        self.unready: Rows = []
-        self.sent: Rows = []
-        self.received: Rows = []
-        self.requests: Rows = []
-        self.applied: Rows = []
+    ready: Rows = field(default_factory=list)
+    unready: Rows = field(default_factory=list)
+    sent: Rows = field(default_factory=list)
+    received: Rows = field(default_factory=list)
+    requests: Rows = field(default_factory=list)
+    applied: Rows = field(default_factory=list)
 
     def add(self, i: int, write: WriteSet) -> None:
         if write.ready:

@@ -4,7 +4,8 @@
 -- How they look put together: tests/store/golden/.
 
 -- name: changed
--- Compare-and-set on the version of each run: what it returns has won. `run_marks` follows, under the lock of its row in `runs`.
+-- Compare-and-set on the version of each run: what it returns has won. `run_marks` follows, under the lock of the row
+-- in `runs`.
 changed AS (
     UPDATE runs r
     SET version = r.version + 1,

@@ -3,7 +3,7 @@
 -- Engine times are int8 microseconds since the Unix epoch (UTC). `shard` is the placement unit of a row. There are no foreign keys:
 -- rows of one run are written by one statement of the run's only writer, and gated there on its version.
 -- The key of `runs`, `run_marks`, `instances`, `ready_tasks` and `mailbox` stands in no second index of its table: the planner could take that
--- one for a look-up of the group commit (store/commit_sql.py), which is planned once and for all.
+-- one for a look-up of the group commit (store/commit/commit.sql), which is planned once and for all.
 -- `bytea` and `json` columns are opaque: kept byte for byte, never looked into by SQL. Only `search_attributes` is searched.
 
 CREATE TABLE settings (

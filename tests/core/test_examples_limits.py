@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,8 +125,8 @@ def test_a_batch_over_a_limit_is_refused_whole_and_the_lease_stays(name: str) ->
 @pytest.mark.parametrize("name", LIMITS)
 def test_zero_switches_a_limit_off(name: str) -> None:
     limit = LIMITS[name]
-    names = (*RequestLimits.__struct_fields__, *StructuralLimits.__struct_fields__, "history_events")
-    off = {name: 0 for name in names if name != "warning_threshold_percent"}
+    names = [field.name for each in (RequestLimits, StructuralLimits) for field in dataclasses.fields(each)]
+    off = {name: 0 for name in [*names, "history_events"] if name != "warning_threshold_percent"}
     run = with_task(limit, make_rules(**off))
     run.batch(*limit.over, worker=PLAIN)
     assert run.new

@@ -146,3 +146,15 @@ def test_files_that_pages_name_exist() -> None:
         if "NNNN" not in name and not (ROOT / name).exists()
     ]
     assert not gone
+
+
+def test_files_that_comments_name_exist() -> None:
+    """In SQL, migrations too: their text is not compared with what was applied."""
+    named = re.compile(r"\b(?:actors|api|bench|bus|node|store|tests)/[a-z0-9_/]+\.(?:py|sql)\b")
+    gone = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in (ROOT / "store").rglob("*.sql")
+        for name in named.findall(path.read_text(encoding="utf-8"))
+        if not (ROOT / name).exists()
+    ]
+    assert not gone

@@ -8,8 +8,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import msgspec
-
 from actors.run.rules import Limits, RequestLimits, Rules, StructuralLimits
 from api.settings import AttributionSettings, AuthSettings, Settings
 from bus.connection import BusOptions
@@ -33,19 +31,23 @@ async def seed_database(db: Database, shards: int = SHARDS) -> None:
 
 
 def make_rules(**changes: int) -> Rules:
-    """Rules of runs; limits are changed by their own names, whatever struct they stand in."""
+    """Rules of runs; limits are changed by their own names, wherever they stand."""
     limits = RULES.limits
-    limits = msgspec.structs.replace(
+    limits = dataclasses.replace(
         limits,
-        request=msgspec.structs.replace(limits.request, **_taken(RequestLimits, changes)),
-        structural=msgspec.structs.replace(limits.structural, **_taken(StructuralLimits, changes)),
+        request=dataclasses.replace(limits.request, **_taken(RequestLimits, changes)),
+        structural=dataclasses.replace(limits.structural, **_taken(StructuralLimits, changes)),
         **_taken(Limits, changes),
     )
-    return msgspec.structs.replace(RULES, limits=limits, **changes)
+    return dataclasses.replace(RULES, limits=limits, **changes)
 
 
-def _taken(struct: type[msgspec.Struct], changes: dict[str, int]) -> dict[str, int]:
-    return {name: changes.pop(name) for name in struct.__struct_fields__ if name in changes}
+def _taken(of: type[Any], changes: dict[str, int]) -> dict[str, int]:
+    return {name: changes.pop(name) for name in _names(of) if name in changes}
+
+
+def _names(of: type[Any]) -> list[str]:
+    return [field.name for field in dataclasses.fields(of)]
 
 
 def make_auth(**changes: Any) -> AuthSettings:
