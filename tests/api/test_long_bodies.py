@@ -21,7 +21,7 @@ from api.payloads.codec import is_avro_blob
 from api.payloads.inputs import envelope_in, normalise_input
 from tests.api.conftest import CONTROL, Api
 from tests.api.driver import Http
-from tests.api.test_pipeline import ECHO_ROUTES, JSON, OPERATOR, TOKENS, WORKER_TOKEN, merged
+from tests.api.echo import ECHO_ROUTES, JSON, OPERATOR, TOKENS, WORKER_TOKEN, merged
 from tests.support.defaults import make_rules, make_settings
 from tests.support.server import ServerProcess
 

@@ -12,62 +12,28 @@ import pytest
 
 from api.app import create_app
 from api.http.envelope import CONTRACT, PROJECTED_FIELDS
-from api.http.request import Request
-from api.http.response import Response
-from api.http.route import ADMINS, ALL, OPERATORS, WORKER, WORKER_ROLE, Route
-from api.routes import ROUTES
 from api.settings import AuthSettings
 from base.observability.metrics import Instrument, Labels, NoMetrics
 from store.pool import Database
 from tests.api.conftest import CONTROL, Api, services_for, serving
 from tests.api.conftest import WORKER as WORKER_HEADERS
+from tests.api.echo import (
+    ECHO_ROUTES,
+    JSON,
+    OPERATOR,
+    TOKENS,
+    WORKER_TOKEN,
+    merged,
+)
 from tests.support.defaults import make_auth, make_rules, make_settings
 
-TOKENS = make_auth(tokens={"worker": "w-token", "operator": "o-token", "admin": "a-token"})
 SETTINGS = make_settings(auth=TOKENS, rules=make_rules(max_payload_bytes=2000))
 
-WORKER_TOKEN = {"Authorization": "Bearer w-token"}
-OPERATOR = {"Authorization": "Bearer o-token"}
 ADMIN = {"Authorization": "Bearer a-token"}
-
-JSON = {"Content-Type": "application/json"}
-
-
-async def echo(request: Request) -> Response:
-    """Answers what the endpoint was given."""
-    return Response(
-        200,
-        {
-            "namespace": request.namespace,
-            "path": request.path,
-            "query": request.query(),
-            "body": request.body,
-            "big": "x" * 900,
-        },
-    )
-
-
-async def broken(request: Request) -> Response:
-    raise RuntimeError("secret text")
-
-
-ECHO_ROUTES = [
-    *ROUTES,
-    Route("POST", "/echo/{name}", echo, OPERATORS),
-    Route("GET", "/echo/{name}", echo, OPERATORS),
-    Route("POST", "/worker/echo", echo, WORKER_ROLE, plane=WORKER),
-    Route("GET", "/broken", broken, ALL),
-    Route("GET", "/worker/broken", broken, WORKER_ROLE, plane=WORKER),
-    Route("POST", "/only-admin", echo, ADMINS),
-]
 
 
 async def post(client: httpx.AsyncClient, path: str, content: bytes | str = b"{}", **headers: str) -> httpx.Response:
     return await client.post(path, content=content, headers=headers)
-
-
-def merged(*parts: dict[str, str]) -> dict[str, str]:
-    return {key: value for part in parts for key, value in part.items()}
 
 
 # Each case fails at one stage and at every later one: the earliest has to answer.

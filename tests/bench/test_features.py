@@ -13,7 +13,7 @@ from bench.board import Board, Flight, WrongAnswerError
 from bench.payloads import decode, encode
 from bench.workloads.fanout import FanoutProgram
 from bench.workloads.signals import Inbox, SignalsProgram
-from tests.bench.test_load import bench
+from tests.bench.running import bench
 
 Event = dict[str, Any]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.test_load import bench
+from tests.bench.running import bench
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from bus import remake
 from bus.events import EventStreamOptions
 from tests.bus.conftest import MakeBus, until
 from tests.bus.nats_server import NatsServer
-from tests.bus.test_events import Publisher, by_run, run_id, stored
+from tests.bus.publishing import Publisher, by_run, run_id, stored
 from tests.support.disk import SmallDisk, small_disk
 
 SMALL = EventStreamOptions(max_bytes=4 * 1024 * 1024)

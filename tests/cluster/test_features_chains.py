@@ -11,7 +11,7 @@ import pytest
 from bench.payloads import decode_stored
 from tests.cluster.arena import COUNT, LEASES, Run
 from tests.cluster.scripted import Script, Step, View, complete, envelope, timer, wait
-from tests.cluster.test_features_messages import SAMPLE, Senders, Updaters
+from tests.cluster.senders import SAMPLE, Senders, Updaters
 from tests.conftest import MakeCluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

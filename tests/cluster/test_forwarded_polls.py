@@ -23,8 +23,7 @@ from actors.run.replies import Done, NotDue, Refused
 from actors.run.times import Micros
 from bus.ask import Ask
 from bus.connection import Bus
-from tests.cluster.test_lost_answers import soon
-from tests.cluster.test_queue_failures import grant
+from tests.cluster.asking import grant, soon
 from tests.support.defaults import make_bus_options
 from tests.support.services import TestServices
 

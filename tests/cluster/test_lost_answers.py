@@ -3,65 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from bus.ask import Ask
-from bus.connection import Bus
 from bus.errors import OutcomeUnknown
-from tests.support.defaults import make_bus_options
-from tests.support.services import TestServices
+from tests.cluster.asking import (
+    MakeAsk,
+    Parking,
+    soon,
+)
 
 pytestmark = pytest.mark.cluster
-
-MakeAsk = Callable[[str], Awaitable[tuple[Bus, Ask]]]
-
-
-class Parking:
-    """A handler that answers when it is told to."""
-
-    def __init__(self) -> None:
-        self.parked: list[asyncio.Future[bytes]] = []
-
-    def __call__(self, _payload: bytes) -> asyncio.Future[bytes]:
-        self.parked.append(asyncio.get_running_loop().create_future())
-        return self.parked[-1]
-
-    async def wait_for(self, count: int) -> None:
-        """Until so many asks came."""
-        async with asyncio.timeout(20):
-            while True:
-                if len(self.parked) >= count:
-                    return
-                await asyncio.sleep(0.005)
-
-
-@pytest.fixture
-async def make(services: TestServices) -> AsyncIterator[MakeAsk]:
-    place = services.place()
-    buses: list[Bus] = []
-
-    async def make_ask(node_id: str) -> tuple[Bus, Ask]:
-        bus = Bus(make_bus_options(servers=(place.nats_url,), prefix=place.prefix), node_id)
-        buses.append(bus)
-        ask = Ask(bus)
-        await bus.start()
-        assert await bus.wait_connected(20)
-        return bus, ask
-
-    yield make_ask
-    for bus in buses:
-        await bus.stop()
-
-
-async def soon(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait for a condition that comes true by itself."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if condition():
-                return
-            await asyncio.sleep(0.005)
 
 
 async def test_an_answer_to_a_node_that_is_gone_is_returned(make: MakeAsk) -> None:

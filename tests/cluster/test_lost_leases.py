@@ -16,8 +16,7 @@ from actors.queue.parked_poll import Grant
 from actors.run.commands.worker import ReleaseClaim
 from actors.run.replies import Refused, RunReply
 from bus.errors import OutcomeUnknown
-from tests.cluster.test_lost_answers import MakeAsk, Parking, make, soon
-from tests.cluster.test_queue_failures import grant
+from tests.cluster.asking import MakeAsk, Parking, grant, soon
 
 pytestmark = pytest.mark.cluster
 

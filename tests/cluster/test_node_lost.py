@@ -6,43 +6,22 @@ import asyncio
 import time
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from actors.run import ids
 from tests.cluster.events import EventWatch
 from tests.cluster.harness import SHORT_LEASES, Load
+from tests.cluster.parking import (
+    shards_by_node,
+    shares,
+)
 from tests.conftest import MakeCluster
 from tests.support.server import ServerProcess
-from tests.support.services import Place, TestServices
+from tests.support.services import TestServices
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 RESUME_SECONDS = 10.0
-
-
-async def shards_by_node(place: Place) -> dict[str, set[int]]:
-    """Who holds which shards, by the table of leases."""
-    connection = await asyncpg.connect(place.dsn)
-    try:
-        rows = await connection.fetch("SELECT node_id, shard FROM shards WHERE node_id IS NOT NULL")
-    finally:
-        await connection.close()
-    held: dict[str, set[int]] = {}
-    for node_id, shard in rows:
-        held.setdefault(node_id, set()).add(shard)
-    return held
-
-
-async def shares(place: Place, count: int, least: int, seconds: float = 20.0) -> dict[str, set[int]]:
-    """Wait until `count` nodes hold at least `least` shards each, and all shards are held."""
-    deadline = time.monotonic() + seconds
-    while True:
-        held = await shards_by_node(place)
-        if len(held) == count and min(map(len, held.values())) >= least and sum(map(len, held.values())) == 64:
-            return held
-        assert time.monotonic() < deadline, {node: len(shards) for node, shards in held.items()}
-        await asyncio.sleep(0.1)
 
 
 async def test_a_node_joins_and_another_leaves_while_work_goes_on(cluster: MakeCluster) -> None:

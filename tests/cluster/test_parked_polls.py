@@ -11,15 +11,19 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.client import ClusterClient, Raw, raw_post
-from tests.cluster.harness import ACTIVITY_TYPE, WORKFLOW_TYPE
+from tests.cluster.client import ClusterClient, Raw
+from tests.cluster.harness import WORKFLOW_TYPE
+from tests.cluster.parking import (
+    LONG_POLLS,
+    park,
+    register,
+)
 from tests.conftest import MakeCluster
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-LONG_POLLS = {"DW_WORKER_POLL_TIMEOUT": "30", "DW_WORKFLOW_TASK_TIMEOUT": "60", "DW_SHUTDOWN_GRACE_SECONDS": "20"}
 STOP_SECONDS = 10.0
 
 
@@ -31,25 +35,6 @@ def patient(services: TestServices, tmp_path: Path) -> Iterator[ServerProcess]:
         yield server.start()
     finally:
         server.stop()
-
-
-async def register(client: ClusterClient, queue: str, at: ServerProcess) -> str:
-    """A worker for everything in a queue; its id."""
-    body = {
-        "worker_id": f"{queue}-worker",
-        "task_queue": queue,
-        "runtime": "python",
-        "supported_workflow_types": [WORKFLOW_TYPE],
-        "supported_activity_types": [ACTIVITY_TYPE],
-    }
-    assert (await client.post("/api/worker/register", body, at=at)).status in (200, 201)
-    return f"{queue}-worker"
-
-
-async def park(node: ServerProcess, worker_id: str, queue: str, count: int, kind: str = "workflow") -> list[Raw]:
-    """Polls on connections of their own that found nothing yet."""
-    body = {"worker_id": worker_id, "task_queue": queue}
-    return [await raw_post(node, f"/api/worker/{kind}-tasks/poll", body) for _ in range(count)]
 
 
 async def test_health_answers_with_500_parked_polls_and_sigterm_answers_them_empty(patient: ServerProcess) -> None:

@@ -13,8 +13,7 @@ import pytest
 from actors.run import ids
 from tests.cluster.client import ClusterClient, Raw, raw_post
 from tests.cluster.harness import WORKFLOW_TYPE
-from tests.cluster.test_node_lost import shares
-from tests.cluster.test_parked_polls import LONG_POLLS, park, register
+from tests.cluster.parking import LONG_POLLS, park, register, shares
 from tests.conftest import MakeCluster
 from tests.support.server import Cluster, ServerProcess
 

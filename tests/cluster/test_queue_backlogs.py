@@ -15,7 +15,7 @@ from actors.run.commands import RunCommand
 from actors.run.commands.worker import ClaimTask
 from actors.run.replies import ActivityTaskGrant, Refused, RunReply
 from actors.run.times import Micros
-from tests.core.test_candidates import read
+from tests.support.candidates import read
 
 NAME = QueueName("default", "queue", "activity")
 PATIENCE_SECONDS = 30.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from actors.clock import Clock
@@ -15,7 +14,11 @@ from actors.queue.poll import Poll, QueueName, WorkerProfile
 from actors.queue.queue_actor import QueueActor
 from actors.run.commands import RunCommand
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
-from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply
+from actors.run.replies import Done, Refused, RunReply
+from tests.cluster.asking import (
+    grant,
+    task,
+)
 
 NAME = QueueName("default", "queue", "activity")
 
@@ -58,16 +61,6 @@ class Scene:
                 if condition():
                     return
                 await asyncio.sleep(0.005)
-
-
-def task(task_id: str = "task") -> QueuedTask:
-    return QueuedTask(task_id, "echo", None, 5, time.time_ns() // 1000 - 1)
-
-
-def grant(task_id: str = "task", attempt: int = 1) -> ActivityTaskGrant:
-    return ActivityTaskGrant(
-        task_id, "w", "run", "execution", "attempt", attempt, "echo", "avro", b"", None, "queue", None, "worker", 0
-    )
 
 
 async def test_polls_end_in_time_while_the_store_was_never_reachable() -> None:

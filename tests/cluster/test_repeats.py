@@ -32,7 +32,7 @@ from actors.run.replies import CommandAnswered, Refused, RunReply, Started, Upda
 from actors.run.times import Micros
 from store import applied, history, instances, runs
 from tests.cluster.client import ClusterClient
-from tests.cluster.test_run_messages import ARGUMENTS, World
+from tests.cluster.run_host import ARGUMENTS, World
 from tests.conftest import MakeCluster
 from tests.support.services import Place, TestServices
 

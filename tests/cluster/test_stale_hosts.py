@@ -30,7 +30,7 @@ from actors.run.values import WorkerIdentity
 from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import WorkflowCommands
 from store import instances, ready_tasks
-from tests.cluster.test_run_messages import World
+from tests.cluster.run_host import World
 from tests.support.defaults import STALE_AFTER_SECONDS
 from tests.support.services import TestServices
 

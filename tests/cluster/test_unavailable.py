@@ -14,7 +14,7 @@ from actors.run.commands.control import ReadForQuery, SignalRun, StartRun, Updat
 from actors.run.ids import RunId
 from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import WorkflowCommands
-from tests.cluster.test_run_messages import ARGUMENTS, World
+from tests.cluster.run_host import ARGUMENTS, World
 from tests.support.defaults import RULES, STALE_AFTER_SECONDS
 from tests.support.services import TestServices
 

@@ -13,6 +13,9 @@ from actors.queue.candidates import MOST_UNUSED, Candidates, Found, Window
 from actors.queue.matching import QueuedTask
 from actors.queue.poll import WorkerProfile
 from tests.core.harness import search
+from tests.support.candidates import (
+    read,
+)
 
 TYPES = ("order", "ship")
 BUILDS = (None, "", "blue")
@@ -25,19 +28,6 @@ def task(task_id: str, type_name: str = "order", build: str | None = None, prior
 
 def worker(types: set[str] | None = None, build: str | None = None) -> WorkerProfile:
     return WorkerProfile("w", build, None if types is None else frozenset(types))
-
-
-def read(rows: list[QueuedTask], profile: WorkerProfile, now: int, limit: int) -> Found:
-    """What the store would answer."""
-    mine = [row for row in rows if profile.serves(row.type_name, row.compatibility)]
-    due = sorted((row for row in mine if row.available_at <= now), key=lambda row: row.order)
-    later = sorted((row for row in mine if row.available_at > now), key=lambda row: (row.available_at, row.task_id))
-    return Found(
-        due[:limit],
-        due[limit - 1].order if len(due) >= limit else None,
-        later[:limit],
-        later[limit - 1].available_at if len(later) >= limit else None,
-    )
 
 
 def opened(profile: WorkerProfile, rows: list[QueuedTask] | None = None, now: int = 0) -> tuple[Candidates, Window]:

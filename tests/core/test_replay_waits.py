@@ -28,8 +28,8 @@ from actors.run.values import Payload
 from api.http.fields import Fields
 from api.worker.commands.batch import read_steps, scope_errors
 from tests.core.harness import OTHER, PYTHON, SCALE, Event, Run, resume_of
-from tests.core.test_replay import Stages, WithoutStepOrder, Wrong, at_once, make_script
-from tests.core.test_replay import World as Replayed
+from tests.core.replaying import Stages, WithoutStepOrder, Wrong, at_once, make_script
+from tests.core.replaying import World as Replayed
 
 SEEDS = 240 * SCALE
 Part = dict[str, Any]

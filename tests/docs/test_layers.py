@@ -155,3 +155,14 @@ def test_only_the_module_of_ids_cuts_ids() -> None:
         if SLICE_OF_AN_ID.search(line) and "hexdigest()" not in line
     }
     assert cutting <= {"actors/run/ids.py", *NOT_OF_IDS}
+
+
+def test_tests_import_helpers_and_not_tests() -> None:
+    """What several test modules need has a module of its own, in the folder or in tests/support."""
+    found = [
+        f"{path.relative_to(ROOT)}: {line}"
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\s*(?:from|import) tests\.[\w.]*\btest_", line)
+    ]
+    assert not found

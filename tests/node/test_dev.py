@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from node.embedded.process import pids_where
-from tests.node.test_cli import CONTROL, Dev, below
+from tests.support.commands import CONTROL, Dev, below
 
 SECONDS = 40.0
 

@@ -11,7 +11,7 @@ import httpx
 import nats
 
 from node.embedded.process import pids_where
-from tests.node.test_cli import CONTROL, Dev
+from tests.support.commands import CONTROL, Dev
 from tests.support.disk import small_disk
 
 START = {"workflow_type": "idle", "task_queue": "nobody", "input": []}

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from store import schema
-from tests.node.test_cli import CONTROL, run
+from tests.support.commands import CONTROL, run
 from tests.support.server import ServerProcess
 from tests.support.services import Place, TestServices
 
