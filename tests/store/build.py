@@ -35,7 +35,7 @@ def message(message_id: str, *, shard: int = 1) -> MessageRow:
 
 
 @dataclass
-class Run:
+class RunFixture:
     """A run under test: knows its ids, and the version and sequence a single writer would expect."""
 
     workflow_id: str = field(default_factory=lambda: "wf-" + secrets.token_hex(6))
@@ -98,7 +98,7 @@ class Run:
             **values,  # type: ignore[arg-type]
         )
 
-    def stored(self, version: int, sequence: int) -> Run:
+    def stored(self, version: int, sequence: int) -> RunFixture:
         """Note what is stored now."""
         self.version, self.sequence = version, sequence
         return self

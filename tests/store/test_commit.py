@@ -10,17 +10,17 @@ from store import history, instances, ready_tasks, run_messages, runs
 from store.commit.group import GroupCommit
 from store.errors import StoreRejected, StoreUnavailable
 from store.pool import Database
-from tests.store.build import NOW, Run, events, message, ready_task, row
+from tests.store.build import NOW, RunFixture, events, message, ready_task, row
 
 
-async def created(commits: GroupCommit, count: int = 1) -> list[Run]:
-    made = [Run() for _ in range(count)]
+async def created(commits: GroupCommit, count: int = 1) -> list[RunFixture]:
+    made = [RunFixture() for _ in range(count)]
     assert all(await asyncio.gather(*[commits.commit(run.create()) for run in made]))
     return [run.stored(1, 2) for run in made]
 
 
 async def test_creation_stores_everything_of_the_run(db: Database, commits: GroupCommit) -> None:
-    run = Run()
+    run = RunFixture()
     task = ready_task(run.task_id(1))
     assert await commits.commit(run.create(ready=[task], sent=[message("m1")])) is True
 
@@ -88,7 +88,7 @@ async def test_a_conflict_spoils_only_its_own_run(db: Database, commits: GroupCo
 
 
 async def test_unknown_run_is_a_conflict(commits: GroupCommit) -> None:
-    assert await commits.commit(Run().stored(4, 9).change()) is False
+    assert await commits.commit(RunFixture().stored(4, 9).change()) is False
 
 
 async def test_two_writes_of_one_run_in_one_batch(db: Database, commits: GroupCommit) -> None:
@@ -103,7 +103,7 @@ async def test_twenty_parallel_creations_of_one_workflow_id(db: Database, commit
     other = GroupCommit(db.dsn)
     await other.start()
     try:
-        candidates = [Run(workflow_id="the-one", namespace="default" if n % 2 else "lab") for n in range(20)]
+        candidates = [RunFixture(workflow_id="the-one", namespace="default" if n % 2 else "lab") for n in range(20)]
         results = await asyncio.gather(
             *[
                 (commits, other)[n % 3 == 0].commit(run.create(ready=[ready_task(run.task_id(1))]))
@@ -125,23 +125,23 @@ async def test_twenty_parallel_creations_of_one_workflow_id(db: Database, commit
 
 async def test_creation_under_an_existing_workflow_id(db: Database, commits: GroupCommit) -> None:
     [first] = await created(commits)
-    assert await commits.commit(Run(workflow_id=first.workflow_id).create()) is False
-    second = [Run(workflow_id=first.workflow_id, run_number=2) for _ in range(5)]
+    assert await commits.commit(RunFixture(workflow_id=first.workflow_id).create()) is False
+    second = [RunFixture(workflow_id=first.workflow_id, run_number=2) for _ in range(5)]
     results = await asyncio.gather(*[commits.commit(run.create(new_instance=False)) for run in second])
     assert results.count(True) == 1
     instance = await instances.get(db, first.workflow_id)
     assert instance is not None
     assert (instance.current_run_id, instance.run_count) == (second[results.index(True)].run_id, 2)
-    skipping = Run(workflow_id=first.workflow_id, run_number=4)
+    skipping = RunFixture(workflow_id=first.workflow_id, run_number=4)
     assert await commits.commit(skipping.create(new_instance=False)) is False
-    elsewhere = Run(workflow_id=first.workflow_id, run_number=3, namespace="lab")
+    elsewhere = RunFixture(workflow_id=first.workflow_id, run_number=3, namespace="lab")
     assert await commits.commit(elsewhere.create(new_instance=False)) is False
-    assert await commits.commit(Run(run_number=2).create(new_instance=False)) is False, "there is no such workflow id"
+    assert await commits.commit(RunFixture(run_number=2).create(new_instance=False)) is False, "there is no such workflow id"
 
 
 async def test_successor_goes_with_its_predecessor(db: Database, commits: GroupCommit) -> None:
     [run] = await created(commits)
-    following = Run(workflow_id=run.workflow_id, run_number=2)
+    following = RunFixture(workflow_id=run.workflow_id, run_number=2)
     write = run.change(
         row=row(3, status="completed", closed_reason="continued", closed_at=NOW),
         successor=following.create(new_instance=False, ready=[ready_task(following.task_id(1))], sent=[message("from-next")]),
@@ -162,7 +162,7 @@ async def test_successor_goes_with_its_predecessor(db: Database, commits: GroupC
 
 async def test_successor_of_a_lost_write_is_not_stored(db: Database, commits: GroupCommit) -> None:
     [run, witness] = await created(commits, 2)
-    following = Run(workflow_id=run.workflow_id, run_number=2)
+    following = RunFixture(workflow_id=run.workflow_id, run_number=2)
     stale = run.stored(7, 2).change(successor=following.create(new_instance=False, ready=[ready_task(following.task_id(1))]))
     results = await asyncio.gather(commits.commit(stale), commits.commit(witness.change()))
     assert list(results) == [False, True]
@@ -217,7 +217,7 @@ async def test_message_is_applied_once(db: Database, commits: GroupCommit) -> No
 async def test_creation_by_message_happens_once(db: Database, commits: GroupCommit) -> None:
     [sender] = await created(commits)
     await commits.commit(sender.change(sent=[message("start-child")]))
-    child, twin = Run(), Run()
+    child, twin = RunFixture(), RunFixture()
     assert await commits.commit(child.create(received=["start-child"])) is True
     assert await commits.commit(twin.create(received=["start-child"])) is False
     assert await instances.get(db, twin.workflow_id) is None
@@ -241,9 +241,11 @@ async def test_refused_data_spoils_only_its_own_run(db: Database, commits: Group
 async def test_duplicate_message_and_run_ids_are_conflicts_of_one_run(db: Database, commits: GroupCommit) -> None:
     [one, two] = await created(commits, 2)
     assert await commits.commit(one.change(sent=[message("same")])) is True
-    again = Run(key=one.key)
+    again = RunFixture(key=one.key)
     results = await asyncio.gather(
-        commits.commit(two.change(sent=[message("same")])), commits.commit(again.create()), commits.commit(Run().create())
+        commits.commit(two.change(sent=[message("same")])),
+        commits.commit(again.create()),
+        commits.commit(RunFixture().create()),
     )
     assert list(results) == [False, False, True]
     assert await instances.get(db, again.workflow_id) is None
@@ -260,19 +262,19 @@ async def test_published_mark_is_never_lowered_by_a_commit(db: Database, commits
 
 
 async def test_malformed_writes_are_refused_at_once(commits: GroupCommit) -> None:
-    run = Run()
+    run = RunFixture()
     with pytest.raises(ValueError, match="identity"):
         commits.commit(run.create(identity=None))
     with pytest.raises(ValueError, match="followed"):
-        commits.commit(run.create(successor=Run().create(new_instance=False)))
+        commits.commit(run.create(successor=RunFixture().create(new_instance=False)))
     with pytest.raises(ValueError, match="plain creation"):
-        commits.commit(run.stored(1, 2).change(successor=Run().stored(1, 1).change()))
+        commits.commit(run.stored(1, 2).change(successor=RunFixture().stored(1, 1).change()))
 
 
 async def test_more_writes_than_one_statement_takes(db: Database) -> None:
     small = GroupCommit(db.dsn, max_batch=7)
     await small.start()
-    made = [Run() for _ in range(50)]
+    made = [RunFixture() for _ in range(50)]
     assert all(await asyncio.gather(*[small.commit(run.create()) for run in made]))
     assert small.batches == 8
     assert small.writes == 50
@@ -287,13 +289,13 @@ async def test_more_writes_than_one_statement_takes(db: Database) -> None:
 async def test_stop_commits_what_was_handed_in(db: Database) -> None:
     group = GroupCommit(db.dsn)
     await group.start()
-    made = [Run() for _ in range(10)]
+    made = [RunFixture() for _ in range(10)]
     futures = [group.commit(run.create()) for run in made]
     await group.stop()
     assert [future.result() for future in futures] == [True] * 10
     assert await db.fetchval("SELECT count(*) FROM runs") == 10
     with pytest.raises(StoreUnavailable):
-        await group.commit(Run().create())
+        await group.commit(RunFixture().create())
 
 
 async def test_two_writers_with_stale_views_never_lose_or_double_an_event(db: Database, commits: GroupCommit) -> None:
@@ -303,8 +305,8 @@ async def test_two_writers_with_stale_views_never_lose_or_double_an_event(db: Da
     made = await created(commits, 12)
     wins = {run.run_id: 0 for run in made}
 
-    async def writer(group: GroupCommit, run: Run) -> None:
-        mine = Run(workflow_id=run.workflow_id, key=run.key).stored(1, 2)
+    async def writer(group: GroupCommit, run: RunFixture) -> None:
+        mine = RunFixture(workflow_id=run.workflow_id, key=run.key).stored(1, 2)
         for _ in range(25):
             if await group.commit(mine.change(ready=[ready_task(mine.task_id(mine.version))])):
                 wins[run.run_id] += 1

@@ -14,7 +14,7 @@ from store.commit.group import GroupCommit
 from store.errors import StoreUnavailable
 from store.migrate import migrate
 from store.pool import Database
-from tests.store.build import Run
+from tests.store.build import RunFixture
 from tests.support.defaults import seed_database
 from tests.support.services import TestServices
 
@@ -23,11 +23,11 @@ COMMIT_BACKENDS = (
 )
 
 
-async def eventually_commits(commits: GroupCommit, seconds: float = 10.0) -> Run:
+async def eventually_commits(commits: GroupCommit, seconds: float = 10.0) -> RunFixture:
     """Create runs until one is stored."""
     until = time.monotonic() + seconds
     while True:
-        run = Run()
+        run = RunFixture()
         try:
             assert await commits.commit(run.create()) is True
         except StoreUnavailable:
@@ -45,7 +45,7 @@ async def until_true(db: Database, sql: str) -> None:
 
 
 async def test_backend_terminated_in_mid_flight(db: Database, commits: GroupCommit) -> None:
-    made = [Run() for _ in range(5)]
+    made = [RunFixture() for _ in range(5)]
     assert all(await asyncio.gather(*[commits.commit(run.create()) for run in made]))
     for run in made:
         run.stored(1, 2)
@@ -69,7 +69,7 @@ async def test_idle_connection_terminated(db: Database, commits: GroupCommit) ->
     assert await db.fetchval("SELECT pg_terminate_backend($1)", pid) is True
     # It connects again without being asked to.
     await until_true(db, f"SELECT count(*) = 1 FROM ({COMMIT_BACKENDS} AND pid <> {pid}) it")
-    run = Run()
+    run = RunFixture()
     assert await commits.commit(run.create()) is True
 
 
@@ -100,12 +100,12 @@ async def test_restart_and_crash_of_postgres(own_services: TestServices) -> None
         for end in (postgres.stop, postgres.kill):
             await asyncio.to_thread(end)
             with pytest.raises(StoreUnavailable):
-                await commits.commit(Run().create())
+                await commits.commit(RunFixture().create())
             with pytest.raises(StoreUnavailable):
                 await runs.version(db, stored[0].run_id)
             began = time.monotonic()
             with pytest.raises(StoreUnavailable):
-                await commits.commit(Run().create())
+                await commits.commit(RunFixture().create())
             assert time.monotonic() - began < 0.5, "while the database is known to be away, writes fail at once"
             assert commits.available is False
             await asyncio.to_thread(postgres.start)
@@ -124,14 +124,14 @@ async def test_acknowledged_writes_survive_a_crash_under_load(own_services: Test
     await db.start()
     await seed_database(db)
     await commits.start()
-    acknowledged: list[Run] = []
+    acknowledged: list[RunFixture] = []
     unknown = 0
     crashed = asyncio.Event()
 
     async def load() -> None:
         nonlocal unknown
         while not crashed.is_set():
-            run = Run()
+            run = RunFixture()
             try:
                 assert await commits.commit(run.create()) is True
                 acknowledged.append(run)

@@ -14,10 +14,10 @@ from store.commit.group import GroupCommit
 from store.commit.writes import ReadyTaskRow
 from store.errors import StoreRejected
 from store.pool import Database
-from tests.store.build import NOW, Run, events, message, ready_task, row
+from tests.store.build import NOW, RunFixture, events, message, ready_task, row
 
 
-async def store(commits: GroupCommit, *runs_: Run, **parts: Any) -> None:
+async def store(commits: GroupCommit, *runs_: RunFixture, **parts: Any) -> None:
     for run in runs_:
         assert await commits.commit(run.create(**parts)) is True
         run.stored(1, 2)
@@ -33,7 +33,7 @@ async def test_absent_things(db: Database) -> None:
 
 
 async def test_history_ranges(db: Database, commits: GroupCommit) -> None:
-    run = Run()
+    run = RunFixture()
     await store(commits, run)
     for count in (1, 4, 2):
         assert await commits.commit(run.change(count=count)) is True
@@ -47,7 +47,7 @@ async def test_history_ranges(db: Database, commits: GroupCommit) -> None:
 
 
 async def test_due_runs(db: Database, commits: GroupCommit) -> None:
-    made = [Run(shard=n % 3) for n in range(9)]
+    made = [RunFixture(shard=n % 3) for n in range(9)]
     for n, run in enumerate(made):
         await store(commits, run, row=row(2, wake_at=None if n == 8 else NOW + n))
     due = await runs.due(db, [0, 1], NOW + 6, 100)
@@ -57,7 +57,7 @@ async def test_due_runs(db: Database, commits: GroupCommit) -> None:
 
 
 async def test_what_is_awaited_page_by_page(db: Database, commits: GroupCommit) -> None:
-    made = [Run(shard=n % 2) for n in range(12)]
+    made = [RunFixture(shard=n % 2) for n in range(12)]
     for n, run in enumerate(made):
         await store(commits, run, row=row(2, wake_at=None if n == 10 else NOW + n // 4))
     expected = sorted((NOW + n // 4, run.run_id) for n, run in enumerate(made) if n % 2 == 0 and n != 10)
@@ -72,14 +72,14 @@ async def test_what_is_awaited_page_by_page(db: Database, commits: GroupCommit) 
 
 
 async def test_a_run_changed_by_a_clock_far_ahead_counts_as_idle(db: Database, commits: GroupCommit) -> None:
-    run = Run(shard=0)
+    run = RunFixture(shard=0)
     await store(commits, run)
     assert await runs.unpublished(db, [0], NOW - 1_000_000, 9) == []
     assert [each[0] for each in await runs.unpublished(db, [0], NOW - 3_600_000_000, 9)] == [run.run_id]
 
 
 async def test_published_marks(db: Database, commits: GroupCommit) -> None:
-    one, two, three = made = [Run(shard=n) for n in range(3)]
+    one, two, three = made = [RunFixture(shard=n) for n in range(3)]
     await store(commits, *made)
     assert {u[0] for u in await runs.unpublished(db, [0, 1], NOW + 1, 9)} == {one.run_id, two.run_id}
     assert await runs.unpublished(db, [0, 1, 2], NOW, 9) == [], "their last progress is too recent"
@@ -95,14 +95,14 @@ async def test_published_marks(db: Database, commits: GroupCommit) -> None:
 
 async def test_no_unpublished_event_is_overlooked(db: Database, commits: GroupCommit) -> None:
     """Marking races with commits of the same run: whoever is last, a tail left unpublished is found."""
-    made = [Run() for _ in range(8)]
+    made = [RunFixture() for _ in range(8)]
     await store(commits, *made)
 
-    async def publish(run: Run) -> None:
+    async def publish(run: RunFixture) -> None:
         for _ in range(30):
             await runs.mark_published(db, [(run.run_id, await history.total(db, run.run_id))])
 
-    async def write(run: Run) -> None:
+    async def write(run: RunFixture) -> None:
         for _ in range(30):
             assert await commits.commit(run.change()) is True
             run.stored(run.version + 1, run.sequence + 1)
@@ -119,11 +119,11 @@ async def test_listing(db: Database, commits: GroupCommit) -> None:
     made = []
     statuses = ("pending", "running", "waiting", "completed", "failed", "cancelled", "terminated")
     for n, status in enumerate(statuses):
-        run = Run(workflow_id=f"Order-{n}")
+        run = RunFixture(workflow_id=f"Order-{n}")
         identity = run.identity(started_at=NOW + n // 2, business_key="50%_Off" if n == 3 else None)
         await store(commits, run, row=row(2, status=status), identity=identity)
         made.append((NOW + n // 2, run.run_id, run))
-    await store(commits, Run(namespace="lab"))
+    await store(commits, RunFixture(namespace="lab"))
     newest_first = [run for _, _, run in sorted(made, key=lambda m: m[:2], reverse=True)]
 
     async def ids(**filters: object) -> list[str]:
@@ -147,16 +147,16 @@ async def test_listing(db: Database, commits: GroupCommit) -> None:
 
 
 async def test_runs_of_an_instance_are_shown_in_its_namespace_only(db: Database, commits: GroupCommit) -> None:
-    first = Run()
+    first = RunFixture()
     await store(commits, first)
-    second = Run(workflow_id=first.workflow_id, run_number=2)
+    second = RunFixture(workflow_id=first.workflow_id, run_number=2)
     assert await commits.commit(second.create(new_instance=False)) is True
     assert [item.run_number for item in await runs.of_instance(db, "default", first.workflow_id)] == [1, 2]
     assert await runs.of_instance(db, "lab", first.workflow_id) == []
 
 
 async def test_ready_tasks_in_order(db: Database, commits: GroupCommit) -> None:
-    run = Run()
+    run = RunFixture()
     rows = [
         ready_task("t4", priority=9, available_at=NOW - 9),
         ready_task("t3", priority=1, available_at=NOW + 1),
@@ -182,7 +182,7 @@ async def test_claimable_tasks_are_whole_up_to_where_they_were_cut(db: Database,
         )
     ]
     others = [replace(ready_task("x", queue="other"), type_name="a"), replace(ready_task("y"), type_name="a", kind="activity")]
-    await store(commits, Run(), ready=[*rows, *others])
+    await store(commits, RunFixture(), ready=[*rows, *others])
     for types in (None, ["a"], ["b", "c", "none"], ["none"], []):
         for markers in ([""], ["", "blue"]):
             mine = [row for row in rows if (types is None or row.type_name in types) and (row.compatibility or "") in markers]
@@ -207,7 +207,7 @@ def _order(task: ReadyTaskRow) -> tuple[int, int, str]:
 
 
 async def test_message_by_shard(db: Database, commits: GroupCommit) -> None:
-    await store(commits, Run(), sent=[message("b", shard=3), message("a", shard=4), message("c", shard=5)])
+    await store(commits, RunFixture(), sent=[message("b", shard=3), message("a", shard=4), message("c", shard=5)])
     assert [m.message_id for m in await run_messages.pending(db, [3, 4], 9)] == ["a", "b"]
     assert [m.message_id for m in await run_messages.pending(db, [3, 4], 1)] == ["a"]
     assert await run_messages.discard(db, ["a", "none"]) == 1

@@ -9,7 +9,7 @@ from store import republishing
 from store.commit.group import GroupCommit
 from store.pool import Database
 from store.republishing import Loss
-from tests.store.build import NOW, Run, row
+from tests.store.build import NOW, RunFixture, row
 
 HOUR = 3_600_000_000
 
@@ -79,8 +79,8 @@ async def test_a_stream_gone_back_to_has_missed_what_went_to_the_other(db: Datab
 
 
 async def test_runs_to_repeat_are_found_slice_by_slice(db: Database, commits: GroupCommit) -> None:
-    made = sorted((Run(shard=number % 4) for number in range(20)), key=lambda run: run.run_id)
-    old, other = Run(shard=1), Run(shard=1, namespace="other")
+    made = sorted((RunFixture(shard=number % 4) for number in range(20)), key=lambda run: run.run_id)
+    old, other = RunFixture(shard=1), RunFixture(shard=1, namespace="other")
     for run in (*made, other):
         assert await commits.commit(run.create())
     assert await commits.commit(old.create(row=row(2, last_progress_at=NOW - 2 * HOUR)))

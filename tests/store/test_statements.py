@@ -15,7 +15,7 @@ from store.commit import given
 from store.commit.statement import statement
 from store.commit.writes import ReadyTaskRow, RunIdentity, RunRow
 from store.sql import filled, parts
-from tests.store.build import Run, ready_task
+from tests.store.build import RunFixture, ready_task
 from tests.store.golden import FOLDER, VARIANTS, text
 
 FILES = sorted(path for path in Path(store.__file__).parent.rglob("*.sql") if path.parent.name != "migrations")
@@ -36,7 +36,7 @@ def test_every_variant_is_filled_and_numbers_its_arrays_through(switches: tuple[
 
 
 def test_what_a_row_is_given_agrees_with_its_columns() -> None:
-    run = Run(workflow_id="w", key="k" * 15).stored(3, 5)
+    run = RunFixture(workflow_id="w", key="k" * 15).stored(3, 5)
     names = [column.name for column in given.CHANGE.columns]
     row = dict(zip(names, given.CHANGE.row(7, run.change()), strict=True))
     assert (row["i"], row["run_id"], row["version"], row["status"]) == (7, run.run_id, 3, "waiting")
