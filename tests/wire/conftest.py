@@ -11,7 +11,7 @@ from durable_workflow import Client
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 from tests.wire.caller import Caller, caller_on
-from tests.wire.desk import Desk
+from tests.wire.request_fixtures import RequestFixtures
 
 HASTY = {
     "DW_WORKFLOW_TASK_TIMEOUT": "1",
@@ -66,7 +66,7 @@ def paging_server(services: TestServices, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture
-async def desk(paging_server: ServerProcess) -> AsyncIterator[Desk]:
+async def desk(paging_server: ServerProcess) -> AsyncIterator[RequestFixtures]:
     """Clients in a namespace of the test's own."""
     namespace = f"n-{secrets.token_hex(4)}"
     headers = {"X-Namespace": namespace}
@@ -76,4 +76,4 @@ async def desk(paging_server: ServerProcess) -> AsyncIterator[Desk]:
     ):
         made = await raw.post("/api/namespaces", json={"name": namespace, "retention_days": 1})
         assert made.status_code == 201
-        yield Desk(raw, sdk)
+        yield RequestFixtures(raw, sdk)

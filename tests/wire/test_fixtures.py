@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from durable_workflow import serializer
 
-from tests.wire.desk import CLIENTS, Desk, fixture, says
+from tests.wire.request_fixtures import CLIENTS, RequestFixtures, fixture, says
 
 pytestmark = pytest.mark.sdk
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.sdk
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_namespaces(desk: Desk, client: str) -> None:
+async def test_namespaces(desk: RequestFixtures, client: str) -> None:
     create, show, update, listing = (fixture(f"namespace-{name}") for name in ("create", "describe", "update", "list"))
     own = {"name": f"billing-{client}"}
     path = f"/namespaces/billing-{client}"
@@ -43,7 +43,7 @@ async def test_namespaces(desk: Desk, client: str) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_workflows(desk: Desk, client: str) -> None:
+async def test_workflows(desk: RequestFixtures, client: str) -> None:
     start = fixture("workflow-start")
     own = f"{start['semantic_body']['workflow_id']}-{client}"
     if client == "cli":
@@ -104,7 +104,7 @@ async def test_workflows(desk: Desk, client: str) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_workers(desk: Desk, client: str) -> None:
+async def test_workers(desk: RequestFixtures, client: str) -> None:
     register, listing, show = (fixture(f"worker-{name}") for name in ("register", "list", "describe"))
     namespace = desk.sdk.namespace
     if client == "cli":
@@ -136,7 +136,7 @@ async def test_workers(desk: Desk, client: str) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_workflow_task_poll(desk: Desk, client: str) -> None:
+async def test_workflow_task_poll(desk: RequestFixtures, client: str) -> None:
     poll = fixture("workflow-task-poll")
     await desk.register()
     body = {
@@ -155,7 +155,7 @@ async def test_workflow_task_poll(desk: Desk, client: str) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_workflow_task_complete(desk: Desk, client: str) -> None:
+async def test_workflow_task_complete(desk: RequestFixtures, client: str) -> None:
     complete = fixture("workflow-task-complete")
     _, task = await desk.leased()
     own = {"task_id": task["task_id"], "workflow_task_attempt": 1}
@@ -174,7 +174,7 @@ async def test_workflow_task_complete(desk: Desk, client: str) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_workflow_task_history(desk: Desk, client: str) -> None:
+async def test_workflow_task_history(desk: RequestFixtures, client: str) -> None:
     page = fixture("workflow-task-history")
     workflow_id, activity, worker = await desk.activity()
     await desk.sdk.complete_activity_task(
@@ -195,7 +195,7 @@ async def test_workflow_task_history(desk: Desk, client: str) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_workflow_task_fail(desk: Desk, client: str) -> None:
+async def test_workflow_task_fail(desk: RequestFixtures, client: str) -> None:
     fail = fixture("workflow-task-fail")
     workflow_id, task = await desk.leased()
     own = {"task_id": task["task_id"], "workflow_task_attempt": 1}
@@ -212,7 +212,7 @@ async def test_workflow_task_fail(desk: Desk, client: str) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_activity_complete(desk: Desk, client: str) -> None:
+async def test_activity_complete(desk: RequestFixtures, client: str) -> None:
     complete = fixture("activity-complete")
     workflow_id, task, worker = await desk.activity()
     own = {"task_id": task["task_id"], "activity_attempt_id": task["activity_attempt_id"], "lease_owner": worker}
@@ -230,7 +230,7 @@ async def test_activity_complete(desk: Desk, client: str) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_activity_fail(desk: Desk, client: str) -> None:
+async def test_activity_fail(desk: RequestFixtures, client: str) -> None:
     fail = fixture("activity-fail")
     workflow_id, task, worker = await desk.activity()
     own = {"task_id": task["task_id"], "activity_attempt_id": task["activity_attempt_id"], "lease_owner": worker}

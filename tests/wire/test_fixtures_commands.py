@@ -11,14 +11,14 @@ import pytest
 from durable_workflow import QueryFailed, serializer
 from durable_workflow.client import WorkflowCommandResult
 
-from tests.wire.desk import CLIENTS, DATA, Desk, fixture, says
+from tests.wire.request_fixtures import CLIENTS, DATA, RequestFixtures, fixture, says
 
 pytestmark = pytest.mark.sdk
 
 QUEUE = "external-workflows"
 
 
-async def started(desk: Desk) -> str:
+async def started(desk: RequestFixtures) -> str:
     """A workflow of the fixtures' type whose first task waits; its id."""
     workflow_id = f"wf-{secrets.token_hex(4)}"
     body = {"workflow_id": workflow_id, "workflow_type": "orders.fulfillment", "task_queue": QUEUE}
@@ -27,7 +27,7 @@ async def started(desk: Desk) -> str:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_signal(desk: Desk, client: str) -> None:
+async def test_signal(desk: RequestFixtures, client: str) -> None:
     signal = fixture("workflow-signal")
     workflow_id, name = await started(desk), signal["semantic_body"]["signal_name"]
     if client == "cli":
@@ -42,7 +42,7 @@ async def test_signal(desk: Desk, client: str) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_update(desk: Desk, client: str) -> None:
+async def test_update(desk: RequestFixtures, client: str) -> None:
     update = fixture("workflow-update")
     workflow_id, first = await desk.leased()
     assert workflow_id
@@ -77,7 +77,7 @@ async def test_update(desk: Desk, client: str) -> None:
     assert (answer["outcome"], answer["update_status"], answer["result"]) == ("update_completed", "completed", {"quota": 50})
 
 
-async def task_with_update(desk: Desk, worker: str) -> dict[str, Any]:
+async def task_with_update(desk: RequestFixtures, worker: str) -> dict[str, Any]:
     """Poll until the update's task comes."""
     async with asyncio.timeout(30):
         while True:
@@ -89,7 +89,7 @@ async def task_with_update(desk: Desk, worker: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize(("verb", "status"), [("cancel", "cancelled"), ("terminate", "terminated")])
-async def test_stop(desk: Desk, client: str, verb: str, status: str) -> None:
+async def test_stop(desk: RequestFixtures, client: str, verb: str, status: str) -> None:
     stop = fixture(f"workflow-{verb}")
     workflow_id, reason = await started(desk), stop["semantic_body"]["reason"]
     if client == "cli":
@@ -103,7 +103,7 @@ async def test_stop(desk: Desk, client: str, verb: str, status: str) -> None:
     assert (await desk.sdk.describe_workflow(workflow_id)).status == status
 
 
-async def commanded(desk: Desk, name: str, client: str, workflow_id: str) -> WorkflowCommandResult:
+async def commanded(desk: RequestFixtures, name: str, client: str, workflow_id: str) -> WorkflowCommandResult:
     """Repair or archive, as either client reads the answer."""
     found = fixture(f"workflow-{name}")
     if client == "cli":
@@ -117,7 +117,7 @@ async def commanded(desk: Desk, name: str, client: str, workflow_id: str) -> Wor
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_repair(desk: Desk, client: str) -> None:
+async def test_repair(desk: RequestFixtures, client: str) -> None:
     workflow_id = await started(desk)
     result = await commanded(desk, "repair", client, workflow_id)
     assert (result.workflow_id, result.command_status) == (workflow_id, "accepted")
@@ -127,7 +127,7 @@ async def test_repair(desk: Desk, client: str) -> None:
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_archive(desk: Desk, client: str) -> None:
+async def test_archive(desk: RequestFixtures, client: str) -> None:
     archive = fixture("workflow-archive")
     workflow_id = await started(desk)
     await desk.sdk.terminate_workflow(workflow_id)
@@ -146,7 +146,7 @@ async def test_archive(desk: Desk, client: str) -> None:
 # -- queries and their tasks -------------------------------------------------------------------------------------------
 
 
-async def asked(desk: Desk, client: str) -> tuple[str, asyncio.Task[Any], dict[str, Any]]:
+async def asked(desk: RequestFixtures, client: str) -> tuple[str, asyncio.Task[Any], dict[str, Any]]:
     """A query of the fixtures that waits, and its leased task: the workflow id, the caller, the task."""
     query, poll = fixture("workflow-query"), fixture("query-task-poll")
     worker = await desk.register()
@@ -175,7 +175,7 @@ async def asked(desk: Desk, client: str) -> tuple[str, asyncio.Task[Any], dict[s
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_query_task_complete(desk: Desk, client: str) -> None:
+async def test_query_task_complete(desk: RequestFixtures, client: str) -> None:
     complete = fixture("query-task-complete")
     workflow_id, caller, task = await asked(desk, client)
     own = {"query_task_id": task["query_task_id"]}
@@ -190,7 +190,7 @@ async def test_query_task_complete(desk: Desk, client: str) -> None:
     assert len(await desk.events(workflow_id)) == 2
 
 
-async def test_query_task_complete_with_the_envelope_of_a_later_client(desk: Desk) -> None:
+async def test_query_task_complete_with_the_envelope_of_a_later_client(desk: RequestFixtures) -> None:
     complete = fixture("query-task-complete")
     _, caller, task = await asked(desk, "cli")
     path = f"/worker/query-tasks/{task['query_task_id']}/complete"
@@ -201,7 +201,7 @@ async def test_query_task_complete_with_the_envelope_of_a_later_client(desk: Des
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_query_task_fail(desk: Desk, client: str) -> None:
+async def test_query_task_fail(desk: RequestFixtures, client: str) -> None:
     fail = fixture("query-task-fail")
     _, caller, task = await asked(desk, client)
     own = {"query_task_id": task["query_task_id"]}
@@ -220,7 +220,7 @@ async def test_query_task_fail(desk: Desk, client: str) -> None:
 # -- a batch of a later client -----------------------------------------------------------------------------------------
 
 
-async def test_commands_with_group_metadata(desk: Desk) -> None:
+async def test_commands_with_group_metadata(desk: RequestFixtures) -> None:
     path = DATA.parent / "histories" / "parallel-group-metadata-emission.json"
     commands = json.loads(path.read_text())["expected"]["command_sequence"]
     more: dict[str, dict[str, Any]] = {

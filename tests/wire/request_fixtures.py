@@ -26,7 +26,7 @@ def fixture(name: str) -> dict[str, Any]:
     return found
 
 
-class Desk:
+class RequestFixtures:
     """Both clients in a namespace of their own."""
 
     def __init__(self, raw: httpx.AsyncClient, sdk: Client) -> None:
