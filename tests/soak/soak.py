@@ -12,10 +12,10 @@ from api.routes import ROUTES
 from tests.soak.judging import Fault, judge
 from tests.soak.message import Request
 from tests.soak.mutations import mutate
+from tests.soak.state import WORKERS, SoakState
 from tests.soak.valid import queue_of, weights
 from tests.soak.valid import request as valid
 from tests.soak.wire import Answer, Broken, Line
-from tests.soak.world import WORKERS, World
 
 VALID_SHARE = 0.3
 MOST_FAULTS = 200
@@ -45,7 +45,7 @@ class Soak:
 
     def __init__(self, port: int, seed: int, count: int, rate: float, clients: int) -> None:
         self.report = Report()
-        self.world = World()
+        self.world = SoakState()
         self.progress = [0.0]
         self._port = port
         self._seed = seed

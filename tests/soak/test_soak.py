@@ -12,9 +12,9 @@ from tests.soak.__main__ import arguments, soak
 from tests.soak.judging import Fault, judge
 from tests.soak.message import Members, Text, written
 from tests.soak.mutations import mutate
+from tests.soak.state import SoakState
 from tests.soak.valid import request, weights
 from tests.soak.wire import Answer
-from tests.soak.world import World
 
 
 @pytest.mark.slow
@@ -25,7 +25,7 @@ def test_mutated_requests_over_all_routes_do_no_harm(tmp_path: Path) -> None:
 
 def test_a_seed_makes_the_same_requests() -> None:
     def made(seed: int) -> list[bytes]:
-        rng, world = random.Random(seed), World()
+        rng, world = random.Random(seed), SoakState()
         found = [mutate(request(rng.choices(ROUTES, weights())[0], world, rng), rng) for _ in range(300)]
         return [each.plain() for each in found]
 
@@ -34,7 +34,7 @@ def test_a_seed_makes_the_same_requests() -> None:
 
 def test_every_route_has_a_valid_request() -> None:
     for route in ROUTES:
-        made = request(route, World(), random.Random(1))
+        made = request(route, SoakState(), random.Random(1))
         assert "{" not in made.target
         assert (made.body is not None) == (route.method in ("POST", "PUT"))
 
@@ -60,4 +60,4 @@ def test_answers_outside_the_contract_are_faults(status: int, fields: dict[str, 
     route = next(each for each in ROUTES if each.operation == "list")
     headers = {"content-type": "application/json", **fields}
     with pytest.raises(Fault):
-        judge(request(route, World(), random.Random(1)), Answer(status, headers, body))
+        judge(request(route, SoakState(), random.Random(1)), Answer(status, headers, body))

@@ -10,7 +10,7 @@ from api.http.route import WORKER, Route
 from api.routes import ROUTES
 from bench.payloads import encode
 from tests.soak.message import CONTROL_FIELD, WORKER_FIELD, Request
-from tests.soak.world import NAMESPACES, QUEUES, WORKERS, Lease, World, kind_of
+from tests.soak.state import NAMESPACES, QUEUES, WORKERS, Lease, SoakState, kind_of
 
 TOKENS = {"admin": "soak-admin", "operator": "soak-operator", "worker": "soak-worker"}
 TYPES = ["job", "order.fulfil", "nightly"]
@@ -19,7 +19,7 @@ NAMES = ["go", "set", "approve-it"]
 Body = dict[str, Any] | None
 
 
-def request(route: Route, world: World, rng: random.Random) -> Request:
+def request(route: Route, world: SoakState, rng: random.Random) -> Request:
     """A request that the route accepts as far as its kind goes: what it names may have come to its end."""
     workflow_id, run_id = world.run(rng)
     params = {
@@ -58,7 +58,7 @@ def request(route: Route, world: World, rng: random.Random) -> Request:
     return found
 
 
-def _query(route: Route, world: World, rng: random.Random) -> str:
+def _query(route: Route, world: SoakState, rng: random.Random) -> str:
     known = {
         "/workflows": [
             "status=running", "status=failed", "page_size=5", "page_size=2", "workflow_type=job", "query=soak",
@@ -92,7 +92,7 @@ def _arguments(rng: random.Random) -> Any:
     return rng.choice([plain, {"codec": "avro", "blob": encode(plain)}])
 
 
-def _start(world: World, rng: random.Random) -> dict[str, Any]:
+def _start(world: SoakState, rng: random.Random) -> dict[str, Any]:
     body: dict[str, Any] = {
         "workflow_id": f"soak-{next(world.numbers)}" if rng.random() < 0.8 else world.run(rng)[0],
         "workflow_type": rng.choice(TYPES),
@@ -119,7 +119,7 @@ def _some(optional: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     return {name: optional[name] for name in rng.sample(sorted(optional), rng.randint(0, min(4, len(optional))))}
 
 
-def command(world: World, rng: random.Random) -> dict[str, Any]:
+def command(world: SoakState, rng: random.Random) -> dict[str, Any]:
     """A command of a workflow-task completion."""
     failure = _some({"exception_type": "E", "exception_class": "m.E", "non_retryable": True, "exception": {"a": [1]}}, rng)
     policy = {"max_attempts": 3, "backoff_seconds": [0, 1], "non_retryable_error_types": ["Fatal"]}
@@ -214,7 +214,7 @@ def _failure(rng: random.Random) -> dict[str, Any]:
     return {"failure": {"message": "it failed", **_some(optional, rng)}}
 
 
-def _body(route: Route, about: Lease | None, world: World, rng: random.Random) -> Body:
+def _body(route: Route, about: Lease | None, world: SoakState, rng: random.Random) -> Body:
     path = route.template
     last = path.rpartition("/")[2]
     if path.startswith("/worker/"):
@@ -235,7 +235,7 @@ def _body(route: Route, about: Lease | None, world: World, rng: random.Random) -
     return {"input": _arguments(rng), **(_some(optional, rng) if last == "{signal_name}" else {})}
 
 
-def _worker_body(path: str, last: str, about: Lease | None, world: World, rng: random.Random) -> Body:
+def _worker_body(path: str, last: str, about: Lease | None, world: SoakState, rng: random.Random) -> Body:
     if path == "/worker/register":
         return registration(rng.choice(WORKERS), rng)
     if path == "/worker/heartbeat":

@@ -29,7 +29,7 @@ class Lease:
 
 
 @dataclass
-class World:
+class SoakState:
     """Shared by all clients of a soak; everything in it is bounded."""
 
     runs: deque[tuple[str, str]] = field(default_factory=lambda: deque([("none", "none")], KEPT))
