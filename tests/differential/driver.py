@@ -43,8 +43,8 @@ from tests.cluster.client import ClusterClient, Reply
 from tests.differential import answers
 from tests.differential.batches import QUEUES, TYPES, Batches, Pair, payload
 from tests.differential.caused import caused_by
-from tests.differential.explaining import Act, Event, Unheard, micros, micros_of
-from tests.differential.model import Decided, World, id_time
+from tests.differential.explaining import Event, Operation, Unheard, micros, micros_of
+from tests.differential.model import Decided, RunOracle, id_time
 from tests.differential.observer import Difference, Observer
 
 CALL_SECONDS = 60.0
@@ -75,7 +75,7 @@ class Lease:
 class Driver:
     """Calls and their explanations. `observer.world` is what the server is now."""
 
-    def __init__(self, client: ClusterClient, world: World, random: Random) -> None:
+    def __init__(self, client: ClusterClient, world: RunOracle, random: Random) -> None:
         self.client = client
         self.random = random
         self.observer = Observer(world, self._history)
@@ -87,7 +87,7 @@ class Driver:
         self._names = 0
 
     @property
-    def world(self) -> World:
+    def world(self) -> RunOracle:
         """The model."""
         return self.observer.world
 
@@ -125,7 +125,7 @@ class Driver:
         name: str,
         path: str,
         body: dict[str, Any],
-        target: Callable[[World], str | None],
+        target: Callable[[RunOracle], str | None],
         command: RunCommand,
         shown: Callable[[RunReply], answers.Shown],
         times: Callable[[Reply], list[int]] = lambda reply: [],
@@ -134,13 +134,13 @@ class Driver:
         sent_at = micros()
         answer = await self._call(body, path)
 
-        def decide(world: World, now: int) -> Decided:
+        def decide(world: RunOracle, now: int) -> Decided:
             run_id = target(world)
             refused: Any = Refused("instance_not_found")
             return Decided(world, refused, {}, False) if run_id is None else world.tell(run_id, command, now)
 
         return await self.observer.saw(
-            Act(
+            Operation(
                 f"{name} -> {answer}",
                 target,
                 decide,
@@ -168,12 +168,12 @@ class Driver:
         run_id, caused = answer.body.get("run_id") or "", caused_by("/api/workflows", body)
         command = StartRun("default", workflow_id, RunId(run_id), name, queue, arguments, attribution=caused, **fields)
 
-        def target(world: World) -> str | None:
+        def target(world: RunOracle) -> str | None:
             current = world.current(workflow_id)
             return command.run_id or None if current is None else current.run_id
 
         reply = await self.observer.saw(
-            Act(
+            Operation(
                 f"start {workflow_id} -> {answer}",
                 target,
                 lambda world, now: world.start(command, now),
@@ -217,7 +217,7 @@ class Driver:
         lease = rules.workflow_task_lease if kind == "workflow" else rules.activity_task_lease
         command = ClaimTask(task["task_id"], WorkerIdentity(worker, dialect), 7)
         await self.observer.saw(
-            Act(
+            Operation(
                 f"{kind} poll -> {task}",
                 lambda world: task["run_id"],
                 lambda world, now: world.tell(task["task_id"], command, now),
@@ -388,7 +388,7 @@ class Driver:
         command = msgspec.structs.replace(command, attribution=caused_by(f"{base}/{path}", body))
         answer = await self._call(body, f"{base}/{path}")
 
-        def decide(world: World, now: int) -> Decided:
+        def decide(world: RunOracle, now: int) -> Decided:
             current = world.current(workflow_id)
             if current is None:
                 return Decided(world, Refused("instance_not_found"), {}, False)
@@ -396,13 +396,13 @@ class Driver:
                 return Decided(world, Refused("historical_run_command_rejected"), {}, False)
             return world.tell(current.run_id, command, now)
 
-        def target(world: World) -> str | None:
+        def target(world: RunOracle) -> str | None:
             current = world.current(workflow_id)
             return None if current is None else current.run_id
 
         command_id = answer.body.get("command_id")
         return await self.observer.saw(
-            Act(
+            Operation(
                 f"{kind} {workflow_id} {run_id or ''} -> {answer}",
                 target,
                 decide,
@@ -427,17 +427,17 @@ class Driver:
         asked = asyncio.create_task(self._call(body, path))
         command = UpdateRun(request_id, False, caused_by(path, body), "set", arguments)
 
-        def target(world: World) -> str | None:
+        def target(world: RunOracle) -> str | None:
             current = world.current(workflow_id)
             return None if current is None else current.run_id
 
-        def decide(world: World, now: int) -> Decided:
+        def decide(world: RunOracle, now: int) -> Decided:
             run_id = target(world)
             assert run_id is not None
             return world.tell(run_id, command, now)
 
         saw = self.observer.saw(
-            Act(
+            Operation(
                 f"waited update {workflow_id}",
                 target,
                 decide,
@@ -485,7 +485,7 @@ class Driver:
                 self._wait_ended(workflow_id, update_id, answer)
 
     def _wait_ended(self, workflow_id: str, update_id: str, answer: Reply) -> None:
-        def ended(world: World) -> UpdateStatus:
+        def ended(world: RunOracle) -> UpdateStatus:
             replies = [world.tell(run_id, ReadUpdate(update_id), micros()).reply for run_id in world.instances[workflow_id]]
             return next(one for one in reversed(replies) if isinstance(one, UpdateStatus) and one.status != "accepted")
 
@@ -512,7 +512,7 @@ class Driver:
         command = ReadForQuery(dialect)
         given = task
         await self.observer.saw(
-            Act(
+            Operation(
                 f"query task {task}",
                 lambda world: given["run_id"],
                 lambda world, now: world.tell(given["run_id"], command, now),
@@ -532,7 +532,7 @@ class Driver:
 _GROUPED = frozenset({"schedule_activity", "start_timer", "start_child_workflow"})
 
 
-def _not_ready(task_ids: Sequence[str], kind: str, queue: str, now: int, world: World) -> bool:
+def _not_ready(task_ids: Sequence[str], kind: str, queue: str, now: int, world: RunOracle) -> bool:
     return not {row.task_id for row in world.ready(kind, queue, now)}.intersection(task_ids)
 
 

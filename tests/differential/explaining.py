@@ -22,7 +22,7 @@ from actors.run.commands import WakeUp
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim
 from actors.run.replies import Refused, RunReply
 from actors.run.values import WorkerIdentity
-from tests.differential.model import Decided, ModelRun, World
+from tests.differential.model import Decided, ModelRun, RunOracle
 
 DEEPEST = 6  # things in between that no history shows
 _AROUND = 2  # that many more are looked for where an explanation is found: there may be others
@@ -36,7 +36,7 @@ ReadHistory = Callable[[str, str], Awaitable[list[Event] | None]]
 
 
 @dataclass(frozen=True)
-class Act:
+class Operation:
     """Something that was done: how a world decides it at a time, how a reply differs from the one given, times to try.
 
     `run_id` names the run it concerns in a world (None: none), `workflow_id` is needed for a run the world does not know yet.
@@ -45,8 +45,8 @@ class Act:
     """
 
     name: str
-    run_id: Callable[[World], str | None]
-    decide: Callable[[World, int], Decided]
+    run_id: Callable[[RunOracle], str | None]
+    decide: Callable[[RunOracle, int], Decided]
     differs: Callable[[RunReply], list[str]]
     sent_at: int
     times: Callable[[], tuple[int, ...]] = tuple  # asked again at each try: an answer may come later
@@ -55,7 +55,7 @@ class Act:
     settled: bool = False
     answered_at: int | None = None
 
-    def run_in(self, world: World) -> ModelRun | None:
+    def run_in(self, world: RunOracle) -> ModelRun | None:
         """The run it concerns, as far as this world knows it."""
         run_id = self.run_id(world)
         return None if run_id is None else world.run_of(run_id)
@@ -115,7 +115,7 @@ class Explainer:
         """Histories read from now on are new."""
         self._seen.clear()
 
-    async def explain(self, worlds: Sequence[World], act: Act, depth: int) -> list[Decided]:
+    async def explain(self, worlds: Sequence[RunOracle], act: Operation, depth: int) -> list[Decided]:
         """All that the act can have come to, the likeliest first; nothing: the server did what these worlds cannot do.
 
         What histories show to have happened first is free. `depth`: how many things besides that no history shows; what has
@@ -138,9 +138,11 @@ class Explainer:
                 return [one.decided for one in found]
         return []
 
-    async def _all(self, world: World, act: Act, most: int, *, early: bool, guess: bool = False) -> AsyncIterator[_Found]:
+    async def _all(
+        self, world: RunOracle, act: Operation, most: int, *, early: bool, guess: bool = False
+    ) -> AsyncIterator[_Found]:
         """Explanations, those with the fewest things that no history shows first."""
-        queue: deque[tuple[World, int]] = deque([(world, 0)])
+        queue: deque[tuple[RunOracle, int]] = deque([(world, 0)])
         seen = set()
         while queue:
             world, depth = queue.popleft()
@@ -166,18 +168,18 @@ class Explainer:
                 elif depth < most:
                     queue.append((step, depth + 1))
 
-    async def _is_all(self, world: World, act: Act) -> bool:
+    async def _is_all(self, world: RunOracle, act: Operation) -> bool:
         run = act.run_in(world)
         return run is None or len(run.history) == len(await self.events(world, run.run_id))
 
-    async def _misordered(self, world: World, act: Act, decided: Decided, now: int) -> bool:
+    async def _misordered(self, world: RunOracle, act: Operation, decided: Decided, now: int) -> bool:
         run_id = act.run_id(world)
         if run_id is None or any(decided.events.values()):
             return False
         following = await self._next_event(world, run_id, world.run_of(run_id))
         return following is not None and micros_of(following["timestamp"]) < now
 
-    async def _times(self, world: World, act: Act, *, early: bool) -> list[int]:
+    async def _times(self, world: RunOracle, act: Operation, *, early: bool) -> list[int]:
         run_id = act.run_id(world)
         latest = act.answered_at or micros()
         told = [*act.times()]
@@ -193,7 +195,7 @@ class Explainer:
         # Times taken from ids are whole milliseconds.
         return [now for now in dict.fromkeys([*told, *times]) if early or now > act.sent_at - 1000]
 
-    async def _followed(self, world: World, act: Act) -> AsyncIterator[World]:
+    async def _followed(self, world: RunOracle, act: Operation) -> AsyncIterator[RunOracle]:
         """What may have happened to the act's run first: a deadline passed (maybe seen by a poll of a task), a message came."""
         run = act.run_in(world)
         if run is None:
@@ -219,7 +221,7 @@ class Explainer:
                 if any(decided.events.values()) and await self._agrees(world, decided):
                     yield decided.world
 
-    async def _guessed(self, world: World, act: Act) -> AsyncIterator[World]:
+    async def _guessed(self, world: RunOracle, act: Operation) -> AsyncIterator[RunOracle]:
         """What may have happened first without anybody having heard of it."""
         run = act.run_in(world)
         if run is not None:
@@ -234,7 +236,9 @@ class Explainer:
                 if decided.changed and await self._agrees(world, decided):
                     yield decided.world
 
-    async def _given_and_lost(self, world: World, run: ModelRun, task_id: str, worker: WorkerIdentity) -> AsyncIterator[World]:
+    async def _given_and_lost(
+        self, world: RunOracle, run: ModelRun, task_id: str, worker: WorkerIdentity
+    ) -> AsyncIterator[RunOracle]:
         """A poll got this task, but nobody heard of it: the lease was handed back, or is left to run out."""
         state = run.state
         activity = state.activities.get(task_id)
@@ -250,7 +254,7 @@ class Explainer:
 
     # -- histories -----------------------------------------------------------------------------------------------------
 
-    async def _agrees(self, before: World, decided: Decided) -> bool:
+    async def _agrees(self, before: RunOracle, decided: Decided) -> bool:
         """Whether the server's histories hold the events, each at its place."""
         for run_id, lines in decided.events.items():
             if not lines:
@@ -263,12 +267,12 @@ class Explainer:
                 return False
         return True
 
-    async def _next_event(self, world: World, run_id: str, run: ModelRun | None) -> Event | None:
+    async def _next_event(self, world: RunOracle, run_id: str, run: ModelRun | None) -> Event | None:
         there = await self.events(world, run_id)
         at = 0 if run is None else len(run.history)
         return there[at] if len(there) > at else None
 
-    async def events(self, world: World, run_id: str, workflow_id: str | None = None) -> list[Event]:
+    async def events(self, world: RunOracle, run_id: str, workflow_id: str | None = None) -> list[Event]:
         """The server's history of a run of this world; nothing for one that is not there (yet)."""
         if run_id not in self._seen:
             run = world.run_of(run_id)
@@ -281,16 +285,16 @@ class Explainer:
         return self._seen[run_id]
 
 
-def _addressee(world: World, run_id: str) -> str | None:
+def _addressee(world: RunOracle, run_id: str) -> str | None:
     return next((message.workflow_id for message in world.messages if message.run_id == run_id), None)
 
 
-def _events_of(world: World, act: Act) -> int:
+def _events_of(world: RunOracle, act: Operation) -> int:
     run = act.run_in(world)
     return 0 if run is None else len(run.history)
 
 
-def _key(world: World, act: Act) -> tuple[object, ...]:
+def _key(world: RunOracle, act: Operation) -> tuple[object, ...]:
     """What tells apart the worlds that a search comes to."""
     run = act.run_in(world)
     known = run and (run.data, tuple(run.rows.items()))

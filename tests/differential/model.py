@@ -47,14 +47,14 @@ class ModelRun:
 class Decided:
     """What one command came to: the world after it, the answer, the events by run (the run told, and its successor)."""
 
-    world: World
+    world: RunOracle
     reply: RunReply
     events: dict[str, tuple[bytes, ...]]
     changed: bool
 
 
 @dataclass(frozen=True)
-class World:
+class RunOracle:
     """All runs by run key, workflow ids with their runs in order, messages not yet delivered, request ids of updates."""
 
     rules: Rules
@@ -78,14 +78,14 @@ class World:
         rows = [row for run in self.runs.values() for row in run.rows.values()]
         return [row for row in rows if row.kind == kind and row.queue == queue and row.available_at <= now]
 
-    def alike(self, other: World, now: int) -> bool:
+    def alike(self, other: RunOracle, now: int) -> bool:
         """Whether nothing that can still happen tells the two apart."""
         if self == other:
             return True
         plain = replace(self, runs=other.runs) == other and self.runs.keys() == other.runs.keys()
         return plain and all(_alike(run, other.runs[key], now) for key, run in self.runs.items())
 
-    def differing(self, other: World) -> list[str]:
+    def differing(self, other: RunOracle) -> list[str]:
         """What is not the same in the two, by run, for reports."""
         found = []
         for key in sorted(self.runs.keys() | other.runs.keys()):
@@ -144,7 +144,7 @@ class World:
         changed = tx.changed or tx.state.run_id not in [run.run_id for run in self.runs.values()]
         return Decided(world, reply, events, changed)
 
-    def _store(self, tx: Transition, rows: dict[str, ReadyTask], events: dict[str, tuple[bytes, ...]]) -> World:
+    def _store(self, tx: Transition, rows: dict[str, ReadyTask], events: dict[str, tuple[bytes, ...]]) -> RunOracle:
         state = tx.state
         rows = {task_id: row for task_id, row in rows.items() if task_id not in tx.unready} | tx.ready
         run_id, workflow_id = state.run_id, state.workflow_id

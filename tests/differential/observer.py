@@ -16,8 +16,8 @@ from typing import Any
 from actors.run import ids
 from actors.run.replies import TOO_EARLY, Refused, RunReply
 from actors.run.transition import RunMessage
-from tests.differential.explaining import DEEPEST, Act, Event, Explainer, ReadHistory, micros, plain, shown
-from tests.differential.model import Decided, ModelRun, World
+from tests.differential.explaining import DEEPEST, Event, Explainer, Operation, ReadHistory, micros, plain, shown
+from tests.differential.model import Decided, ModelRun, RunOracle
 
 ANSWERED_SECONDS = 20.0  # an answered call is committed: its events are there
 MESSAGE_SECONDS = 45.0  # a message may have to wait until a dead node's shards are taken over
@@ -31,7 +31,7 @@ class Difference(AssertionError):
 class Observer:
     """The model's worlds, kept equal to the server's."""
 
-    def __init__(self, world: World, read_history: ReadHistory) -> None:
+    def __init__(self, world: RunOracle, read_history: ReadHistory) -> None:
         self.worlds = [world]
         self.counts: Counter[str] = Counter()
         self.explainer = Explainer(read_history)
@@ -39,11 +39,11 @@ class Observer:
         self._told: dict[str, int] = {}
 
     @property
-    def world(self) -> World:
+    def world(self) -> RunOracle:
         """The likeliest one."""
         return self.worlds[0]
 
-    async def saw(self, act: Act, seconds: float = ANSWERED_SECONDS) -> RunReply:
+    async def saw(self, act: Operation, seconds: float = ANSWERED_SECONDS) -> RunReply:
         """An act was answered: move to the worlds that explain it, and return the model's answer."""
         deadline = time.monotonic() + seconds
         self.journal.append(f"{act.sent_at} {act.run_id(self.world)} {act.name[:300]}")
@@ -62,7 +62,7 @@ class Observer:
             await asyncio.sleep(0.05)
         raise Difference(await self._report(act))
 
-    def keep(self, right: Callable[[World], bool]) -> bool:
+    def keep(self, right: Callable[[RunOracle], bool]) -> bool:
         """Something else was seen: drop the worlds in which it is wrong. False: it is wrong in all, and none is dropped."""
         kept = [world for world in self.worlds if right(world)]
         self.worlds = kept or self.worlds
@@ -86,13 +86,13 @@ class Observer:
         for run in list(self.world.runs.values()):
             if run.deadline is not None and run.deadline <= micros():
                 self.explainer.look_again()
-                worlds: list[World] = []
+                worlds: list[RunOracle] = []
                 for world in self.worlds:
                     found = await self.explainer.explain([world], _looking(run.run_id), depth)
                     worlds += [decided.world for decided in found] or [world]
                 self._move(worlds)
 
-    def _move(self, worlds: list[World]) -> None:
+    def _move(self, worlds: list[RunOracle]) -> None:
         self.worlds, now = [], micros()
         for world in worlds:
             if len(self.worlds) < _MOST_WORLDS and not any(world.alike(other, now) for other in self.worlds):
@@ -146,7 +146,7 @@ class Observer:
             assert [shown(event) for event in there] == ours, (run_id, _types(there), [one[0] for one in ours])
             assert [event["sequence"] for event in there] == list(range(1, len(there) + 1))
 
-    async def _report(self, act: Act) -> str:
+    async def _report(self, act: Operation) -> str:
         """What differs comes first: long reports are cut."""
         lines = [f"nothing explains {act.name[:100]}", *(f"tried {text}" for text in self.explainer.tried[:12])]
         concerned = ""
@@ -164,7 +164,7 @@ class Observer:
         return "\n".join([*lines, f"whole: {act.name[:2000]}", "the run:", *own, "before:", *list(self.journal)[-20:]])
 
 
-def _holds(world: World, message: RunMessage) -> bool:
+def _holds(world: RunOracle, message: RunMessage) -> bool:
     return any(other.message_id == message.message_id for other in world.messages)
 
 
@@ -172,27 +172,27 @@ def _types(events: list[Event]) -> list[str]:
     return [event["event_type"] for event in events]
 
 
-def _delivery(message: RunMessage) -> Act:
+def _delivery(message: RunMessage) -> Operation:
     """A message reached its run."""
 
-    def receiver(world: World) -> str | None:
+    def receiver(world: RunOracle) -> str | None:
         return world.receiver(message)
 
-    def deliver(world: World, now: int) -> Decided:
+    def deliver(world: RunOracle, now: int) -> Decided:
         return world.deliver(message, now)
 
-    return Act(f"message {type(message.command).__name__}", receiver, deliver, _too_early, micros())
+    return Operation(f"message {type(message.command).__name__}", receiver, deliver, _too_early, micros())
 
 
 def _too_early(reply: RunReply) -> list[str]:
     return [TOO_EARLY] if reply == Refused(TOO_EARLY) else []
 
 
-def _looking(run_id: str) -> Act:
+def _looking(run_id: str) -> Operation:
     """Nothing was done, but something happened to a run: the world in which its history is what the server shows."""
     nothing: Any = None
 
-    def decide(world: World, now: int) -> Decided:
+    def decide(world: RunOracle, now: int) -> Decided:
         return Decided(world, nothing, {}, False)
 
-    return Act(f"look at {run_id}", lambda world: run_id, decide, lambda reply: [], micros(), settled=True)
+    return Operation(f"look at {run_id}", lambda world: run_id, decide, lambda reply: [], micros(), settled=True)

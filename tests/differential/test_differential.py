@@ -22,7 +22,7 @@ from node.embedded.process import spawn
 from node.settings import engine_rules
 from tests.cluster.client import ClusterClient
 from tests.differential.driver import Driver
-from tests.differential.model import World
+from tests.differential.model import RunOracle
 from tests.differential.session import Session
 from tests.support.server import DEFAULTS, ServerProcess
 from tests.support.services import Place, clean_environment
@@ -82,7 +82,7 @@ async def test_server_and_core_agree(place: Place, tmp_path: Path) -> None:
     rules = engine_rules(Config.read(clean_environment({**ENVIRONMENT, **place.environment()})), 64)
     async with two_nodes(place, tmp_path) as nodes:
         client = ClusterClient(nodes)
-        session = Session(Driver(client, World(rules), Random(SEED)), nodes)
+        session = Session(Driver(client, RunOracle(rules), Random(SEED)), nodes)
         begun = time.monotonic()
         try:
             await session.run(OPERATIONS * SCALE, LIMIT_SECONDS * SCALE)
