@@ -34,7 +34,7 @@ SHARDS = set(range(RULES.shards))
 ARGUMENTS = Payload("avro", "AARbXQI=")
 
 
-class World:
+class LoneHost:
     """A host that is alone in the world, inside `async with`. `announced`: the messages it would send."""
 
     def __init__(self, dsn: str) -> None:
@@ -44,7 +44,7 @@ class World:
         self.host = self.new_host()
         self.delivery = MessageDelivery(self.db, self.host)
 
-    async def __aenter__(self) -> World:
+    async def __aenter__(self) -> LoneHost:
         await self.db.start()
         await self._committer.start()
         return self

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from tests.cluster.arena import COUNT, Arena
 from tests.cluster.client import Reply
+from tests.cluster.two_node_cluster import COUNT, TwoNodeCluster
 
 SAMPLE = range(0, COUNT, 5)
 
 
-class Senders(Arena):
+class Senders(TwoNodeCluster):
     """An arena whose workflows are sent numbered signals, one after the other.
 
     `tries`: (workflow, signal) -> how often it was sent. A signal that was sent again after an unknown outcome may be there
@@ -47,7 +47,7 @@ class Senders(Arena):
 REFUSED = 2
 
 
-class Updaters(Arena):
+class Updaters(TwoNodeCluster):
     """An arena whose workflows are updated four times, each under a request id, every other one waited for.
 
     `ids`: (workflow, update) -> the id the server gave it. `refused`: the update its handler refuses.

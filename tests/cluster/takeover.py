@@ -24,9 +24,9 @@ import orjson
 from actors.run import ids
 from bench.http import HttpError
 from bench.payloads import encode
-from tests.cluster.arena import LEASES
 from tests.cluster.client import BACKOFF_SECONDS, ClusterClient, Reply, request_bytes
 from tests.cluster.harness import ACTIVITY_TYPE, Load
+from tests.cluster.two_node_cluster import LEASES
 from tests.support.proxy import Links
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices

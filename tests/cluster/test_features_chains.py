@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from bench.payloads import decode_stored
-from tests.cluster.arena import COUNT, LEASES, Run
 from tests.cluster.scripted import Script, Step, View, complete, envelope, timer, wait
 from tests.cluster.senders import SAMPLE, Senders, Updaters
+from tests.cluster.two_node_cluster import COUNT, LEASES, FinishedRun
 from tests.conftest import MakeCluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -39,7 +39,7 @@ class Chain(Script):
         raise NotImplementedError
 
 
-def check_chain(chain: list[Run], number: int) -> list[Any]:
+def check_chain(chain: list[FinishedRun], number: int) -> list[Any]:
     """Four runs, each begun by the one before; what they have seen."""
     assert [run.kinds[-1] for run in chain] == ["WorkflowContinuedAsNew"] * (RUNS - 1) + ["WorkflowCompleted"], chain
     for old, new in itertools.pairwise(chain):

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from bench.payloads import decode_stored
-from tests.cluster.arena import COUNT, LEASES, Arena, Run
 from tests.cluster.scripted import Script, Step, View, child, complete, envelope, timer, wait
+from tests.cluster.two_node_cluster import COUNT, LEASES, FinishedRun, TwoNodeCluster
 from tests.conftest import MakeCluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
-Runs = dict[str, list[Run]]
+Runs = dict[str, list[FinishedRun]]
 
 
-def calls_of(run: Run, runs: Runs) -> list[list[Run]]:
+def calls_of(run: FinishedRun, runs: Runs) -> list[list[FinishedRun]]:
     """The runs of each child of a run, by call: begun once, every run of it told to the parent or known by its chain."""
     scheduled = run.payloads("ChildWorkflowScheduled")
     chains = [runs[payload["child_workflow_instance_id"]] for payload in scheduled]
@@ -65,7 +65,7 @@ def _outcome(event: dict[str, Any]) -> Any:
 
 
 async def test_children_with_retries(cluster: MakeCluster) -> None:
-    async with Arena(cluster(2, env=LEASES), Families()) as arena:
+    async with TwoNodeCluster(cluster(2, env=LEASES), Families()) as arena:
         await arena.fight(reports=7)
         runs = await arena.finish()
         assert len(runs) == COUNT * (1 + len(MODES))
@@ -111,7 +111,7 @@ class Households(Script):
         return children if number % 2 else [*children, complete(number)]
 
 
-class Terminating(Arena):
+class Terminating(TwoNodeCluster):
     """An arena that terminates every odd workflow once its children are called."""
 
     async def accompany(self, number: int) -> None:

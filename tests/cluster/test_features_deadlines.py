@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from bench.payloads import decode
-from tests.cluster.arena import COUNT, DEADLINE_SECONDS, LEASES, Arena, Run
 from tests.cluster.scripted import Crew, Script, Step, View, activity, child, complete, envelope, timer, wait
+from tests.cluster.two_node_cluster import COUNT, DEADLINE_SECONDS, LEASES, FinishedRun, TwoNodeCluster
 from tests.conftest import MakeCluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -103,7 +103,7 @@ class Overdue(Script):
             await asyncio.sleep(BEAT_SECONDS)
 
 
-class Deadlined(Arena):
+class Deadlined(TwoNodeCluster):
     """An arena whose workflows are started with deadlines; the node is killed before most of these."""
 
     async def fight(self, reports: float) -> None:
@@ -145,7 +145,7 @@ class Deadlined(Arena):
         await super()._strike(0)
 
 
-def check_overdue(run: Run, kinds: tuple[str, ...], seconds: int, begun: datetime | None = None) -> None:
+def check_overdue(run: FinishedRun, kinds: tuple[str, ...], seconds: int, begun: datetime | None = None) -> None:
     """A run that ended by its deadline, not before it: two events of one failure, then only what follows from the end.
 
     `begun`: when its execution began, if that was not with this run.
@@ -170,13 +170,13 @@ def check_overdue(run: Run, kinds: tuple[str, ...], seconds: int, begun: datetim
     assert timed_out["message"] == f"Workflow {kind} deadline expired at {shown}.", timed_out
 
 
-def began(run: Run) -> datetime:
+def began(run: FinishedRun) -> datetime:
     """When a run started."""
     (started,) = run.payloads("WorkflowStarted")
     return _time(started["timestamp"])
 
 
-def ended(run: Run) -> datetime:
+def ended(run: FinishedRun) -> datetime:
     """When a run completed or went on as another."""
     (place,) = [place for place, kind in enumerate(run.kinds) if kind in ("WorkflowCompleted", "WorkflowContinuedAsNew")]
     return _time(run.events[place]["timestamp"])
@@ -186,7 +186,7 @@ def _time(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def check_chain(chain: list[Run], seconds: int) -> None:
+def check_chain(chain: list[FinishedRun], seconds: int) -> None:
     """Every run but the last went on in time; all have the deadline of the first."""
     begun = began(chain[0])
     assert [run.kinds.count("WorkflowContinuedAsNew") for run in chain] == [1] * (len(chain) - 1) + [0], chain
@@ -194,7 +194,7 @@ def check_chain(chain: list[Run], seconds: int) -> None:
     check_overdue(chain[-1], ("execution",), seconds, begun)
 
 
-def check_parent(parent: Run, runs: dict[str, list[Run]], number: int) -> None:
+def check_parent(parent: FinishedRun, runs: dict[str, list[FinishedRun]], number: int) -> None:
     """A child that timed out, at its last try, is a failure its parent hears of once."""
     (called,) = parent.payloads("ChildWorkflowScheduled")
     chain = runs[called["child_workflow_instance_id"]]
@@ -210,7 +210,7 @@ def check_parent(parent: Run, runs: dict[str, list[Run]], number: int) -> None:
     assert parent.kinds.count("ChildRunStarted") == len(chain), parent.kinds
 
 
-def check_wait(run: Run, runs: dict[str, list[Run]], mode: str) -> bool:
+def check_wait(run: FinishedRun, runs: dict[str, list[FinishedRun]], mode: str) -> bool:
     """Whether the run had begun to wait by its deadline; what it waited for ended with it."""
     opened, withdrawn = WAITS[mode]
     waited = opened in run.kinds

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from bench.payloads import decode_stored
-from tests.cluster.arena import COUNT, LEASES
 from tests.cluster.scripted import Script, Step, View, complete, envelope, wait
 from tests.cluster.senders import (
     REFUSED,
@@ -19,6 +18,7 @@ from tests.cluster.senders import (
     Senders,
     Updaters,
 )
+from tests.cluster.two_node_cluster import COUNT, LEASES
 from tests.conftest import MakeCluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]

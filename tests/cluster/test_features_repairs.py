@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from bench.payloads import decode, decode_stored
-from tests.cluster.arena import COUNT, ENDINGS, LEASES, Arena, Run
 from tests.cluster.client import Reply
 from tests.cluster.scripted import Crew, Script, Step, View, activity, complete, envelope, timer, wait
+from tests.cluster.two_node_cluster import COUNT, ENDINGS, LEASES, FinishedRun, TwoNodeCluster
 from tests.conftest import MakeCluster
 from tests.support.server import Cluster
 
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 BACKOFFS = {"DW_V2_TASK_REPAIR_REDISPATCH_AFTER_SECONDS": "600", "DW_V2_TASK_REPAIR_FAILURE_BACKOFF_MAX_SECONDS": "600"}
 
 
-class Asking(Arena):
+class Asking(TwoNodeCluster):
     """An arena that remembers what was asked of each workflow: the answers, and how often each was sent."""
 
     def __init__(self, made: Cluster, script: Script, count: int = COUNT) -> None:
@@ -226,7 +226,7 @@ class Archiving(Asking):
         await super()._strike(0)
 
 
-def check_archived(run: Run) -> list[dict[str, Any]]:
+def check_archived(run: FinishedRun) -> list[dict[str, Any]]:
     """Archived once and after the end; the requests."""
     (end,) = [place for place, kind in enumerate(run.kinds) if kind in ENDINGS]
     requested = run.payloads("ArchiveRequested")
@@ -239,7 +239,7 @@ def check_archived(run: Run) -> list[dict[str, Any]]:
     return requested
 
 
-def check_last(arena: Archiving, number: int, last: Run) -> None:
+def check_last(arena: Archiving, number: int, last: FinishedRun) -> None:
     """The run that archiving was meant for: as asked, and shown so."""
     assert last.status == arena.end_of(number), last.kinds
     arena.check_asked(number, check_archived(last))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from bench.payloads import decode, decode_stored
-from tests.cluster.arena import COUNT, LEASES, Arena
 from tests.cluster.scripted import Crew, Failed, Script, Step, View, activity, complete, envelope, timer
+from tests.cluster.two_node_cluster import COUNT, LEASES, TwoNodeCluster
 from tests.conftest import MakeCluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -65,7 +65,7 @@ def _outcome(event: dict[str, Any]) -> Any:
 
 
 async def test_activities_with_retries(cluster: MakeCluster) -> None:
-    async with Arena(cluster(2, env=LEASES), Activities()) as arena:
+    async with TwoNodeCluster(cluster(2, env=LEASES), Activities()) as arena:
         await arena.fight(reports=6)
         runs = await arena.finish()
         assert len(runs) == COUNT
@@ -104,7 +104,7 @@ class Timers(Script):
 
 
 async def test_timers(cluster: MakeCluster) -> None:
-    async with Arena(cluster(2, env=LEASES), Timers()) as arena:
+    async with TwoNodeCluster(cluster(2, env=LEASES), Timers()) as arena:
         await arena.fight(reports=6)
         runs = await arena.finish()
         assert len(runs) == COUNT
@@ -152,7 +152,7 @@ def _attributes(**values: Any) -> Step:
 
 
 async def test_side_effects_version_markers_and_search_attributes(cluster: MakeCluster) -> None:
-    async with Arena(cluster(2, env=LEASES), Markers()) as arena:
+    async with TwoNodeCluster(cluster(2, env=LEASES), Markers()) as arena:
         await arena.fight(reports=4)
         runs = await arena.finish()
         assert len(runs) == COUNT

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bench.payloads import decode
-from tests.cluster.arena import COUNT, LEASES, Arena
 from tests.cluster.scripted import Crew, Script, Step, View, activity, child, complete, timer, wait
+from tests.cluster.two_node_cluster import COUNT, LEASES, TwoNodeCluster
 from tests.conftest import MakeCluster
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -52,7 +52,7 @@ class Stopped(Script):
             await asyncio.sleep(BEAT_SECONDS)
 
 
-class Stopping(Arena):
+class Stopping(TwoNodeCluster):
     """An arena that stops two of three workflows some time after their start."""
 
     async def accompany(self, number: int) -> None:

@@ -69,7 +69,7 @@ class Home(Router):
         return Clock().now()
 
 
-class Scene:
+class ForwardingNodes:
     """Two nodes on NATS: `home` holds the client, `host` the queue; the host's side is played by the test."""
 
     def __init__(self, home: Ask, host: Ask) -> None:
@@ -118,14 +118,14 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(services: TestServices) -> AsyncIterator[Scene]:
+async def scene(services: TestServices) -> AsyncIterator[ForwardingNodes]:
     place = services.place()
     buses = [Bus(make_bus_options(servers=(place.nats_url,), prefix=place.prefix), name) for name in ("home", "host")]
     asks = [Ask(bus) for bus in buses]
     for bus in buses:
         await bus.start()
         assert await bus.wait_connected(20)
-    made = Scene(*asks)
+    made = ForwardingNodes(*asks)
     await asyncio.sleep(0.05)
     yield made
     for bus in buses:
@@ -136,7 +136,7 @@ def response(done: asyncio.Future[bytes]) -> Response:
     return protocol.decode_response(done.result())
 
 
-async def test_the_host_answers_a_poll(scene: Scene) -> None:
+async def test_the_host_answers_a_poll(scene: ForwardingNodes) -> None:
     parked = await scene.park()
     question, answer = scene.waiting[0]
     answer.set_result(protocol.encode(Granted(question.poll, grant())))
@@ -144,7 +144,7 @@ async def test_the_host_answers_a_poll(scene: Scene) -> None:
     assert not scene.handed_back
 
 
-async def test_an_answer_that_crosses_the_clients_leaving_goes_back(scene: Scene) -> None:
+async def test_an_answer_that_crosses_the_clients_leaving_goes_back(scene: ForwardingNodes) -> None:
     parked = await scene.park()
     question, answer = scene.waiting[0]
     theirs = protocol.encode(Granted(question.poll, grant("theirs")))
@@ -154,7 +154,7 @@ async def test_an_answer_that_crosses_the_clients_leaving_goes_back(scene: Scene
     assert scene.undelivered == [theirs] and parked.state is PollState.ABANDONED
 
 
-async def test_a_poll_whose_queue_moved_looks_for_its_new_host_and_ends_there(scene: Scene) -> None:
+async def test_a_poll_whose_queue_moved_looks_for_its_new_host_and_ends_there(scene: ForwardingNodes) -> None:
     parked = await scene.park()
     scene.waiting[0][1].set_result(protocol.encode(Moved()))
     await soon(lambda: bool(scene.placed))
@@ -166,7 +166,7 @@ async def test_a_poll_whose_queue_moved_looks_for_its_new_host_and_ends_there(sc
     assert await asyncio.wait_for(parked.future, 20) == grant()
 
 
-async def test_a_client_that_leaves_is_withdrawn(scene: Scene) -> None:
+async def test_a_client_that_leaves_is_withdrawn(scene: ForwardingNodes) -> None:
     parked = await scene.park()
     parked.abandon()
     await soon(scene.waiting[0][1].cancelled)
@@ -176,7 +176,7 @@ async def test_a_client_that_leaves_is_withdrawn(scene: Scene) -> None:
 # -- hosts from before decision 7: they have a poll's own node claim its tasks -------------------------------------------
 
 
-async def test_a_task_is_claimed_for_a_poll_and_the_host_answers_the_poll_with_it(scene: Scene) -> None:
+async def test_a_task_is_claimed_for_a_poll_and_the_host_answers_the_poll_with_it(scene: ForwardingNodes) -> None:
     parked = await scene.park()
     claiming = scene.claim()
     (command, claim) = scene.router.claims[0]
@@ -191,7 +191,7 @@ async def test_a_task_is_claimed_for_a_poll_and_the_host_answers_the_poll_with_i
     assert response(scene.claim()) == Moved()  # it waits no longer
 
 
-async def test_a_claim_that_is_refused_leaves_the_poll_waiting(scene: Scene) -> None:
+async def test_a_claim_that_is_refused_leaves_the_poll_waiting(scene: ForwardingNodes) -> None:
     parked = await scene.park()
     claiming = scene.claim()
     refusal = NotDue(5)
@@ -201,7 +201,7 @@ async def test_a_claim_that_is_refused_leaves_the_poll_waiting(scene: Scene) -> 
     assert not parked.future.done()
 
 
-async def test_a_claim_of_unknown_outcome_is_released_before_the_host_hears_of_it(scene: Scene) -> None:
+async def test_a_claim_of_unknown_outcome_is_released_before_the_host_hears_of_it(scene: ForwardingNodes) -> None:
     parked = await scene.park()
     claiming = scene.claim()
     scene.router.claims[0][1].set_exception(Unavailable("the store is away"))
@@ -216,7 +216,7 @@ async def test_a_claim_of_unknown_outcome_is_released_before_the_host_hears_of_i
     assert isinstance(answer, Answer) and isinstance(answer.reply, NotDue)
 
 
-async def test_a_host_that_withdraws_its_question_during_the_claim_swallows_no_task(scene: Scene) -> None:
+async def test_a_host_that_withdraws_its_question_during_the_claim_swallows_no_task(scene: ForwardingNodes) -> None:
     await scene.park()
     claiming = scene.claim()
     claiming.cancel()
@@ -233,7 +233,7 @@ def test_what_such_hosts_tell_is_no_news() -> None:
 # -- the host is away, or this node leaves -----------------------------------------------------------------------------
 
 
-async def test_a_host_that_cannot_be_asked_or_is_gone(scene: Scene) -> None:
+async def test_a_host_that_cannot_be_asked_or_is_gone(scene: ForwardingNodes) -> None:
     parked = ParkedPoll(Poll(*NAME, WorkerProfile("worker"), 30.0), lambda *_: None)
     scene.forwarded.send(parked, asyncio.get_running_loop().time() + 30, "nobody")
     await soon(lambda: bool(scene.unreachable))
@@ -244,7 +244,7 @@ async def test_a_host_that_cannot_be_asked_or_is_gone(scene: Scene) -> None:
     assert scene.placed == [waiting]
 
 
-async def test_draining_ends_all_empty(scene: Scene) -> None:
+async def test_draining_ends_all_empty(scene: ForwardingNodes) -> None:
     polls = [await scene.park(), await scene.park()]
     scene.forwarded.drain()
     assert [await poll.future for poll in polls] == [None, None]

@@ -21,7 +21,7 @@ NAME = QueueName("default", "queue", "activity")
 PATIENCE_SECONDS = 30.0
 
 
-class Scene:
+class QueueOfRows:
     """A queue on rows that runs answer for: a claim takes the row away, or is refused when there is none."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ def some(
 
 
 async def test_a_backlog_beyond_memory_goes_out_whole_and_in_order() -> None:
-    scene = Scene()
+    scene = QueueOfRows()
     assert await scene.poll() is None
     expected = []
     for task in [*some(2500, priority=7), *some(2500, priority=2)]:  # announced to a queue nobody polls at the moment
@@ -97,7 +97,7 @@ async def test_a_backlog_beyond_memory_goes_out_whole_and_in_order() -> None:
 
 
 async def test_what_polls_cannot_take_is_not_held_and_keeps_no_poll_from_a_hand_over() -> None:
-    scene = Scene()
+    scene = QueueOfRows()
     parked = scene.park(types={"echo"}, build="here")
     scene.put(*some(3000, "other"), *some(3000, build="elsewhere"))
     for task in list(scene.rows.values()):
@@ -112,7 +112,7 @@ async def test_what_polls_cannot_take_is_not_held_and_keeps_no_poll_from_a_hand_
 
 
 async def test_candidates_that_are_all_gone_are_read_again() -> None:
-    scene = Scene()
+    scene = QueueOfRows()
     scene.put(*some(400))
     first = await scene.poll()
     assert first is not None
@@ -124,7 +124,7 @@ async def test_candidates_that_are_all_gone_are_read_again() -> None:
 
 
 async def test_an_announcement_during_a_look_into_the_store_is_not_lost() -> None:
-    scene = Scene()
+    scene = QueueOfRows()
     scene.held_up = asyncio.Event()
     parked = scene.park()
     await asyncio.sleep(0.02)
@@ -139,7 +139,7 @@ async def test_an_announcement_during_a_look_into_the_store_is_not_lost() -> Non
 
 
 async def test_a_lost_announcement_is_made_up_for_by_the_sweep_whoever_waits() -> None:
-    scene = Scene()
+    scene = QueueOfRows()
     waiting = scene.park(types={"echo"})
     assert await scene.poll({"other"}) is None
     scene.put(*some(1), *some(1, "other"))
@@ -149,7 +149,7 @@ async def test_a_lost_announcement_is_made_up_for_by_the_sweep_whoever_waits() -
 
 
 async def test_tasks_not_due_are_claimed_at_their_time_and_not_before_however_many_there_are() -> None:
-    scene = Scene()
+    scene = QueueOfRows()
     scene.put(*some(2500, priority=0, delay=1_500_000), *some(1, "now"))
     assert await scene.poll() == some(1, "now")[0].task_id
     assert await scene.poll() is None
@@ -160,7 +160,7 @@ async def test_tasks_not_due_are_claimed_at_their_time_and_not_before_however_ma
 
 
 async def test_polls_end_in_time_while_the_store_is_away_and_wait_for_it_to_return() -> None:
-    scene = Scene()
+    scene = QueueOfRows()
     scene.away = True
     waiting = scene.park()
     assert await scene.poll(seconds=0.05) is None

@@ -23,7 +23,7 @@ from tests.cluster.asking import (
 NAME = QueueName("default", "queue", "activity")
 
 
-class Scene:
+class QueueHarness:
     """A queue, the commands it sent to runs, and the rows it finds in the store."""
 
     def __init__(self) -> None:
@@ -64,14 +64,14 @@ class Scene:
 
 
 async def test_polls_end_in_time_while_the_store_was_never_reachable() -> None:
-    scene = Scene()
+    scene = QueueHarness()
     scene.store_away = True
     parked = scene.park(0.3)
     assert await asyncio.wait_for(parked.future, 20) is None
 
 
 async def test_a_first_look_that_failed_is_repeated_for_polls_that_wait() -> None:
-    scene = Scene()
+    scene = QueueHarness()
     scene.store_away = True
     parked = scene.park(10)
     await scene.soon(lambda: scene.loads == 1)
@@ -82,7 +82,7 @@ async def test_a_first_look_that_failed_is_repeated_for_polls_that_wait() -> Non
 
 
 async def test_a_claim_of_unknown_outcome_is_released_and_the_task_offered_again() -> None:
-    scene = Scene()
+    scene = QueueHarness()
     parked = scene.park(10)
     await scene.soon(lambda: scene.loads == 1)
     await asyncio.sleep(0.02)
@@ -102,7 +102,7 @@ async def test_a_claim_of_unknown_outcome_is_released_and_the_task_offered_again
 
 
 async def test_a_queue_that_moves_sends_on_polls_that_wait_or_whose_claim_fails() -> None:
-    scene = Scene()
+    scene = QueueHarness()
     claiming = scene.park(50)
     await scene.soon(lambda: scene.loads == 1)
     await asyncio.sleep(0.02)
@@ -123,7 +123,7 @@ async def test_a_queue_that_moves_sends_on_polls_that_wait_or_whose_claim_fails(
 
 
 async def test_a_queue_that_moves_still_delivers_what_it_had_claimed() -> None:
-    scene = Scene()
+    scene = QueueHarness()
     parked = scene.park(50)
     await scene.soon(lambda: scene.loads == 1)
     await asyncio.sleep(0.02)
@@ -134,7 +134,7 @@ async def test_a_queue_that_moves_still_delivers_what_it_had_claimed() -> None:
 
 
 async def test_a_repeated_poll_learns_that_the_first_one_failed() -> None:
-    scene = Scene()
+    scene = QueueHarness()
     first = scene.park(50, "request")
     again = scene.park(50, "request")
     first.fail(Unavailable("lost"))
@@ -144,7 +144,7 @@ async def test_a_repeated_poll_learns_that_the_first_one_failed() -> None:
 
 
 async def test_a_repeated_poll_that_waits_on_alone_waits_for_what_is_left_of_its_time() -> None:
-    scene = Scene()
+    scene = QueueHarness()
     first = scene.park(50, "request")
     again = scene.park(50, "request")
     parked_at = asyncio.get_running_loop().time()
@@ -158,7 +158,7 @@ async def test_a_repeated_poll_that_waits_on_alone_waits_for_what_is_left_of_its
 
 
 async def test_a_grant_to_a_client_that_left_meanwhile_is_handed_back() -> None:
-    scene = Scene()
+    scene = QueueHarness()
     parked = scene.park(50)
     await scene.soon(lambda: scene.loads == 1)
     await asyncio.sleep(0.02)

@@ -32,7 +32,7 @@ from actors.run.replies import CommandAnswered, Refused, RunReply, Started, Upda
 from actors.run.times import Micros
 from store import applied, history, instances, runs
 from tests.cluster.client import ClusterClient
-from tests.cluster.run_host import ARGUMENTS, World
+from tests.cluster.run_host import ARGUMENTS, LoneHost
 from tests.conftest import MakeCluster
 from tests.support.services import Place, TestServices
 
@@ -40,12 +40,12 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
-async def world(services: TestServices) -> AsyncIterator[World]:
-    async with World(services.place().dsn) as made:
+async def world(services: TestServices) -> AsyncIterator[LoneHost]:
+    async with LoneHost(services.place().dsn) as made:
         yield made
 
 
-async def kinds(world: World, run_id: str) -> list[str]:
+async def kinds(world: LoneHost, run_id: str) -> list[str]:
     """The types of a run's events, as they are stored."""
     version = await runs.load(world.db, run_id)
     assert version is not None
@@ -70,7 +70,7 @@ COMMANDS: dict[str, tuple[RunCommand, str]] = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-async def test_a_command_heard_by_two_hosts_is_applied_once(world: World, name: str) -> None:
+async def test_a_command_heard_by_two_hosts_is_applied_once(world: LoneHost, name: str) -> None:
     """Both have the run in memory, and decide at the same time."""
     command, event = COMMANDS[name]
     run_id = await world.start()
@@ -88,7 +88,7 @@ async def test_a_command_heard_by_two_hosts_is_applied_once(world: World, name: 
     twin.stop()
 
 
-async def test_a_command_is_known_again_by_the_run_that_goes_on(world: World) -> None:
+async def test_a_command_is_known_again_by_the_run_that_goes_on(world: LoneHost) -> None:
     run_id = await world.start()
     key = new_key(3, world.host.now())
     signal = SignalRun(name="s", arguments=ARGUMENTS)
@@ -107,7 +107,7 @@ async def test_a_command_is_known_again_by_the_run_that_goes_on(world: World) ->
     cold.stop()
 
 
-async def test_commands_of_one_batch_with_a_repetition_among_them(world: World) -> None:
+async def test_commands_of_one_batch_with_a_repetition_among_them(world: LoneHost) -> None:
     run_id = await world.start()
     keys = [new_key(3, world.host.now()) for _ in range(4)]
     first = await world.host.ask_run(ids.key_in(run_id), SignalRun(name="s0"), key=keys[0])
@@ -119,7 +119,7 @@ async def test_commands_of_one_batch_with_a_repetition_among_them(world: World) 
     cold.stop()
 
 
-async def test_a_start_told_again_is_the_start_it_was(world: World) -> None:
+async def test_a_start_told_again_is_the_start_it_was(world: LoneHost) -> None:
     run_key = ids.new_run_key(3)
     command = StartRun("default", "parent", ids.new_run_id(time.time_ns() // 1_000_000, run_key), "type", "q", ARGUMENTS)
     first: RunReply = await world.host.start_run(command)
@@ -127,7 +127,7 @@ async def test_a_start_told_again_is_the_start_it_was(world: World) -> None:
     assert (await kinds(world, command.run_id)) == ["StartAccepted", "WorkflowStarted"]
 
 
-async def test_a_command_too_old_to_be_known_again_is_not_decided(world: World) -> None:
+async def test_a_command_too_old_to_be_known_again_is_not_decided(world: LoneHost) -> None:
     run_id = await world.start()
     past = time.time_ns() // 1_000_000 - int(DECIDED_WITHIN_SECONDS * 1000) - 1000
     key = ids.mint(past, ids.new_run_key(3), ids.COMMAND_KEY)
@@ -139,7 +139,7 @@ async def test_a_command_too_old_to_be_known_again_is_not_decided(world: World) 
     assert (await kinds(world, run_id)).count("SignalReceived") == 1
 
 
-async def test_keys_are_forgotten_long_after_nobody_repeats_them(world: World) -> None:
+async def test_keys_are_forgotten_long_after_nobody_repeats_them(world: LoneHost) -> None:
     assert KEPT_SECONDS >= 5 * DECIDED_WITHIN_SECONDS
     run_id = await world.start()
     key = new_key(3, world.host.now())
@@ -150,7 +150,7 @@ async def test_keys_are_forgotten_long_after_nobody_repeats_them(world: World) -
     assert await applied.forget(world.db, forgotten_before(Micros(now + int(KEPT_SECONDS * 1e6) + 2_000_000))) == 1
 
 
-async def test_two_updates_under_one_request_id_are_one(world: World) -> None:
+async def test_two_updates_under_one_request_id_are_one(world: LoneHost) -> None:
     """The second host knows nothing of the first one's update, which has ended."""
     run_id = await world.start()
     cold = world.new_host()

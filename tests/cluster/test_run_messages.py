@@ -20,7 +20,7 @@ from actors.run.replies import CommandAnswered, QueryView
 from actors.run.values import RetryPolicy
 from store import instances
 from tests.cluster.run_host import (
-    World,
+    LoneHost,
 )
 from tests.support.services import TestServices
 
@@ -28,12 +28,12 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture
-async def world(services: TestServices) -> AsyncIterator[World]:
-    async with World(services.place().dsn) as made:
+async def world(services: TestServices) -> AsyncIterator[LoneHost]:
+    async with LoneHost(services.place().dsn) as made:
         yield made
 
 
-async def test_the_end_of_a_parent_that_comes_before_the_child_has_begun_waits_for_it(world: World) -> None:
+async def test_the_end_of_a_parent_that_comes_before_the_child_has_begun_waits_for_it(world: LoneHost) -> None:
     begin, end = await world.family()
     world.delivery.deliver([end])
     await asyncio.sleep(0.2)
@@ -48,7 +48,7 @@ async def test_the_end_of_a_parent_that_comes_before_the_child_has_begun_waits_f
     ids=["continued", "tried again"],
 )
 async def test_the_end_of_a_parent_reaches_a_child_that_just_goes_on_as_another_run(
-    world: World, step: WorkflowCommand, retry: RetryPolicy | None
+    world: LoneHost, step: WorkflowCommand, retry: RetryPolicy | None
 ) -> None:
     begin, end = await world.family(retry)
     child_key = ids.key_in(begin.run_id)
@@ -62,7 +62,7 @@ async def test_the_end_of_a_parent_reaches_a_child_that_just_goes_on_as_another_
     assert await world.status(begin.workflow_id) == "terminated"
 
 
-async def test_the_end_of_a_parent_is_dropped_when_its_child_is_closed_for_good(world: World) -> None:
+async def test_the_end_of_a_parent_is_dropped_when_its_child_is_closed_for_good(world: LoneHost) -> None:
     begin, end = await world.family()
     await world.host.ask_run(ids.key_in(begin.run_id), begin.command, None, begin.message_id)
     await world.complete(await world.claim(begin.run_id), CompleteWorkflow())
@@ -71,7 +71,7 @@ async def test_the_end_of_a_parent_is_dropped_when_its_child_is_closed_for_good(
     assert await world.status(begin.workflow_id) == "completed"
 
 
-async def test_a_child_begun_twice_fails_nothing_but_the_second_beginning(world: World) -> None:
+async def test_a_child_begun_twice_fails_nothing_but_the_second_beginning(world: LoneHost) -> None:
     begin, _ = await world.family()
     child_key = ids.key_in(begin.run_id)
     await world.host.ask_run(child_key, begin.command, None, begin.message_id)
@@ -85,7 +85,7 @@ async def test_a_child_begun_twice_fails_nothing_but_the_second_beginning(world:
     other.stop()
 
 
-async def test_the_end_of_a_child_that_overtakes_the_start_of_its_last_run_waits_for_it(world: World) -> None:
+async def test_the_end_of_a_child_that_overtakes_the_start_of_its_last_run_waits_for_it(world: LoneHost) -> None:
     parent = await world.start()
     await world.complete(await world.claim(parent), StartChild("type"))
     (begin,) = world.announced

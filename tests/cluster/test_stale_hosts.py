@@ -30,7 +30,7 @@ from actors.run.values import WorkerIdentity
 from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import WorkflowCommands
 from store import instances, ready_tasks
-from tests.cluster.run_host import World
+from tests.cluster.run_host import LoneHost
 from tests.support.defaults import STALE_AFTER_SECONDS
 from tests.support.services import TestServices
 
@@ -42,7 +42,7 @@ WORKER = WorkerIdentity("worker")
 class Pair:
     """A run with an accepted update, in the memory of the host `stale`; `other` goes on with it."""
 
-    def __init__(self, world: World, run_id: str, update_id: str, task_id: str) -> None:
+    def __init__(self, world: LoneHost, run_id: str, update_id: str, task_id: str) -> None:
         self.db = world.db
         self.stale = world.host
         self.other = world.new_host()
@@ -68,7 +68,7 @@ class Pair:
 
 @pytest.fixture
 async def pair(services: TestServices) -> AsyncIterator[Pair]:
-    async with World(services.place().dsn) as world:
+    async with LoneHost(services.place().dsn) as world:
         run_id = await world.start()
         update = await world.host.ask_run(ids.key_in(run_id), UpdateRun(name="put", request_id="one"))
         assert isinstance(update, UpdateStatus) and update.status == "accepted"

@@ -14,7 +14,7 @@ from actors.run.commands.control import ReadForQuery, SignalRun, StartRun, Updat
 from actors.run.ids import RunId
 from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import WorkflowCommands
-from tests.cluster.run_host import ARGUMENTS, World
+from tests.cluster.run_host import ARGUMENTS, LoneHost
 from tests.support.defaults import RULES, STALE_AFTER_SECONDS
 from tests.support.services import TestServices
 
@@ -49,7 +49,7 @@ ASKS: dict[str, Asks] = {
 @pytest.mark.parametrize("what", ASKS)
 async def test_a_command_raises_one_family(services: TestServices, what: str) -> None:
     nobody = cast(Any, None)
-    async with World(services.place().dsn) as world:
+    async with LoneHost(services.place().dsn) as world:
         run_id = await world.start()
         cold = world.new_host()
         router = Router("alone", Alone(), nobody, cold, RULES.shards)

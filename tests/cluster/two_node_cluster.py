@@ -29,7 +29,7 @@ ENDINGS = ("WorkflowCompleted", "WorkflowContinuedAsNew", "WorkflowCancelled", "
 OPENINGS = ("ActivityScheduled", "TimerScheduled", "ChildWorkflowScheduled", "ConditionWaitOpened")
 
 
-class Run(NamedTuple):
+class FinishedRun(NamedTuple):
     """A run after the end: its item in the list, and its history."""
 
     item: dict[str, Any]
@@ -66,7 +66,7 @@ class Run(NamedTuple):
         return [decode_stored(payload["arguments"])[0] for payload in self.payloads("SignalReceived")]
 
 
-class Arena:
+class TwoNodeCluster:
     """Starts the workflows of a script, kills and restarts a node meanwhile, and collects the runs, inside `async with`."""
 
     def __init__(self, made: Cluster, script: Script, count: int = COUNT) -> None:
@@ -160,7 +160,7 @@ class Arena:
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
-    async def finish(self) -> dict[str, list[Run]]:
+    async def finish(self) -> dict[str, list[FinishedRun]]:
         """Wait for the end of every run and check what holds of any; workflow id -> its runs, oldest first."""
         crew = self.crew
         await self._all_closed()
@@ -169,11 +169,11 @@ class Arena:
         items = await self._list("")
         gate = asyncio.Semaphore(16)
 
-        async def load(item: dict[str, Any]) -> Run:
+        async def load(item: dict[str, Any]) -> FinishedRun:
             async with gate:
                 reply = await crew.client.get(f"/api/workflows/{item['workflow_id']}/runs/{item['run_id']}/history")
             assert reply.status == 200, reply
-            return Run(item, reply.body["events"])
+            return FinishedRun(item, reply.body["events"])
 
         runs = await asyncio.gather(*(load(item) for item in items))
         for run in runs:
@@ -185,7 +185,7 @@ class Arena:
         for run in runs:
             streamed = {sequence: orjson.loads(data)["event_type"] for sequence, data in self.watch.seen[run.item["run_id"]]}
             assert list(streamed.values()) == run.kinds, (streamed, run.kinds)
-        found: dict[str, list[Run]] = {}
+        found: dict[str, list[FinishedRun]] = {}
         for run in reversed(runs):  # the list has the newest first
             found.setdefault(run.workflow_id, []).append(run)
         for chain in found.values():
@@ -225,7 +225,7 @@ class Arena:
             token = f"&next_page_token={reply.body['next_page_token']}"
 
 
-def check_history(run: Run) -> None:
+def check_history(run: FinishedRun) -> None:
     """The invariants of a closed run (engine-semantics 14): no gap, one beginning, one end, one resolution a step."""
     events, types = run.events, run.kinds
     assert [event["sequence"] for event in events] == list(range(1, len(events) + 1)), types
@@ -254,7 +254,7 @@ def check_history(run: Run) -> None:
     assert set(accepted.values()) <= {1} and (accepted == ended or "WorkflowContinuedAsNew" in types), types
 
 
-def check_recorded(run: Run, attempts: Iterable[str]) -> None:
+def check_recorded(run: FinishedRun, attempts: Iterable[str]) -> None:
     """An outcome that was answered as recorded stands in history."""
     outcomes = run.payloads("ActivityCompleted", "ActivityFailed", "ActivityRetryScheduled")
     known = {payload.get(key) for payload in outcomes for key in ("activity_attempt_id", "retry_after_attempt_id")}
@@ -272,7 +272,7 @@ _RECORDED_AS = {
 }
 
 
-def check_commands(kind: str, sent: int, chain: list[Run]) -> None:
+def check_commands(kind: str, sent: int, chain: list[FinishedRun]) -> None:
     """No command stands in history more often than it was sent, however often nodes repeated it among themselves.
 
     One that moves on to the next run keeps its id. What the server repairs by itself, no command asked for.
@@ -282,7 +282,7 @@ def check_commands(kind: str, sent: int, chain: list[Run]) -> None:
     assert len(recorded) <= sent, (kind, sent, chain[0].workflow_id, recorded)
 
 
-def check_chain(chain: list[Run]) -> None:
+def check_chain(chain: list[FinishedRun]) -> None:
     """Runs of one workflow id follow each other by name."""
     for old, new in itertools.pairwise(chain):
         assert old.status in ("completed", "failed"), chain
