@@ -8,7 +8,7 @@ from actors.run.commands import RunCommand
 from actors.run.commands.messages import ParentClosed, StartChildRun
 from actors.run.commands.steps import WorkflowCommand
 from actors.run.replies import CommandAnswered, Refused
-from tests.core.harness import Event, Run, child
+from tests.core.harness import Event, RunModel, child
 
 SECOND = 1_000_000
 
@@ -33,17 +33,17 @@ def keys(event: Event) -> set[str]:
     return set(event["payload"])
 
 
-def of_type(run: Run, event_type: str) -> list[dict[str, Any]]:
+def of_type(run: RunModel, event_type: str) -> list[dict[str, Any]]:
     """The payloads of all events of a type."""
     return [event["payload"] for event in run.events() if event["event_type"] == event_type]
 
 
-def types(run: Run) -> list[str]:
+def types(run: RunModel) -> list[str]:
     """The types of the whole history."""
     return [event["event_type"] for event in run.events()]
 
 
-def rejected(run: Run, command: RunCommand, rejection: str, outcome: str | None) -> None:
+def rejected(run: RunModel, command: RunCommand, rejection: str, outcome: str | None) -> None:
     """The command is rejected: it takes a number, and nothing else is different."""
     before = run.state
     answer = run.expect(CommandAnswered, command)
@@ -55,7 +55,7 @@ def rejected(run: Run, command: RunCommand, rejection: str, outcome: str | None)
     assert after == before
 
 
-def refused(run: Run, command: RunCommand, reason: str) -> dict[str, Any]:
+def refused(run: RunModel, command: RunCommand, reason: str) -> dict[str, Any]:
     """The command is refused and nothing at all changes; returns the details."""
     answer = run.expect(Refused, command)
     assert answer.reason == reason and not run.changed
@@ -65,17 +65,17 @@ def refused(run: Run, command: RunCommand, reason: str) -> dict[str, Any]:
 class Family:
     """A root run, its children and theirs, and every run that followed one of them, by workflow id."""
 
-    def __init__(self, root: Run) -> None:
+    def __init__(self, root: RunModel) -> None:
         self.root = root
-        self.chains: dict[str, list[Run]] = {root.state.workflow_id: [root]}
+        self.chains: dict[str, list[RunModel]] = {root.state.workflow_id: [root]}
 
-    def deliver(self, run: Run) -> None:
+    def deliver(self, run: RunModel) -> None:
         """Deliver what the last command of `run` sent, and all that follows from it."""
         if run.successor is not None:
             self.chains[run.state.workflow_id].append(run.successor)
         for message in run.messages:
             if isinstance(message.command, StartChildRun):
-                child = Run.child(message.command, run)
+                child = RunModel.child(message.command, run)
                 assert child.state.run_id == message.run_id
                 self.chains[message.workflow_id] = [child]
                 continue
@@ -87,29 +87,29 @@ class Family:
                 answer = chain[at].tell(message.command)
             self.deliver(chain[at])
 
-    def newest(self, workflow_id: str) -> Run:
+    def newest(self, workflow_id: str) -> RunModel:
         """The current run of an instance."""
         return self.chains[workflow_id][-1]
 
-    def children_of(self, run: Run) -> list[Run]:
+    def children_of(self, run: RunModel) -> list[RunModel]:
         """The current runs of the children of `run`, in step order."""
         return [self.newest(payload["child_workflow_instance_id"]) for payload in of_type(run, "ChildWorkflowScheduled")]
 
 
 def parent_of(*steps: WorkflowCommand, **start: Any) -> Family:
     """A family whose root did these steps first: a child, unless told otherwise."""
-    family = Family(Run(**start))
+    family = Family(RunModel(**start))
     end(family, family.root, *(steps or (child(),)))
     return family
 
 
-def act(family: Family, run: Run, command: RunCommand) -> None:
+def act(family: Family, run: RunModel, command: RunCommand) -> None:
     """Tell a run something and deliver what follows."""
     run.tell(command)
     family.deliver(run)
 
 
-def end(family: Family, run: Run, *steps: WorkflowCommand) -> Run:
+def end(family: Family, run: RunModel, *steps: WorkflowCommand) -> RunModel:
     """Complete the ready task of a run and deliver what follows; the run that is current then."""
     run.batch(*steps)
     family.deliver(run)

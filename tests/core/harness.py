@@ -97,7 +97,7 @@ class Clock:
         self.now = now
 
 
-class Run:
+class RunModel:
     """One run in its stored form, and the clock it lives by.
 
     `new`, `messages`, `successor` and `near` are what the last command recorded, sent, began and found near a limit.
@@ -118,13 +118,13 @@ class Run:
         self.wake_at: int | None = None
         self.new: list[Event] = []
         self.messages: list[RunMessage] = []
-        self.successor: Run | None = None
+        self.successor: RunModel | None = None
         self.changed = False
         self.near: list[tuple[str, int, int]] = []
         self.data = b""
 
     @classmethod
-    def child(cls, command: StartChildRun, parent: Run) -> Run:
+    def child(cls, command: StartChildRun, parent: RunModel) -> RunModel:
         """The first run of a child, begun by its parent's message."""
         run = cls.__new__(cls)
         run._empty(parent.rules, parent.dialect, parent.clock)
@@ -133,7 +133,7 @@ class Run:
         run._keep(tx)
         return run
 
-    def _adopt(self, tx: Transition) -> Run:
+    def _adopt(self, tx: Transition) -> RunModel:
         """The run that a transition of this one began."""
         run = type(self).__new__(type(self))
         run._empty(self.rules, self.dialect, self.clock)

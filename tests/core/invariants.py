@@ -1,6 +1,6 @@
 """What must hold of a run after every command (contract engine-semantics 14, by number).
 
-`Watch` reads the history as it grows and remembers what it needs, so that a check costs what the last command recorded. It
+`HistoryChecker` reads the history as it grows and remembers what it needs, so that a check costs what the last command recorded. It
 knows the contract, not the code: nothing here asks the core how it decides.
 """
 
@@ -12,7 +12,7 @@ import orjson
 
 from actors.run.replies import WorkflowTaskGrant
 from actors.run.state import NEVER, RunState
-from tests.core.harness import Event, Run, resume_of, shown_events
+from tests.core.harness import Event, RunModel, resume_of, shown_events
 from tests.core.input_book import InputBook
 from tests.core.step_book import RESOLUTIONS, WAIT, StepBook, StepRecord, micros
 from tests.core.view_book import ViewBook
@@ -49,10 +49,10 @@ class Lease:
     news: bool
 
 
-class Watch:
+class HistoryChecker:
     """Follows one run."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunModel) -> None:
         self.run = run
         self.lines: list[bytes] = []
         self.events: list[Event] = []

@@ -27,13 +27,13 @@ from actors.run.state import RunState, View
 from actors.run.values import Payload, WorkerIdentity
 from api.http.fields import Fields
 from api.worker.commands.batch import read_steps, scope_errors
-from tests.core.harness import OTHER, PLAIN, PYTHON, Event, Run, completion, failure_of, page_of, result_of, shown_events
+from tests.core.harness import OTHER, PLAIN, PYTHON, Event, RunModel, completion, failure_of, page_of, result_of, shown_events
 
 Script = list[list[dict[str, Any]]]
 
 
 @workflow.defn(name="stages")
-class Stages:
+class ScriptedWorkflow:
     """Yields each stage of its script, alone or as a list, and returns what came back."""
 
     def run(self, ctx: Any, script: Script) -> Generator[Any, Any, list[Any]]:
@@ -97,17 +97,19 @@ class Wrong(AssertionError):
     """The worker was shown something that does not replay, or the run did not come out as written."""
 
 
-class World:
+class ReplayedRun:
     """One run and its workers, doing one random thing after another until the run is closed."""
 
-    workflow: type = Stages
+    workflow: type = ScriptedWorkflow
 
     def __init__(self, seed: int, dialect: Dialect | None = None) -> None:
         self.rng = random.Random(seed)
         self.script = make_script(self.rng)
         self.codec = self.rng.choice(["avro", "json"])
         blob = serializer.encode([self.script], self.codec)
-        self.run = Run(dialect=dialect, workflow_type="stages", arguments=Payload(self.codec, blob), payload_codec=self.codec)
+        self.run = RunModel(
+            dialect=dialect, workflow_type="stages", arguments=Payload(self.codec, blob), payload_codec=self.codec
+        )
         self.tasks: list[tuple[WorkflowTaskGrant, list[WorkflowCommand]]] = []
         self.attempts: list[ActivityTaskGrant] = []
         self.view: list[str] = []

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from actors.run.state import encode
-from tests.core.harness import Run, activity
+from tests.core.harness import RunModel, activity
 
 EVENTS = 10_000
 
 
-def one_round(run: Run) -> tuple[int, int]:
+def one_round(run: RunModel) -> tuple[int, int]:
     """An activity's outcome and the next activity: bytes of the state, bytes of the events."""
     grant = run.claim()
     run.complete(grant, activity())
@@ -18,7 +18,7 @@ def one_round(run: Run) -> tuple[int, int]:
 
 def test_a_memo_is_not_written_with_every_transition() -> None:
     """It rests in the event of the start; of its size the state tells a number."""
-    plain, with_memo = Run(), Run(memo={"text": "x" * 65_536})
+    plain, with_memo = RunModel(), RunModel(memo={"text": "x" * 65_536})
     assert len(with_memo.data) <= len(plain.data) + 20
     for run in (plain, with_memo):
         run.batch(activity())
@@ -26,7 +26,7 @@ def test_a_memo_is_not_written_with_every_transition() -> None:
 
 
 def test_a_long_run_has_no_larger_state() -> None:
-    run = Run()
+    run = RunModel()
     early = max(one_round(run) for _ in range(5))
     while run.state.last_sequence < EVENTS:
         one_round(run)

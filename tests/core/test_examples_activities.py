@@ -19,7 +19,7 @@ from tests.core.harness import (
     PYTHON,
     RUN_ID,
     START,
-    Run,
+    RunModel,
     activity,
     blob,
     failure_of,
@@ -35,9 +35,9 @@ KINDS = ("schedule_to_start", "start_to_close", "schedule_to_close", "heartbeat"
 NO_SUCH_ATTEMPT = ids.mint(START // 1000 + 10**6, ids.key_in(RUN_ID), ids.ATTEMPT)
 
 
-def scheduled(*, rules: Rules | None = None, **fields: Any) -> Run:
+def scheduled(*, rules: Rules | None = None, **fields: Any) -> RunModel:
     """A run that waits for one activity."""
-    run = Run(rules or make_rules(), run_timeout_seconds=fields.pop("run_timeout_seconds", None))
+    run = RunModel(rules or make_rules(), run_timeout_seconds=fields.pop("run_timeout_seconds", None))
     run.batch(activity(**fields))
     return run
 
@@ -249,7 +249,7 @@ def test_failure_without_type_has_a_neutral_class() -> None:
 
 
 def test_outcome_under_a_leased_workflow_task_waits_for_it() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"))
     first, second = run.claim_activity(), run.claim_activity()
     run.succeed(first)
@@ -373,7 +373,7 @@ def test_release_and_reread() -> None:
 # -- timeouts ----------------------------------------------------------------------------------------------------------
 
 
-def timed_out(kind: str, attempts: int) -> tuple[Run, ActivityTaskGrant | None]:
+def timed_out(kind: str, attempts: int) -> tuple[RunModel, ActivityTaskGrant | None]:
     """A run whose activity has just passed its deadline of 20 seconds."""
     run = scheduled(retry_policy=retrying(attempts, 5), **{f"{kind}_timeout": 20})  # type: ignore[arg-type]
     grant = None
@@ -519,7 +519,7 @@ def test_an_outcome_before_the_enforcement_wins() -> None:
 
 
 def test_ownership_errors_in_their_order() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"))
     one, two = run.claim_activity(), run.claim_activity(OTHER)
     stray = ids.mint(START // 1000 + 10**6, ids.key_in(RUN_ID), ids.ACTIVITY_TASK)
@@ -553,7 +553,7 @@ def test_two_outcomes_of_one_attempt() -> None:
 
 @pytest.mark.parametrize("how", ["succeed", "fail"])
 def test_outcome_after_the_run_completed_is_taken_without_effect(how: str) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity(), StartTimer(0))
     grant = run.claim_activity()
     run.wake()
@@ -598,7 +598,7 @@ def test_outcome_after_the_run_timed_out_does_not_count(lost_lease: bool) -> Non
 
 
 def test_unclaimed_activities_are_withdrawn_when_the_run_completes() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"))
     grant = run.claim_activity()
     run.succeed(grant)

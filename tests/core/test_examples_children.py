@@ -14,7 +14,7 @@ from actors.run.commands.steps import CompleteWorkflow, FailWorkflow, StartChild
 from actors.run.ids import RunId
 from actors.run.replies import TOO_EARLY, Done, Refused
 from tests.core.family import CHILD, SECOND, Family, act, end, keys, of_type, parent_of, types
-from tests.core.harness import START, Run, activity, blob, child, finish, result_of, resume_of, retrying
+from tests.core.harness import START, RunModel, activity, blob, child, finish, result_of, resume_of, retrying
 
 ENDED = CHILD | {"child_status", "closed_reason", "closed_at"}
 STARTED = CHILD | {"parent_close_policy", "child_status"}
@@ -25,7 +25,7 @@ DEADLINES = {"execution_timeout_seconds", "run_timeout_seconds", "execution_dead
 
 
 def test_a_plain_child_on_the_parents_side() -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(child())
     scheduled, started = run.new
     assert run.new_types == ["ChildWorkflowScheduled", "ChildRunStarted"]
@@ -106,7 +106,7 @@ def test_options_of_a_child_are_frozen_into_its_events() -> None:
 
 
 def test_what_a_child_inherits_and_what_not() -> None:
-    run = Run(
+    run = RunModel(
         business_key="b-1",
         memo={"m": 1},
         search_attributes={"s": "x"},

@@ -17,7 +17,7 @@ from tests.core.harness import (
     OTHER,
     PYTHON,
     START,
-    Run,
+    RunModel,
     activity,
     child,
     failure_of,
@@ -32,15 +32,15 @@ HOUR = 3600
 SECOND = 1_000_000
 
 
-def ahead() -> Run:
+def ahead() -> RunModel:
     """A run whose start was recorded by a clock that was an hour ahead; it is right again now."""
-    run = Run()
+    run = RunModel()
     assert run.state.recorded_at == START
     run.pass_time(-HOUR)
     return run
 
 
-def in_order(run: Run) -> None:
+def in_order(run: RunModel) -> None:
     """Invariants 2, 12 and 14."""
     times = [micros(event["recorded_at"]) for event in run.events()]
     assert times == sorted(times)
@@ -54,7 +54,7 @@ def in_order(run: Run) -> None:
             assert micros(payload["fired_at"]) == micros(event["recorded_at"])
 
 
-def due(run: Run) -> int:
+def due(run: RunModel) -> int:
     """When the run wants to be woken."""
     assert run.wake_at is not None
     return run.wake_at
@@ -81,7 +81,7 @@ def test_a_task_row_is_brought_nearer_by_the_next_look() -> None:
 
 
 def test_small_differences_between_clocks_change_nothing() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(StartTimer(10))
     before = run.data
     run.pass_time(-0.9)
@@ -90,7 +90,7 @@ def test_small_differences_between_clocks_change_nothing() -> None:
 
 
 def test_signals_and_waits_go_on() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(timeout=30))
     run.pass_time(-HOUR)
     run.signal()
@@ -106,7 +106,7 @@ def test_signals_and_waits_go_on() -> None:
 
 @pytest.mark.parametrize("steps", [[StartTimer(5)], [wait(timeout=5)]])
 def test_a_timer_made_while_the_clock_was_ahead_fires_after_its_delay(steps: list[StartTimer]) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(*steps)
     fire_at = START + 5 * SECOND
     run.pass_time(-HOUR)
@@ -125,7 +125,7 @@ def test_a_timer_made_while_the_clock_was_ahead_fires_after_its_delay(steps: lis
 
 
 def test_a_timer_made_before_the_clock_went_ahead_keeps_its_time() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(StartTimer(2 * HOUR))
     run.pass_time(HOUR + 60)  # an hour of them is wrong
     run.signal()
@@ -149,7 +149,7 @@ def test_new_timers_are_reckoned_from_the_clock_that_is_right() -> None:
 
 
 def test_a_lease_given_while_the_clock_was_ahead_ends() -> None:
-    run = Run()
+    run = RunModel()
     run.claim()
     run.pass_time(-HOUR)
     run.wake()
@@ -162,7 +162,7 @@ def test_a_lease_given_while_the_clock_was_ahead_ends() -> None:
 
 
 def test_its_worker_still_completes_under_that_lease() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.pass_time(-HOUR)
     run.complete(grant, finish())
@@ -181,7 +181,7 @@ def test_its_worker_still_completes_under_that_lease() -> None:
 )
 def test_deadlines_of_activities_keep_their_length(options: dict[str, Any], seconds: int | None) -> None:
     for claimed in (False, True):
-        run = Run()
+        run = RunModel()
         run.batch(activity(**options))
         if claimed:
             run.claim_activity()
@@ -196,7 +196,7 @@ def test_deadlines_of_activities_keep_their_length(options: dict[str, Any], seco
 
 @pytest.mark.parametrize("steps_back", [1, 3])
 def test_a_retry_waits_for_its_backoff_and_no_longer(steps_back: int) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity(retry_policy=retrying(3, 10)))
     run.tell(failure_of(run.claim_activity()))
     retry_at = START + 10 * SECOND
@@ -216,7 +216,7 @@ def test_a_retry_waits_for_its_backoff_and_no_longer(steps_back: int) -> None:
 
 
 def test_a_failed_workflow_task_waits_for_its_backoff_and_no_longer() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.expect(WorkflowTaskFailed, FailWorkflowTask(grant.task_id, grant.lease_owner, 1, "bug"))
     run.pass_time(-HOUR)
@@ -228,11 +228,11 @@ def test_a_failed_workflow_task_waits_for_its_backoff_and_no_longer() -> None:
 
 
 def test_a_child_tried_again_waits_for_its_backoff_and_no_longer() -> None:
-    parent = Run()
+    parent = RunModel()
     parent.batch(child(retry_policy=retrying(2, 10)))
     begin = parent.messages[0].command
     assert isinstance(begin, StartChildRun)
-    first = Run.child(begin, parent)
+    first = RunModel.child(begin, parent)
     first.batch(FailWorkflow("no"))
     second = first.successor
     assert second is not None and second.row("workflow").available_at == second.now + 10 * SECOND
@@ -260,7 +260,7 @@ def test_the_next_run_has_the_time_of_the_clock() -> None:
 
 
 def test_a_lease_of_the_clock_that_was_ahead_is_read_again() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.pass_time(-HOUR)
     again = run.tell(RereadClaim(grant.task_id, PYTHON, 1))
@@ -269,7 +269,7 @@ def test_a_lease_of_the_clock_that_was_ahead_is_read_again() -> None:
 
 def test_a_state_stored_by_an_earlier_version_is_brought_nearer_too() -> None:
     """Those kept `created_at` and everything else by the clock that was ahead."""
-    run = Run()
+    run = RunModel()
     run.batch(StartTimer(5), activity())
     state = decode(run.data)
     assert encode(state) == run.data and "due_at" not in str(run.data)

@@ -10,7 +10,7 @@ from actors.run.commands.messages import ParentClosed
 from actors.run.commands.steps import FailWorkflow, WorkflowCommand
 from actors.run.replies import Refused
 from tests.core.family import Family, act, end, of_type, parent_of, types
-from tests.core.harness import Run, activity, child, completion, finish, onward, result_of
+from tests.core.harness import RunModel, activity, child, completion, finish, onward, result_of
 
 WORDS = {"request_cancel": "cancelled", "terminate": "terminated"}
 
@@ -26,7 +26,7 @@ ENDS: dict[str, tuple[RunCommand | None, WorkflowCommand | None]] = {
 @pytest.mark.parametrize("reason", list(ENDS))
 def test_close_policies(reason: str) -> None:
     policies = ["terminate", "abandon", "request_cancel"]
-    family = Family(Run(run_timeout_seconds=50))
+    family = Family(RunModel(run_timeout_seconds=50))
     parent = family.root
     parent.batch(*[child(parent_close_policy=policy) for policy in policies], activity())
     family.deliver(parent)

@@ -14,7 +14,7 @@ from tests.core.harness import (
     PLAIN,
     RUN_ID,
     START,
-    Run,
+    RunModel,
     activity,
     blob,
     completion,
@@ -30,7 +30,7 @@ SECOND = 1_000_000
 
 
 def test_timer_fires_at_its_time_and_never_before() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(StartTimer(10))
     timer_id = run.new[0]["payload"]["timer_id"]
     assert run.wake_at == START + 10 * SECOND
@@ -51,7 +51,7 @@ def test_timer_fires_at_its_time_and_never_before() -> None:
 
 @pytest.mark.parametrize("delay", [0, -5])
 def test_delay_zero_fires_in_the_next_transition(delay: int) -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(StartTimer(delay))
     assert run.new_types == ["TimerScheduled"] and run.rows == {} and run.wake_at == run.now
     assert run.new[0]["payload"]["delay_seconds"] == 0
@@ -61,7 +61,7 @@ def test_delay_zero_fires_in_the_next_transition(delay: int) -> None:
 
 
 def test_overdue_timers_fire_in_the_order_of_their_times() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(StartTimer(30), StartTimer(10), StartTimer(20), StartTimer(10), StartTimer(99))
     run.pass_time(50)
     run.wake()
@@ -81,7 +81,7 @@ def test_overdue_timers_fire_in_the_order_of_their_times() -> None:
     ],
 )
 def test_completed_run(result: Payload | None, expected: dict[str, Any]) -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(CompleteWorkflow(result))
     assert run.new_types == ["WorkflowCompleted"] and run.new[0]["payload"] == expected
     assert (done.run_status, done.created_task_ids) == ("completed", [])
@@ -91,7 +91,7 @@ def test_completed_run(result: Payload | None, expected: dict[str, Any]) -> None
 
 
 def test_failed_run() -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(FailWorkflow("no stock", "OutOfStock", non_retryable=True))
     assert done.run_status == "failed" and run.new_types == ["WorkflowFailed"]
     payload = run.new[0]["payload"]
@@ -132,7 +132,7 @@ def test_failed_run() -> None:
     ],
 )
 def test_category_of_a_failure(message: str, category: str) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(FailWorkflow(message))
     assert run.new[0]["payload"]["failure_category"] == category
     assert run.new[0]["payload"]["exception_class"] == "RuntimeException"
@@ -140,7 +140,7 @@ def test_category_of_a_failure(message: str, category: str) -> None:
 
 @pytest.mark.parametrize("end", [finish(), FailWorkflow("no")])
 def test_open_work_is_dropped_in_silence(end: WorkflowCommand) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"), StartTimer(50), StartTimer(0))
     running = run.claim_activity()
     run.wake()
@@ -150,9 +150,9 @@ def test_open_work_is_dropped_in_silence(end: WorkflowCommand) -> None:
     assert run.tell(failure_of(running)) == ActivityRecorded(None)
 
 
-def close_by_time(**timeouts: Any) -> Run:
+def close_by_time(**timeouts: Any) -> RunModel:
     """A run with a leased task, a running and a waiting activity and two timers, woken after its deadline."""
-    run = Run(**timeouts)
+    run = RunModel(**timeouts)
     run.batch(activity("a"), StartTimer(900), activity("b"), StartTimer(0))
     run.claim_activity()
     run.wake()
@@ -199,7 +199,7 @@ def test_deadlines_of_a_run(timeouts: dict[str, int], kind: str, word: str) -> N
 
 
 def test_completion_after_the_deadline_is_rejected() -> None:
-    run = Run(run_timeout_seconds=30)
+    run = RunModel(run_timeout_seconds=30)
     grant = run.claim()
     run.pass_time(30)
     refused = run.expect(Refused, completion(grant, activity(), finish()))
@@ -211,7 +211,7 @@ def test_completion_after_the_deadline_is_rejected() -> None:
 def test_a_task_of_an_overdue_run_is_not_granted() -> None:
     from actors.run.commands.worker import ClaimTask
 
-    run = Run(run_timeout_seconds=30)
+    run = RunModel(run_timeout_seconds=30)
     run.pass_time(30)
     assert run.expect(Refused, ClaimTask(run.row("workflow").task_id, PLAIN)).reason == "not_ready"
     assert run.state.closed_reason == "timed_out" and run.rows == {}
@@ -234,7 +234,7 @@ def test_a_task_of_an_overdue_run_is_not_granted() -> None:
     ],
 )
 def test_structural_limits(rules: Rules, first: int, steps: list[WorkflowCommand], kind: str, value: int, limit: int) -> None:
-    run = Run(rules)
+    run = RunModel(rules)
     if first:
         run.batch(*(activity(f"a{n}") for n in range(first)), StartTimer(0))
         run.wake()
@@ -255,7 +255,7 @@ def test_the_batch_that_just_fits_is_applied() -> None:
         history_transaction_size=3,
         history_events=5,
     )
-    run = Run(rules)
+    run = RunModel(rules)
     run.batch(activity(), activity(), StartTimer(9))
     assert len(run.history) == 5
 
@@ -269,18 +269,18 @@ def test_zero_switches_limits_off() -> None:
         history_transaction_size=0,
         history_events=0,
     )
-    run = Run(rules)
+    run = RunModel(rules)
     run.batch(*[activity()] * 5, *[StartTimer(0)] * 5)
 
 
 def test_the_end_of_a_run_is_never_refused_for_its_length() -> None:
-    run = Run(make_rules(history_events=2))
+    run = RunModel(make_rules(history_events=2))
     run.batch(finish())
     assert run.new_types == ["WorkflowCompleted"]
 
 
 def test_finished_steps_make_room() -> None:
-    run = Run(make_rules(pending_activity_count=1))
+    run = RunModel(make_rules(pending_activity_count=1))
     run.batch(activity())
     run.succeed(run.claim_activity())
     run.batch(activity("b"))
@@ -305,7 +305,7 @@ def test_finished_steps_make_room() -> None:
     ],
 )
 def test_history_budget(rules: Rules, pressure: str, dimensions: list[str]) -> None:
-    run = Run(rules)
+    run = RunModel(rules)
     run.batch(activity(), StartTimer(0), StartTimer(99))
     run.wake()
     budget = run.claim().budget
@@ -329,7 +329,7 @@ def types_of(grant: WorkflowTaskGrant) -> list[tuple[str, int | None]]:
 
 
 def test_results_of_a_batch_are_shown_in_step_order() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"), activity("c"))
     grants = [run.claim_activity() for _ in range(3)]
     run.succeed(grants[2])
@@ -345,7 +345,7 @@ def test_results_of_a_batch_are_shown_in_step_order() -> None:
 
 
 def test_own_events_stand_before_what_came_meanwhile() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), StartTimer(5))
     run.succeed(run.claim_activity())
     grant = run.claim()
@@ -363,7 +363,7 @@ def test_own_events_stand_before_what_came_meanwhile() -> None:
 
 
 def test_a_repetition_changes_nothing_even_if_all_is_done_meanwhile() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"))
     one, two = run.claim_activity(), run.claim_activity()
     run.succeed(one)
@@ -376,7 +376,7 @@ def test_a_repetition_changes_nothing_even_if_all_is_done_meanwhile() -> None:
 
 @pytest.mark.parametrize("changed", [{"start_to_close_timeout": 30}, {"queue": "main"}, {"priority": 3}])
 def test_options_do_not_make_a_batch_new(changed: dict[str, Any]) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"))
     run.succeed(run.claim_activity())
     run.batch(activity("a"), activity("b", **changed))
@@ -395,7 +395,7 @@ def test_options_do_not_make_a_batch_new(changed: dict[str, Any]) -> None:
     ],
 )
 def test_another_batch_is_new(again: list[WorkflowCommand]) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"))
     run.succeed(run.claim_activity())
     run.batch(*again)
@@ -403,19 +403,19 @@ def test_another_batch_is_new(again: list[WorkflowCommand]) -> None:
 
 
 def test_the_same_batch_is_new_when_the_old_one_is_done_or_the_worker_is_another() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"))
     run.succeed(run.claim_activity())
     run.batch(activity("a"))
     assert run.state.steps == 2
-    plain = Run()
+    plain = RunModel()
     plain.batch(activity("a"), activity("b"), worker=PLAIN)
     plain.succeed(plain.claim_activity())
     plain.batch(activity("a"), activity("b"), worker=PLAIN)
     assert plain.state.steps == 4
 
 
-def _lease(run: Run) -> WorkflowTaskGrant:
+def _lease(run: RunModel) -> WorkflowTaskGrant:
     """The grant of the leased task, read again."""
     from actors.run.commands.worker import RereadClaim
     from tests.core.harness import PYTHON
@@ -426,7 +426,7 @@ def _lease(run: Run) -> WorkflowTaskGrant:
 
 
 def test_a_view_counts_its_own_positions() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"))
     run.claim_activity()
     two = run.claim_activity()

@@ -15,7 +15,7 @@ from tests.core.family import CHILD, SECOND, Family, act, end, keys, of_type, pa
 from tests.core.harness import (
     PLAIN,
     START,
-    Run,
+    RunModel,
     activity,
     blob,
     child,
@@ -33,14 +33,14 @@ STARTED = CHILD | {"parent_close_policy", "child_status"}
 RETRIED = {"retry_attempt", "retry_of_child_workflow_run_id", "retry_backoff_seconds"}
 
 
-def continued(run: Run, *steps: WorkflowCommand) -> tuple[WorkflowTaskCompleted, Run]:
+def continued(run: RunModel, *steps: WorkflowCommand) -> tuple[WorkflowTaskCompleted, RunModel]:
     """Complete the ready task with these steps; the answer and the next run."""
     done = run.batch(*steps)
     assert run.successor is not None
     return done, run.successor
 
 
-def family_of(call: WorkflowCommand, **start: Any) -> tuple[Family, Run]:
+def family_of(call: WorkflowCommand, **start: Any) -> tuple[Family, RunModel]:
     """A parent waiting for one child, and that child."""
     family = parent_of(call, **start)
     return family, family.children_of(family.root)[0]
@@ -50,7 +50,7 @@ def family_of(call: WorkflowCommand, **start: Any) -> tuple[Family, Run]:
 
 
 def test_both_sides_of_a_continuation() -> None:
-    run = Run()
+    run = RunModel()
     done, new = continued(run, activity(), onward())
     assert run.new_types == ["ActivityScheduled", "WorkflowContinuedAsNew"]
     event = run.new[1]
@@ -74,16 +74,16 @@ def test_both_sides_of_a_continuation() -> None:
 
 
 def test_defaults_and_changes_of_a_continuation() -> None:
-    _, same = continued(Run(), onward(None))
+    _, same = continued(RunModel(), onward(None))
     assert same.events()[0]["payload"]["arguments"] == {"codec": "avro", "blob": "INPUT"}
     assert (same.state.workflow_type, same.row("workflow").queue) == ("order", "main")
-    _, other = continued(Run(), onward(workflow_type="invoice", queue="side"))
+    _, other = continued(RunModel(), onward(workflow_type="invoice", queue="side"))
     row = other.row("workflow")
     assert (other.state.workflow_type, row.type_name, row.queue) == ("invoice", "invoice", "side")
 
 
 def test_what_a_continued_run_takes_over() -> None:
-    run = Run(
+    run = RunModel(
         business_key="b-1",
         memo={"m": 1},
         search_attributes={"s": "x", "t": "y"},
@@ -109,7 +109,7 @@ def test_what_a_continued_run_takes_over() -> None:
 
 
 def test_unfinished_steps_of_the_old_run_end_in_silence() -> None:
-    family = Family(Run())
+    family = Family(RunModel())
     run = family.root
     run.batch(activity(), activity("b"), child(parent_close_policy="terminate"), StartTimer(900), worker=PLAIN)
     family.deliver(run)
@@ -129,7 +129,7 @@ def test_unfinished_steps_of_the_old_run_end_in_silence() -> None:
 
 
 def test_inputs_not_yet_applied_go_on_in_order() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait())
     run.signal("seen")
     grant = run.claim()
@@ -162,7 +162,7 @@ def test_inputs_not_yet_applied_go_on_in_order() -> None:
 
 
 def test_the_old_run_takes_nothing_more() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.complete(grant, onward())
     detail = refused(run, completion(grant, finish()), "run_closed")
@@ -176,7 +176,7 @@ def test_the_old_run_takes_nothing_more() -> None:
 
 
 def test_the_execution_deadline_ends_the_run_it_meets() -> None:
-    run = Run(execution_timeout_seconds=100, run_timeout_seconds=80)
+    run = RunModel(execution_timeout_seconds=100, run_timeout_seconds=80)
     run.pass_time(50)
     _, new = continued(run, onward())
     assert new.wake_at == START + 100 * SECOND
@@ -187,7 +187,7 @@ def test_the_execution_deadline_ends_the_run_it_meets() -> None:
 
 
 def test_a_refused_continuation_begins_nothing() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     refused(run, completion(grant, onward(), finish()), "invalid_commands")
     assert run.successor is None
@@ -319,13 +319,13 @@ def test_continued_runs_are_no_attempts() -> None:
 
 
 def test_a_root_is_never_tried_again() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(FailWorkflow("boom"))
     assert run.successor is None and run.wake() == Refused("nothing_due")
 
 
 def test_a_memo_goes_along_however_far() -> None:
-    run = Run(memo={"m": [1]})
+    run = RunModel(memo={"m": [1]})
     _, second = continued(run, onward())
     _, third = continued(second, onward())
     family, part = family_of(child(retry_policy=retrying(2)), memo={"m": [1]})

@@ -16,7 +16,7 @@ from tests.core.harness import (
     PLAIN,
     PYTHON,
     START,
-    Run,
+    RunModel,
     activity,
     child,
     completion,
@@ -43,7 +43,7 @@ ATTEMPT = {"activity_attempt_id", "attempt_number"}
 @pytest.mark.parametrize("word", STOPS)
 @pytest.mark.parametrize("reason", ["changed my mind", None])
 def test_the_two_events_of_a_stop(word: str, reason: str | None) -> None:
-    run = Run()
+    run = RunModel()
     answer = run.expect(CommandAnswered, STOPS[word](reason=reason))
     assert (answer.outcome, answer.rejection, answer.reason, answer.command_sequence) == (word, None, reason, 2)
     requested, ended = run.new
@@ -64,7 +64,7 @@ def test_the_two_events_of_a_stop(word: str, reason: str | None) -> None:
 
 @pytest.mark.parametrize("word", STOPS)
 def test_everything_unfinished_ends_in_its_place(word: str) -> None:
-    family = Family(Run(run_timeout_seconds=900))
+    family = Family(RunModel(run_timeout_seconds=900))
     run = family.root
     steps: list[WorkflowCommand] = [
         StartTimer(50),
@@ -105,7 +105,7 @@ def test_everything_unfinished_ends_in_its_place(word: str) -> None:
 
 
 def test_a_deadline_cancels_without_a_command() -> None:
-    run = Run(run_timeout_seconds=30)
+    run = RunModel(run_timeout_seconds=30)
     run.batch(activity(), StartTimer(60))
     run.pass_time(30)
     run.wake()
@@ -114,7 +114,7 @@ def test_a_deadline_cancels_without_a_command() -> None:
 
 @pytest.mark.parametrize("word", STOPS)
 def test_workers_of_a_stopped_run_hear_of_it(word: str) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity(), StartTimer(0))
     attempt = run.claim_activity()
     run.wake()
@@ -149,7 +149,7 @@ def test_workers_of_a_stopped_run_hear_of_it(word: str) -> None:
 
 
 def test_tasks_of_a_stopped_run_are_not_granted() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity(), StartTimer(0))
     run.wake()
     tasks = list(run.rows)
@@ -162,7 +162,7 @@ def test_tasks_of_a_stopped_run_are_not_granted() -> None:
 @pytest.mark.parametrize("word", STOPS)
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled"])
 def test_a_closed_run_is_not_stopped(word: str, end: str) -> None:
-    run = Run()
+    run = RunModel()
     if end == "cancelled":
         run.tell(CancelRun())
     else:
@@ -176,9 +176,9 @@ def test_a_closed_run_is_not_stopped(word: str, end: str) -> None:
 REPAIRED = CMD | {"command_type", "outcome", "liveness_state", "wait_kind"}
 
 
-def healthy(how: str) -> Run:
+def healthy(how: str) -> RunModel:
     """An open run that needs nothing."""
-    run = Run()
+    run = RunModel()
     if how == "leased":
         run.claim()
     elif how != "ready":
@@ -220,7 +220,7 @@ def test_repair_of_a_healthy_run_is_only_recorded(how: str, liveness: str, kind:
 
 
 def test_repair_skips_the_backoff_of_a_failed_task() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.tell(FailWorkflowTask(grant.task_id, grant.lease_owner, 1, message="boom"))
     assert run.row("workflow").available_at == START + 3 * SECOND and run.new == []
@@ -239,7 +239,7 @@ def test_repair_skips_the_backoff_of_a_failed_task() -> None:
 
 
 def test_repair_puts_an_expired_lease_back() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.pass_time(60)
     answer = run.expect(CommandAnswered, RepairRun())
@@ -251,7 +251,7 @@ def test_repair_puts_an_expired_lease_back() -> None:
 
 
 def test_a_lease_recovered_by_time_names_no_command() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.pass_time(60)
     run.tell(WakeUp())
@@ -261,7 +261,7 @@ def test_a_lease_recovered_by_time_names_no_command() -> None:
 
 
 def test_a_closed_run_is_not_repaired() -> None:
-    run = Run()
+    run = RunModel()
     run.tell(CancelRun())
     rejected(run, RepairRun(), "run_not_active", "rejected_not_active")
 
@@ -272,7 +272,7 @@ def test_a_closed_run_is_not_repaired() -> None:
 @pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "terminated", "timed_out"])
 @pytest.mark.parametrize("reason", ["tidy", None])
 def test_archiving_a_closed_run(end: str, reason: str | None) -> None:
-    run = Run(run_timeout_seconds=30)
+    run = RunModel(run_timeout_seconds=30)
     if end in STOPS:
         run.tell(STOPS[end]())
     elif end == "timed_out":
@@ -297,7 +297,7 @@ def test_archiving_a_closed_run(end: str, reason: str | None) -> None:
 
 
 def test_an_open_run_is_not_archived() -> None:
-    run = Run()
+    run = RunModel()
     rejected(run, ArchiveRun(reason="tidy"), "run_not_closed", "rejected_run_not_closed")
     run.batch(wait())
     rejected(run, ArchiveRun(), "run_not_closed", "rejected_run_not_closed")
@@ -305,7 +305,7 @@ def test_an_open_run_is_not_archived() -> None:
 
 
 def test_commands_are_numbered_in_one_row() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait())
     signal, update = run.signal(), run.update()
     numbers = [signal.command_sequence, update.command_sequence]

@@ -21,7 +21,7 @@ from actors.run.replies import CommandAnswered
 from actors.run.rules import RequestLimits, Rules, StructuralLimits
 from actors.run.values import Payload
 from tests.core.family import end, of_type, parent_of, refused, rejected
-from tests.core.harness import PLAIN, Run, activity, blob, child, completion, finish, onward, wait
+from tests.core.harness import PLAIN, RunModel, activity, blob, child, completion, finish, onward, wait
 from tests.support.defaults import make_rules
 
 
@@ -132,9 +132,9 @@ def test_zero_switches_a_limit_off(name: str) -> None:
     assert run.new
 
 
-def with_task(limit: Limit, rules: Rules | None = None) -> Run:
+def with_task(limit: Limit, rules: Rules | None = None) -> RunModel:
     """A run that did the limit's first steps, its next workflow task ready: an update makes one while all of them wait."""
-    run = Run(rules or limit.rules)
+    run = RunModel(rules or limit.rules)
     if limit.before:
         run.batch(*limit.before, worker=PLAIN)
         if all(row.kind != "workflow" for row in run.rows.values()):
@@ -151,7 +151,7 @@ def test_what_is_finished_makes_room() -> None:
     end(family, family.children_of(parent)[0], finish())
     parent.batch(child("b"), child("c"))
     assert len(of_type(parent, "ChildWorkflowScheduled")) == 3
-    run = Run(TIMERS)
+    run = RunModel(TIMERS)
     run.batch(StartTimer(5), StartTimer(5))
     run.pass_time(5)
     run.wake()
@@ -160,7 +160,7 @@ def test_what_is_finished_makes_room() -> None:
 
 
 def test_the_timeout_of_a_wait_counts_until_the_wait_is_settled() -> None:
-    run = Run(make_rules(pending_timer_count=1))
+    run = RunModel(make_rules(pending_timer_count=1))
     run.batch(wait(timeout=60))
     status = run.update()
     grant = run.claim(PLAIN)
@@ -176,7 +176,7 @@ def test_the_timeout_of_a_wait_counts_until_the_wait_is_settled() -> None:
 
 
 def test_a_batch_sent_again_is_over_no_limit() -> None:
-    run = Run(make_rules(pending_activity_count=2, history_events=8, history_transaction_size=2))
+    run = RunModel(make_rules(pending_activity_count=2, history_events=8, history_transaction_size=2))
     run.batch(activity("a"), activity("b"))
     run.succeed(run.claim_activity())
     run.batch(activity("a"), activity("b"))
@@ -185,7 +185,7 @@ def test_a_batch_sent_again_is_over_no_limit() -> None:
 
 @pytest.mark.parametrize("value", ["1234", "12345"])
 def test_results_of_updates(value: str) -> None:
-    run = Run(make_rules(payload_size_bytes=4))
+    run = RunModel(make_rules(payload_size_bytes=4))
     run.batch(timer())
     status = run.update(arguments=None)
     grant = run.claim()
@@ -201,7 +201,7 @@ def test_results_of_updates(value: str) -> None:
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
 def test_inputs_of_a_run(limit: int) -> None:
-    run = Run(make_rules(pending_signal_count=limit, pending_update_count=limit))
+    run = RunModel(make_rules(pending_signal_count=limit, pending_update_count=limit))
     run.batch(timer())
     for _ in range(limit or 10):
         run.signal()
@@ -214,7 +214,7 @@ def test_inputs_of_a_run(limit: int) -> None:
 
 
 def test_the_end_is_refused_for_its_size_and_its_batch_but_not_for_the_length_of_history() -> None:
-    run = Run(make_rules(history_events=2, payload_size_bytes=4, command_batch_size=1))
+    run = RunModel(make_rules(history_events=2, payload_size_bytes=4, command_batch_size=1))
     grant = run.claim()
     for steps, kind in (([finish("12345")], "payload_size"), ([side_effect(), finish("1")], "command_batch_size")):
         assert refused(run, completion(grant, *steps), "structural_limit_exceeded")["limit_kind"] == kind
@@ -223,7 +223,7 @@ def test_the_end_is_refused_for_its_size_and_its_batch_but_not_for_the_length_of
 
 
 def test_what_the_server_records_is_never_refused() -> None:
-    run = Run(make_rules(history_events=3))
+    run = RunModel(make_rules(history_events=3))
     run.batch(StartTimer(5))
     run.signal()
     run.pass_time(5)
@@ -240,7 +240,7 @@ def test_what_the_server_records_is_never_refused() -> None:
 
 
 def test_a_count_is_noted_once_as_it_comes_near() -> None:
-    run = Run(
+    run = RunModel(
         make_rules(
             pending_activity_count=10,
             pending_signal_count=5,
@@ -270,7 +270,7 @@ def test_a_size_is_noted_whenever_it_is_near() -> None:
         search_attribute_size_bytes=20,
         memo_size_bytes=20,
     )
-    run = Run(rules, memo={"k": "123456789"}, search_attributes={"a": "123456789"})
+    run = RunModel(rules, memo={"k": "123456789"}, search_attributes={"a": "123456789"})
     assert run.near == [("memo_size", 17, 20), ("search_attribute_size", 17, 20)]
     for _ in range(2):
         run.batch(side_effect("12345678"), timer())
@@ -283,9 +283,11 @@ def test_a_size_is_noted_whenever_it_is_near() -> None:
 
 
 def test_nothing_is_noted_of_a_batch_that_is_refused_or_with_warnings_off() -> None:
-    run = Run(make_rules(pending_activity_count=2))
+    run = RunModel(make_rules(pending_activity_count=2))
     refused(run, completion(run.claim(), activity(), activity(), activity()), "structural_limit_exceeded")
     assert run.near == []
-    off = Run(make_rules(pending_activity_count=2, command_batch_size=2, payload_size_bytes=4, warning_threshold_percent=0))
+    off = RunModel(
+        make_rules(pending_activity_count=2, command_batch_size=2, payload_size_bytes=4, warning_threshold_percent=0)
+    )
     off.batch(activity(), activity())
     assert off.near == []

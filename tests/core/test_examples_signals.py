@@ -9,15 +9,15 @@ import pytest
 from actors.run.commands.control import CancelRun, SignalRun
 from actors.run.commands.steps import StartTimer, WorkflowCommand
 from tests.core.family import CMD, keys, of_type, rejected, types
-from tests.core.harness import PLAIN, PYTHON, RUN_ID, Run, activity, child, finish, resume_of, shown_events, wait
+from tests.core.harness import PLAIN, PYTHON, RUN_ID, RunModel, activity, child, finish, resume_of, shown_events, wait
 from tests.support.defaults import make_rules
 
 SIGNAL = CMD | {"signal_id", "signal_name", "signal_wait_id", "arguments", "payload_codec"}
 
 
-def parked(**start: Any) -> Run:
+def parked(**start: Any) -> RunModel:
     """A run whose only unresolved step is a condition wait."""
-    run = Run(**start)
+    run = RunModel(**start)
     run.batch(wait())
     assert run.rows == {}
     return run
@@ -63,7 +63,7 @@ def test_signal_without_arguments_leaves_the_key_out() -> None:
 
 @pytest.mark.parametrize(("worker", "shown"), [(PLAIN, ["go"]), (PYTHON, [])])
 def test_signal_before_the_first_claim_stands_behind_the_start(worker: Any, shown: list[str]) -> None:
-    run = Run()
+    run = RunModel()
     rows = dict(run.rows)
     run.signal()
     assert types(run) == ["StartAccepted", "WorkflowStarted", "SignalReceived"] and run.rows == rows
@@ -72,7 +72,7 @@ def test_signal_before_the_first_claim_stands_behind_the_start(worker: Any, show
 
 
 def test_signal_under_a_lease_stands_before_the_events_of_its_completion() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.signal()
     assert run.rows == {}
@@ -86,7 +86,7 @@ def test_signal_under_a_lease_stands_before_the_events_of_its_completion() -> No
 
 @pytest.mark.parametrize("step", [activity(), StartTimer(60), child()])
 def test_signal_to_a_run_blocked_elsewhere_wakes_nobody(step: WorkflowCommand) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(step)
     rows, due = dict(run.rows), run.wake_at
     run.signal()
@@ -96,7 +96,7 @@ def test_signal_to_a_run_blocked_elsewhere_wakes_nobody(step: WorkflowCommand) -
 
 @pytest.mark.parametrize("worker", [PLAIN, PYTHON])
 def test_a_signal_seen_while_nothing_waited_is_applied(worker: Any) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(StartTimer(5), worker=worker)
     run.signal()
     run.pass_time(5)
@@ -123,7 +123,7 @@ def test_one_signal_per_task_for_workers_with_a_view() -> None:
 
 
 def test_other_workers_see_several_signals_and_still_get_a_task_for_each() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(), worker=PLAIN)
     run.signal("one")
     run.signal("two")
@@ -188,7 +188,7 @@ def test_a_signal_may_overtake_an_update_that_waits() -> None:
     assert resume_of(run.claim())["workflow_wait_kind"] == "signal"
 
 
-def _leased(run: Run) -> Any:
+def _leased(run: RunModel) -> Any:
     run.signal("first")
     return run.claim()
 

@@ -27,7 +27,7 @@ from tests.core.harness import (
     PYTHON,
     RUN_ID,
     START,
-    Run,
+    RunModel,
     activity,
     completion,
     finish,
@@ -42,7 +42,7 @@ SECOND = 1_000_000
 
 
 def test_start_records_two_events_and_offers_one_task() -> None:
-    run = Run(
+    run = RunModel(
         business_key="b-1", memo={"m": 1}, search_attributes={"s": "x"}, run_timeout_seconds=600, execution_timeout_seconds=3600
     )
     assert run.started == Started("order-7", RUN_ID, "order", "default", "pending", "b-1", "avro", "started_new")
@@ -83,14 +83,14 @@ def test_start_records_two_events_and_offers_one_task() -> None:
 
 
 def test_ids_lead_back_to_the_run() -> None:
-    run = Run()
+    run = RunModel()
     for event in run.events():
         assert ids.run_key_of(event["id"]) == ids.run_key_of(RUN_ID)
     assert len({event["id"] for event in run.events()}) == 2
 
 
 def test_start_without_queue_uses_the_default_queue() -> None:
-    assert Run(task_queue=None).row("workflow").queue == "default"
+    assert RunModel(task_queue=None).row("workflow").queue == "default"
 
 
 DUPLICATES = [("fail", "StartRejected", "rejected_duplicate"), ("use-existing", "StartAccepted", "returned_existing_active")]
@@ -98,7 +98,7 @@ DUPLICATES = [("fail", "StartRejected", "rejected_duplicate"), ("use-existing", 
 
 @pytest.mark.parametrize(("policy", "event", "outcome"), DUPLICATES)
 def test_duplicate_start(policy: str, event: str, outcome: str) -> None:
-    run = Run()
+    run = RunModel()
     rows = dict(run.rows)
     other = start_command(run_id=ids.new_run_id(START // 1000 + 9, ids.RunKey("0a" + "z" * 13)), duplicate_policy=policy)
     answer = run.expect(Started, NoteDuplicateStart(other))
@@ -115,7 +115,7 @@ def test_duplicate_start(policy: str, event: str, outcome: str) -> None:
 @pytest.mark.parametrize("policy", ["fail", "use-existing"])
 @pytest.mark.parametrize("end", ["completed", "terminated"])
 def test_duplicate_start_of_a_closed_run_leaves_no_trace(policy: str, end: str) -> None:
-    run = Run()
+    run = RunModel()
     if end == "completed":
         run.batch(finish())
     else:
@@ -128,7 +128,7 @@ def test_duplicate_start_of_a_closed_run_leaves_no_trace(policy: str, end: str) 
 
 @pytest.mark.parametrize(("policy", "event", "outcome"), DUPLICATES)
 def test_a_hundred_duplicate_starts_are_recorded_and_further_ones_counted(policy: str, event: str, outcome: str) -> None:
-    run = Run()
+    run = RunModel()
     for _ in range(130):
         answer = run.expect(Started, NoteDuplicateStart(start_command(duplicate_policy=policy)))
         assert (answer.outcome, answer.status) == (outcome, "pending")
@@ -142,7 +142,7 @@ def test_a_hundred_duplicate_starts_are_recorded_and_further_ones_counted(policy
 
 
 def test_duplicate_start_of_a_continued_run_is_for_the_run_that_goes_on() -> None:
-    run = Run()
+    run = RunModel()
     run.complete(run.claim(), onward())
     before = list(run.history)
     refused = run.expect(Refused, NoteDuplicateStart(start_command(duplicate_policy="use-existing")))
@@ -151,7 +151,7 @@ def test_duplicate_start_of_a_continued_run_is_for_the_run_that_goes_on() -> Non
 
 
 def test_duplicate_start_elsewhere_or_of_another_type_leaves_no_trace() -> None:
-    run = Run()
+    run = RunModel()
     elsewhere = run.expect(Refused, NoteDuplicateStart(start_command(namespace="other", duplicate_policy="use-existing")))
     assert elsewhere.reason == "workflow_id_reserved_in_namespace"
     another = run.expect(Refused, NoteDuplicateStart(start_command(workflow_type="refund", duplicate_policy="use-existing")))
@@ -160,7 +160,7 @@ def test_duplicate_start_elsewhere_or_of_another_type_leaves_no_trace() -> None:
 
 
 def test_first_claim_records_nothing_and_shows_the_start() -> None:
-    run = Run(compatibility="blue")
+    run = RunModel(compatibility="blue")
     grant = run.claim()
     assert run.new == [] and run.rows == {}
     assert grant == WorkflowTaskGrant(
@@ -191,14 +191,14 @@ def test_first_claim_records_nothing_and_shows_the_start() -> None:
 
 
 def test_a_task_is_granted_once() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     assert run.expect(Refused, ClaimTask(grant.task_id, OTHER)).reason == "not_ready"
     assert run.expect(Refused, ClaimTask(RUN_ID[:-1] + ids.WORKFLOW_TASK, OTHER)).reason == "not_ready"
 
 
 def test_a_batch_becomes_steps_in_order() -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(activity("a"), StartTimer(5), activity("b", queue="other"))
     assert run.new_types == ["ActivityScheduled", "TimerScheduled", "ActivityScheduled"]
     assert [event["payload"]["sequence"] for event in run.new] == [1, 2, 3]
@@ -215,7 +215,7 @@ def test_a_batch_becomes_steps_in_order() -> None:
 
 
 def test_steps_are_numbered_across_completions() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"))
     run.succeed(run.claim_activity())
     run.batch(activity("c"), worker=PLAIN)
@@ -223,14 +223,14 @@ def test_steps_are_numbered_across_completions() -> None:
 
 
 def test_terminal_command_is_applied_last_wherever_it_stands() -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(finish(), activity("a"))
     assert run.new_types == ["ActivityScheduled", "WorkflowCompleted"]
     assert (done.run_status, run.rows) == ("completed", {})
 
 
 def test_two_terminal_commands_are_refused_and_the_lease_stays() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     refused = run.expect(Refused, completion(grant, finish(), activity(), finish()))
     assert refused.reason == "invalid_commands" and not run.changed
@@ -238,7 +238,7 @@ def test_two_terminal_commands_are_refused_and_the_lease_stays() -> None:
 
 
 def test_wait_states_come_with_the_resume_context() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), StartTimer(3))
     attempt = run.claim_activity()
     run.succeed(attempt)
@@ -273,7 +273,7 @@ def test_wait_states_come_with_the_resume_context() -> None:
 
 
 def test_what_arrives_before_a_claim_shares_its_task() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"))
     first, second = run.claim_activity(at=0), run.claim_activity(at=0)
     task_one = run.succeed(first)
@@ -283,7 +283,7 @@ def test_what_arrives_before_a_claim_shares_its_task() -> None:
 
 
 def test_a_run_with_nothing_open_gets_a_plain_task() -> None:
-    run = Run(dialect=None)
+    run = RunModel(dialect=None)
     run.batch(activity("a"))
     run.succeed(run.claim_activity())
     # The worker says again what it said before, though everything is resolved: new steps by rule, so use none at all.
@@ -297,7 +297,7 @@ def test_a_run_with_nothing_open_gets_a_plain_task() -> None:
 
 
 def test_ownership_errors_in_their_order() -> None:
-    run = Run()
+    run = RunModel()
     first = run.claim()
     calls = (
         lambda **c: completion(first, finish(), **c),
@@ -338,7 +338,7 @@ def test_ownership_errors_in_their_order() -> None:
 
 
 def test_calls_on_a_closed_run() -> None:
-    run = Run(run_timeout_seconds=10)
+    run = RunModel(run_timeout_seconds=10)
     grant = run.claim()
     run.pass_time(10)
     run.wake()
@@ -355,7 +355,7 @@ def test_calls_on_a_closed_run() -> None:
         "lease_owner": "python-1",
         "lease_expires_at": None,
     }
-    own = Run()
+    own = RunModel()
     last = own.claim()
     own.complete(last, finish())
     detail = own.expect(Refused, completion(last, finish())).detail
@@ -367,7 +367,7 @@ def test_calls_on_a_closed_run() -> None:
 
 
 def test_second_completion_of_a_task_is_refused() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.complete(grant, activity())
     assert run.expect(Refused, completion(grant, activity())).reason == "task_not_leased"
@@ -375,7 +375,7 @@ def test_second_completion_of_a_task_is_refused() -> None:
 
 
 def test_heartbeat_renews_by_a_full_period() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.pass_time(59)
     renewed = run.expect(WorkflowTaskRenewed, HeartbeatWorkflowTask(grant.task_id, grant.lease_owner, 1))
@@ -386,7 +386,7 @@ def test_heartbeat_renews_by_a_full_period() -> None:
 
 
 def test_lease_expiry_is_repaired_with_the_same_task() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"))
     attempt = run.claim_activity()
     run.succeed(attempt)
@@ -413,7 +413,7 @@ def test_lease_expiry_is_repaired_with_the_same_task() -> None:
 
 
 def test_failed_task_backs_off_and_never_gives_up() -> None:
-    run = Run()
+    run = RunModel()
     task_id = run.row("workflow").task_id
     for number, delay in enumerate((3, 6, 12, 24, 48, 60, 60, 60), 1):
         grant = run.claim()
@@ -437,7 +437,7 @@ def test_failed_task_backs_off_and_never_gives_up() -> None:
 
 
 def test_many_failures_do_not_overflow() -> None:
-    run = Run()
+    run = RunModel()
     for _ in range(80):
         grant = run.claim()
         run.tell(FailWorkflowTask(grant.task_id, "python-1", grant.workflow_task_attempt, "no"))
@@ -445,7 +445,7 @@ def test_many_failures_do_not_overflow() -> None:
 
 
 def test_release_hands_the_lease_back_without_a_trace() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     for worker_id, attempt in (("thief", 1), ("python-1", 2)):
         assert run.expect(Refused, ReleaseClaim(grant.task_id, worker_id, attempt)).reason == "not_leased"
@@ -456,7 +456,7 @@ def test_release_hands_the_lease_back_without_a_trace() -> None:
 
 
 def test_reread_gives_the_same_snapshot() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"))
     first, second = run.claim_activity(), run.claim_activity()
     run.succeed(first)
@@ -482,7 +482,7 @@ def test_reread_gives_the_same_snapshot() -> None:
 def test_pages_of_a_snapshot(worker: object, size: int) -> None:
     assert worker in (PLAIN, PYTHON)
     who = PLAIN if worker == PLAIN else PYTHON
-    run = Run()
+    run = RunModel()
     run.batch(*(activity(f"a{n}") for n in range(4)))
     grants = [run.claim_activity() for _ in range(4)]
     for each in reversed(grants[1:]):
@@ -509,14 +509,14 @@ def test_pages_of_a_snapshot(worker: object, size: int) -> None:
 
 
 def test_page_calls_are_fenced_too() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.pass_time(60)
     assert run.expect(Refused, page_of(grant, 0)).reason == "lease_expired"
 
 
 def test_nothing_due_is_said() -> None:
-    run = Run()
+    run = RunModel()
     assert run.expect(Refused, WakeUp()).reason == "nothing_due"
     run.claim()
     run.pass_time(59.999)
@@ -524,7 +524,7 @@ def test_nothing_due_is_said() -> None:
 
 
 def test_the_clock_never_runs_backwards_in_history() -> None:
-    run = Run()
+    run = RunModel()
     run.pass_time(-30)
     run.batch(activity())
     times = [event["recorded_at"] for event in run.events()]

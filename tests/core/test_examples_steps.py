@@ -27,7 +27,7 @@ from tests.core.harness import (
     PLAIN,
     PYTHON,
     START,
-    Run,
+    RunModel,
     activity,
     blob,
     child,
@@ -50,7 +50,7 @@ def upsert(**change: Any) -> UpsertSearchAttributes:
 
 
 def test_immediate_steps_stand_in_list_order_before_the_blocking_one() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     done = run.complete(grant, VALUE, MARKER, upsert(stage="two"), activity())
     assert run.new_types == ["SideEffectRecorded", "VersionMarkerRecorded", "SearchAttributesUpserted", "ActivityScheduled"]
@@ -78,14 +78,14 @@ def test_immediate_steps_stand_in_list_order_before_the_blocking_one() -> None:
     ],
 )
 def test_forms_of_a_side_effect(result: Payload, expected: Any) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(RecordSideEffect(result), activity())
     assert run.new[0]["payload"]["result"] == expected and run.new[0]["payload"]["payload_codec"] == result.codec
 
 
 @pytest.mark.parametrize(("version", "least", "most"), [(1, -1, 1), (-1, -1, 4), (9, 1, 3)])
 def test_versions_are_kept_as_sent(version: int, least: int, most: int) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(RecordVersionMarker("c", version, least, most), activity())
     payload = run.new[0]["payload"]
     assert (payload["version"], payload["min_supported"], payload["max_supported"]) == (version, least, most)
@@ -94,7 +94,7 @@ def test_versions_are_kept_as_sent(version: int, least: int, most: int) -> None:
 @pytest.mark.parametrize("worker", [PLAIN, PYTHON])
 @pytest.mark.parametrize("step", [VALUE, MARKER, upsert(stage="two")])
 def test_immediate_steps_alone_are_followed_by_a_plain_task(worker: Any, step: WorkflowCommand) -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(step, worker=worker)
     task = run.row("workflow")
     assert done.created_task_ids == [task.task_id] and done.run_status == "waiting"
@@ -107,13 +107,13 @@ def test_immediate_steps_alone_are_followed_by_a_plain_task(worker: Any, step: W
 
 @pytest.mark.parametrize("open_", [StartTimer(60), activity(), child()])
 def test_immediate_steps_need_no_task_while_something_is_open(open_: WorkflowCommand) -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(open_, VALUE)
     assert len(done.created_task_ids) == 1 and all(row.kind != "workflow" for row in run.rows.values())
 
 
 def test_immediate_steps_under_a_lease_that_is_lost_are_not_recorded() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.pass_time(60)
     run.wake()
@@ -124,7 +124,7 @@ def test_immediate_steps_under_a_lease_that_is_lost_are_not_recorded() -> None:
 
 
 def test_immediate_steps_pass_a_wait() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait())
     run.signal()
     run.batch(VALUE, wait())
@@ -134,14 +134,14 @@ def test_immediate_steps_pass_a_wait() -> None:
 
 @pytest.mark.parametrize("ending", [finish(), FailWorkflow("no"), onward()])
 def test_immediate_steps_before_an_end_wherever_it_stands(ending: WorkflowCommand) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(ending, VALUE, MARKER, upsert(stage="two"))
     assert run.new_types[:3] == ["SideEffectRecorded", "VersionMarkerRecorded", "SearchAttributesUpserted"]
     assert len(run.new) == 4 and not run.state.is_open
 
 
 def test_their_place_in_every_view() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(VALUE, MARKER, activity("a"), activity("b"))
     one, two = run.claim_activity(), run.claim_activity()
     run.succeed(two)
@@ -153,7 +153,7 @@ def test_their_place_in_every_view() -> None:
 
 
 def test_a_side_effect_beside_a_list_sent_again_makes_the_list_new() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(activity("a"), activity("b"))
     run.succeed(run.claim_activity())
     run.batch(VALUE, activity("a"), activity("b"))
@@ -175,7 +175,7 @@ def test_a_side_effect_beside_a_list_sent_again_makes_the_list_new() -> None:
     ],
 )
 def test_attributes_are_merged(change: dict[str, Any], merged: dict[str, Any]) -> None:
-    run = Run(search_attributes={"a": "x", "t": ["p", "q"]})
+    run = RunModel(search_attributes={"a": "x", "t": ["p", "q"]})
     run.batch(UpsertSearchAttributes(change), StartTimer(60))
     event = run.new[0]
     assert keys(event) == {"sequence", "attributes", "merged"}
@@ -186,7 +186,7 @@ def test_attributes_are_merged(change: dict[str, Any], merged: dict[str, Any]) -
 
 
 def test_changes_of_one_batch_build_on_each_other() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(upsert(a=1, b=2), upsert(b=None, c=3), upsert(a=None), StartTimer(60))
     assert [event["payload"]["merged"] for event in run.new[:3]] == [{"a": 1, "b": 2}, {"a": 1, "c": 3}, {"c": 3}]
     run.signal()
@@ -197,7 +197,7 @@ def test_changes_of_one_batch_build_on_each_other() -> None:
 def test_a_transition_tells_when_attributes_changed(steps: list[WorkflowCommand], changed: bool) -> None:
     tx = starting.create(start_command(), Micros(START), RULES)
     decide(tx, start_command())
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     told = Transition(decode(run.data), list(run.history), Micros(run.now), run.rules, run.dialect)
     decide(told, completion(grant, *steps, StartTimer(60)))
@@ -205,7 +205,7 @@ def test_a_transition_tells_when_attributes_changed(steps: list[WorkflowCommand]
 
 
 def test_a_refused_batch_leaves_no_step() -> None:
-    run = Run(search_attributes={"a": "x"})
+    run = RunModel(search_attributes={"a": "x"})
     grant = run.claim()
     refused(run, completion(grant, VALUE, upsert(a="y"), finish(), FailWorkflow("no")), "invalid_commands")
     assert (run.state.steps, run.state.search_attributes) == (0, {"a": "x"})

@@ -11,7 +11,7 @@ from actors.run.commands.control import CancelRun, ReadUpdate, TerminateRun, Upd
 from actors.run.commands.steps import CompleteUpdate, FailUpdate, FailWorkflow, RecordSideEffect, StartTimer, WorkflowCommand
 from actors.run.replies import CommandAnswered, UpdateStatus
 from tests.core.family import CMD, keys, of_type, refused, rejected, types
-from tests.core.harness import PLAIN, RUN_ID, Run, activity, blob, completion, finish, onward, result_of, resume_of, wait
+from tests.core.harness import PLAIN, RUN_ID, RunModel, activity, blob, completion, finish, onward, result_of, resume_of, wait
 from tests.support.defaults import make_rules
 
 NAMED = CMD | {"update_id", "update_name"}
@@ -20,9 +20,9 @@ BEHIND = {"queued_behind_command_id", "queued_behind_command_sequence", "queued_
 FAILURE = {"failure_id", "failure_category", "non_retryable", "exception_class", "message", "code", "exception"}
 
 
-def blocked(*steps: WorkflowCommand, **start: Any) -> Run:
+def blocked(*steps: WorkflowCommand, **start: Any) -> RunModel:
     """A run that waits for an activity, unless told otherwise."""
-    run = Run(**start)
+    run = RunModel(**start)
     run.batch(*(steps or (activity(),)))
     return run
 
@@ -63,7 +63,7 @@ def test_an_update_behind_an_unapplied_signal_says_so() -> None:
 
 
 def test_an_update_waits_for_the_first_normal_task() -> None:
-    run = Run()
+    run = RunModel()
     status = run.update()
     assert len(run.rows) == 1 and run.new_types == ["UpdateAccepted"]
     grant = run.claim()
@@ -74,7 +74,7 @@ def test_an_update_waits_for_the_first_normal_task() -> None:
 
 
 def test_an_update_under_a_lease_is_recorded_at_once_and_waits_for_its_end() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     run.update()
     assert (run.new_types, run.rows) == (["UpdateAccepted"], {})
@@ -141,7 +141,7 @@ def test_a_plain_task_follows_an_applied_update_where_a_wait_is_open(step: Workf
 
 @pytest.mark.parametrize("failed", [False, True])
 def test_a_plain_task_follows_an_update_where_nothing_is_open(failed: bool) -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     status = run.update()
     run.complete(grant, RecordSideEffect(blob("V")))
@@ -203,7 +203,7 @@ def test_an_updates_task_completed_without_its_answer_comes_again() -> None:
 
 
 def test_other_workers_may_close_updates_in_a_normal_task() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim(PLAIN)
     one, two = run.update("one"), run.update("two")
     run.complete(grant, CompleteUpdate(one.update_id), activity(), FailUpdate(two.update_id, "no"))
@@ -258,7 +258,7 @@ def test_pending_updates_are_limited() -> None:
 # -- closing -----------------------------------------------------------------------------------------------------------
 
 
-def closing_commands(run: Run) -> dict[str, RunCommand]:
+def closing_commands(run: RunModel) -> dict[str, RunCommand]:
     """What ends a run whose normal task is leased."""
     grant = run.claim()
     return {
@@ -272,7 +272,7 @@ def closing_commands(run: Run) -> dict[str, RunCommand]:
 
 @pytest.mark.parametrize("reason", ["completed", "failed", "cancelled", "terminated", "timed_out"])
 def test_a_closing_run_answers_its_updates(reason: str) -> None:
-    run = Run(run_timeout_seconds=30)
+    run = RunModel(run_timeout_seconds=30)
     ends = closing_commands(run)
     updates = [run.update(name) for name in ("one", "two")]
     if reason == "timed_out":
@@ -293,14 +293,14 @@ def test_a_closing_run_answers_its_updates(reason: str) -> None:
 
 
 def test_an_update_to_a_closed_run_is_rejected() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(finish())
     rejected(run, UpdateRun(name="late"), "run_not_active", "rejected_not_active")
     refused(run, ReadUpdate("nothing"), "update_not_found")
 
 
 def test_an_update_answered_by_the_batch_that_closes_the_run() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim(PLAIN)
     status = run.update()
     run.complete(grant, finish(), CompleteUpdate(status.update_id))
@@ -308,7 +308,7 @@ def test_an_update_answered_by_the_batch_that_closes_the_run() -> None:
 
 
 def test_updates_go_on_with_a_continued_run_unless_sent_to_the_old_one() -> None:
-    run = Run()
+    run = RunModel()
     grant = run.claim()
     kept = run.update("kept", request_id="r-1")
     closed = run.update("closed", to_run=True)

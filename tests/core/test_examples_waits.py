@@ -22,7 +22,7 @@ from tests.core.harness import (
     PLAIN,
     PYTHON,
     START,
-    Run,
+    RunModel,
     activity,
     blob,
     completion,
@@ -35,7 +35,7 @@ from tests.core.harness import (
 
 
 def test_a_wait_without_timeout_waits_for_ever() -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(wait())
     assert (run.new_types, run.rows, run.wake_at, done.created_task_ids) == (["ConditionWaitOpened"], {}, None, [])
     assert (
@@ -51,13 +51,13 @@ def test_a_wait_without_timeout_waits_for_ever() -> None:
 
 
 def test_a_wait_without_key_and_fingerprint() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(None))
     assert keys(run.new[0]) == {"condition_wait_id", "sequence"}
 
 
 def test_a_wait_with_a_timeout_has_a_timer() -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(wait(timeout=30))
     opened, timer = run.new
     assert run.new_types == ["ConditionWaitOpened", "TimerScheduled"]
@@ -71,7 +71,7 @@ def test_a_wait_with_a_timeout_has_a_timer() -> None:
 
 
 def test_timeout() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(timeout=30))
     opened, timer = (event["payload"] for event in run.new)
     run.now = START + 30 * SECOND - 1
@@ -100,7 +100,7 @@ def test_timeout() -> None:
 
 
 def test_timeout_of_zero_seconds_is_over_in_the_next_transition() -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(wait(timeout=0))
     assert run.new_types == ["ConditionWaitOpened"] and run.new[0]["payload"]["timeout_seconds"] == 0
     assert (done.created_task_ids, run.rows, run.wake_at) == ([], {}, run.now)
@@ -114,7 +114,7 @@ def test_timeout_of_zero_seconds_is_over_in_the_next_transition() -> None:
 
 @pytest.mark.parametrize("leased", [False, True])
 def test_a_timeout_lets_the_open_task_end_first(leased: bool) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(timeout=10))
     run.signal()
     if leased:
@@ -126,7 +126,7 @@ def test_a_timeout_lets_the_open_task_end_first(leased: bool) -> None:
 
 
 def test_a_timeout_is_dropped_when_its_wait_was_passed_meanwhile() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(timeout=10))
     run.signal()
     grant = run.claim()
@@ -137,7 +137,7 @@ def test_a_timeout_is_dropped_when_its_wait_was_passed_meanwhile() -> None:
 
 
 def test_a_timeout_that_had_to_wait_fires_when_nothing_was_said_about_its_wait() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(timeout=10))
     accepted = run.update()
     grant = run.claim()
@@ -149,7 +149,7 @@ def test_a_timeout_that_had_to_wait_fires_when_nothing_was_said_about_its_wait()
 
 
 def test_a_wait_opened_again_supersedes_the_old_one_in_silence() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(timeout=30))
     first = run.new[0]["payload"]
     run.signal()
@@ -166,7 +166,7 @@ def test_a_wait_opened_again_supersedes_the_old_one_in_silence() -> None:
 
 @pytest.mark.parametrize("worker", [PLAIN, PYTHON])
 def test_an_applied_update_is_reason_to_look_again(worker: WorkerIdentity) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(timeout=30), worker=worker)
     before = run.state.wait
     accepted = run.update()
@@ -177,9 +177,9 @@ def test_an_applied_update_is_reason_to_look_again(worker: WorkerIdentity) -> No
     assert run.new_types == ["ConditionWaitOpened", "TimerScheduled"] and run.rows == {}
 
 
-def parked_with_a_plain_task(timeout: int | None = None) -> Run:
+def parked_with_a_plain_task(timeout: int | None = None) -> RunModel:
     """A wait, and a task that shows nothing new: the second of two signals that the first one's task showed already."""
-    run = Run()
+    run = RunModel()
     run.batch(wait(timeout=timeout), worker=PLAIN)
     run.signal("one")
     run.signal("two")
@@ -216,7 +216,7 @@ def test_any_other_batch_passes_the_wait(steps: list[WorkflowCommand], nothing_n
     if nothing_new:
         run = parked_with_a_plain_task(30)
     else:
-        run = Run()
+        run = RunModel()
         run.batch(wait(timeout=30))
         run.signal()
     opened = run.state.wait
@@ -234,7 +234,7 @@ def test_any_other_batch_passes_the_wait(steps: list[WorkflowCommand], nothing_n
 
 
 def test_a_lone_failure_says_nothing_about_the_wait() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(timeout=30))
     run.signal()
     run.batch(FailWorkflow("no"))
@@ -242,7 +242,7 @@ def test_a_lone_failure_says_nothing_about_the_wait() -> None:
 
 
 def test_passed_without_a_signal_names_none() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait())
     accepted = run.update()
     run.batch(CompleteUpdate(accepted.update_id))
@@ -252,7 +252,7 @@ def test_passed_without_a_signal_names_none() -> None:
 
 @pytest.mark.parametrize("answer", [CompleteUpdate, FailUpdate])
 def test_an_updates_task_neither_reopens_nor_passes_a_wait(answer: type) -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(timeout=30))
     before = run.state.wait
     accepted = run.update()
@@ -261,14 +261,14 @@ def test_an_updates_task_neither_reopens_nor_passes_a_wait(answer: type) -> None
 
 
 def test_a_wait_opened_beside_other_steps() -> None:
-    run = Run()
+    run = RunModel()
     done = run.batch(activity(), StartTimer(90), wait(timeout=30))
     assert run.new_types == ["ActivityScheduled", "TimerScheduled", "ConditionWaitOpened", "TimerScheduled"]
     assert [event["payload"]["sequence"] for event in run.new] == [1, 2, 3, 3] and len(done.created_task_ids) == 3
 
 
 def test_a_lost_lease_changes_nothing_about_a_wait() -> None:
-    run = Run()
+    run = RunModel()
     run.batch(wait(timeout=300))
     run.signal()
     before, grant = run.state.wait, run.claim()

@@ -19,10 +19,10 @@ from actors.dialects import sdk04
 from actors.dialects.sdk04 import Sdk04
 from actors.run.dialect import Dialect, PlainHistory
 from actors.run.values import Payload
-from tests.core.harness import SCALE, Run, completion, result_of
+from tests.core.harness import SCALE, RunModel, completion, result_of
 from tests.core.replaying import (
+    ReplayedRun,
     WithoutStepOrder,
-    World,
     Wrong,
     at_once,
 )
@@ -34,7 +34,7 @@ SEEDS = 800 * SCALE
 def test_every_snapshot_replays(part: int) -> None:
     repetitions = 0
     for seed in range(part, SEEDS, 4):
-        world = World(seed)
+        world = ReplayedRun(seed)
         try:
             world.play()
         except Exception as error:
@@ -48,7 +48,7 @@ def broken(seeds: range, dialect: Dialect) -> int:
     bad = 0
     for seed in seeds:
         try:
-            World(seed, dialect).play()
+            ReplayedRun(seed, dialect).play()
         except (NonDeterministicReplayError, Wrong, AssertionError):
             bad += 1
     return bad
@@ -68,11 +68,13 @@ def test_two_results_in_reverse_order_are_swapped_without_step_order(monkeypatch
     item = {"kind": "activity", "type": "act-0-ok", "how": "ok", "alone": False}
 
     def returned(dialect: Dialect) -> list[Any]:
-        world = World(0, dialect)
+        world = ReplayedRun(0, dialect)
         world.script = [[{**item, "place": "0.0"}, {**item, "place": "0.1"}]]
         world.codec = "json"
         blob = serializer.encode([world.script], "json")
-        run = world.run = Run(dialect=dialect, workflow_type="stages", arguments=Payload("json", blob), payload_codec="json")
+        run = world.run = RunModel(
+            dialect=dialect, workflow_type="stages", arguments=Payload("json", blob), payload_codec="json"
+        )
         grant = run.claim()
         run.tell(completion(grant, *world.replay(grant, world.read(grant))))
         first, second = run.claim_activity(), run.claim_activity()

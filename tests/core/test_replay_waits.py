@@ -27,9 +27,9 @@ from actors.run.replies import QueryView, WorkflowTaskGrant
 from actors.run.values import Payload
 from api.http.fields import Fields
 from api.worker.commands.batch import read_steps, scope_errors
-from tests.core.harness import OTHER, PYTHON, SCALE, Event, Run, resume_of
-from tests.core.replaying import Stages, WithoutStepOrder, Wrong, at_once, make_script
-from tests.core.replaying import World as Replayed
+from tests.core.harness import OTHER, PYTHON, SCALE, Event, RunModel, resume_of
+from tests.core.replaying import ReplayedRun as Replayed
+from tests.core.replaying import ScriptedWorkflow, WithoutStepOrder, Wrong, at_once, make_script
 
 SEEDS = 240 * SCALE
 Part = dict[str, Any]
@@ -91,7 +91,7 @@ class Waits:
     def command(ctx: Any, item: dict[str, Any]) -> Any:
         if item["kind"] == "child":
             return ctx.start_child_workflow(f"part-{item['how']}", [item["place"]])
-        return Stages.command(ctx, item)
+        return ScriptedWorkflow.command(ctx, item)
 
 
 def make_part(rng: random.Random, codec: str) -> Part:
@@ -108,7 +108,7 @@ def make_part(rng: random.Random, codec: str) -> Part:
     return {"consumes": rng.random() < 0.5, "waits": waits, "stages": stages, "in_vain": rng.choice([None, None, 0, 5])}
 
 
-class World(Replayed):
+class ReplayedChain(Replayed):
     """A chain of runs, those who send it inputs, and its children."""
 
     workflow = Waits
@@ -118,12 +118,14 @@ class World(Replayed):
         rng = self.rng
         self.parts = [make_part(rng, self.codec) for _ in range(rng.choice([1, 1, 2, 3]))]
         blob = serializer.encode([self.parts], self.codec)
-        self.begin(Run(dialect=dialect, workflow_type="waits", arguments=Payload(self.codec, blob), payload_codec=self.codec))
+        self.begin(
+            RunModel(dialect=dialect, workflow_type="waits", arguments=Payload(self.codec, blob), payload_codec=self.codec)
+        )
         self.sent = 0
         self.updates = 0
         self.queries = 0
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: RunModel) -> None:
         self.run = run
         self.tasks, self.attempts, self.view = [], [], []
         self.children: list[StartChildRun] = []
@@ -296,7 +298,7 @@ class World(Replayed):
         )
 
 
-def play(seeds: range, dialect: Dialect | None = None, world: type[World] = World) -> list[str]:
+def play(seeds: range, dialect: Dialect | None = None, world: type[ReplayedChain] = ReplayedChain) -> list[str]:
     """What went wrong, run by run."""
     wrong: list[str] = []
     for seed in seeds:
@@ -314,7 +316,7 @@ def test_every_snapshot_replays(part: int) -> None:
     assert not wrong, "\n".join(wrong[:5])
 
 
-class Impatient(World):
+class Impatient(ReplayedChain):
     """Waits of different keys, each satisfied by the inputs up to its own, which come in one burst."""
 
     def __init__(self, seed: int, dialect: Dialect | None = None) -> None:
@@ -323,7 +325,9 @@ class Impatient(World):
         stages = [stage for stage in make_script(self.rng)[:1] if all(item.get("how") != "slow" for item in stage)]
         self.parts = [{"consumes": False, "waits": waits, "stages": stages, "in_vain": None}]
         blob = serializer.encode([self.parts], self.codec)
-        self.begin(Run(dialect=dialect, workflow_type="waits", arguments=Payload(self.codec, blob), payload_codec=self.codec))
+        self.begin(
+            RunModel(dialect=dialect, workflow_type="waits", arguments=Payload(self.codec, blob), payload_codec=self.codec)
+        )
         self.burst()
 
 

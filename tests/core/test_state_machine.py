@@ -38,7 +38,7 @@ from tests.core.harness import (
     OTHER,
     PLAIN,
     PYTHON,
-    Run,
+    RunModel,
     blob,
     completion,
     failure_of,
@@ -48,7 +48,7 @@ from tests.core.harness import (
     search,
     start_command,
 )
-from tests.core.invariants import RESOLUTIONS, Watch
+from tests.core.invariants import RESOLUTIONS, HistoryChecker
 from tests.support.defaults import make_rules
 
 RULES = make_rules(
@@ -106,8 +106,8 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.run: Run
-        self.watch: Watch
+        self.run: RunModel
+        self.watch: HistoryChecker
         # Every grant there ever was: calls with old ones are the stale calls.
         self.tasks: list[WorkflowTaskGrant] = []
         self.attempts: list[ActivityTaskGrant] = []
@@ -123,8 +123,8 @@ class Life(RuleBasedStateMachine):
     )
     def start(self, run_timeout: int | None, execution_timeout: int | None, worker: Any, steps: list[WorkflowCommand]) -> None:
         """Most of what can go wrong needs something under way: a first batch belongs to the start."""
-        self.run = Run(RULES, run_timeout_seconds=run_timeout, execution_timeout_seconds=execution_timeout)
-        self.watch = Watch(self.run)
+        self.run = RunModel(RULES, run_timeout_seconds=run_timeout, execution_timeout_seconds=execution_timeout)
+        self.watch = HistoryChecker(self.run)
         self.watch.read()
         self.claim(worker)
         self.told(self.tasks[-1], steps)

@@ -9,7 +9,7 @@ from actors.dialects import sdk04
 from actors.run.commands.steps import StartTimer
 from actors.run.state import View, decode, encode
 from actors.run.values import Payload
-from tests.core.harness import Run, activity, child
+from tests.core.harness import RunModel, activity, child
 
 
 @settings(deadline=None)
@@ -27,7 +27,7 @@ def test_any_order_comes_back(order: list[int], block: int) -> None:
 
 
 def test_signals_under_leases_leave_little_behind() -> None:
-    run = Run()
+    run = RunModel()
     sizes = {}
     while run.state.last_sequence < 3000:
         grant = run.claim()
@@ -44,7 +44,7 @@ def test_signals_under_leases_leave_little_behind() -> None:
 
 def test_the_stored_mark_of_a_batch_is_the_same_in_every_version() -> None:
     """A run may outlive the program that recorded its batch: after an upgrade the batch must still be recognised."""
-    run = Run()
+    run = RunModel()
     arguments = Payload("avro", "BLOB", plain='"the same as JSON text"')
     run.batch(
         activity("charge", arguments=arguments, queue="two"),

@@ -27,17 +27,17 @@ from actors.run.replies import (
 )
 from actors.run.rules import Rules
 from actors.run.transition import RunMessage
-from tests.core.harness import START, Clock, Event, Run
-from tests.core.invariants import Watch
+from tests.core.harness import START, Clock, Event, RunModel
+from tests.core.invariants import HistoryChecker
 from tests.support.defaults import RULES
 
 
 class Member:
     """A run of the world, what is known of it, and what its workers hold."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunModel) -> None:
         self.run = run
-        self.watch = Watch(run)
+        self.watch = HistoryChecker(run)
         self.watch.read()
         self.workflow_id = run.state.workflow_id
         self.run_id = run.state.run_id
@@ -57,7 +57,7 @@ class Member:
         return sorted(row.task_id for row in rows if row.kind == kind and row.available_at <= self.run.now)
 
 
-class World:
+class RunWorld:
     """All runs by their id, the chains of runs by workflow id, the post."""
 
     def __init__(self, rules: Rules = RULES, dialect: Dialect | None = None) -> None:
@@ -75,9 +75,9 @@ class World:
     def begin(self, workflow_id: str, **start: Any) -> Member:
         """Start the first run of a workflow id."""
         run_id = ids.new_run_id(START // 1000, ids.derived_run_key(7, workflow_id))
-        return self._join(Run(self.rules, self.dialect, self.clock, workflow_id=workflow_id, run_id=run_id, **start))
+        return self._join(RunModel(self.rules, self.dialect, self.clock, workflow_id=workflow_id, run_id=run_id, **start))
 
-    def _join(self, run: Run) -> Member:
+    def _join(self, run: RunModel) -> Member:
         member = Member(run)
         assert member.run_id not in self.members
         self.members[member.run_id] = member
@@ -105,7 +105,7 @@ class World:
         return reply
 
     @staticmethod
-    def _numbered(before: int, after: int, command: RunCommand, reply: RunReply, run: Run) -> None:
+    def _numbered(before: int, after: int, command: RunCommand, reply: RunReply, run: RunModel) -> None:
         """18: the numbers of commands have no gaps."""
         if isinstance(reply, CommandAnswered):
             assert reply.command_sequence == after == before + 1, "18"
@@ -181,7 +181,7 @@ class World:
         assert message.message_id not in self.applied
         if isinstance(command, StartChildRun):
             parent = self.members[command.origin.run_id]
-            child = self._join(Run.child(command, parent.run))
+            child = self._join(RunModel.child(command, parent.run))
             assert child.run_id == message.run_id and child.run.messages == []
             assert list(child.run.rows) == [ids.first_task_of(child.run_id)], "32: the task its parent named"
         elif isinstance(command, ParentClosed):

@@ -32,7 +32,7 @@ from actors.run.values import WorkerIdentity
 from tests.core import batches
 from tests.core.harness import PYTHON, completion, failure_of, result_of
 from tests.core.step_book import RESOLUTIONS
-from tests.core.world import Member, World
+from tests.core.world import Member, RunWorld
 from tests.support.defaults import make_rules
 
 RULES = make_rules(
@@ -51,7 +51,7 @@ class Workers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(RULES)
+        self.world = RunWorld(RULES)
         self.fleet: list[WorkerIdentity] = [PYTHON]
         self.request = 0
 
