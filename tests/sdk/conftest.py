@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.sdk.harness import Scene, scene_on
+from tests.sdk.harness import SdkHarness, scene_on
 from tests.support.server import ServerProcess
 
 
 @pytest.fixture
-async def scene(server: ServerProcess) -> AsyncIterator[Scene]:
+async def scene(server: ServerProcess) -> AsyncIterator[SdkHarness]:
     """A task queue of the test's own, with a client and workers."""
     async with scene_on(server) as made:
         yield made

@@ -21,7 +21,7 @@ from durable_workflow import (
 from durable_workflow.testing import replay_history
 from durable_workflow.workflow import Command, CompleteWorkflow
 
-from tests.sdk.harness import RESULT_SECONDS, SHUTDOWN_SECONDS, Scene, events_of, of_type
+from tests.sdk.harness import RESULT_SECONDS, SHUTDOWN_SECONDS, SdkHarness, events_of, of_type
 
 __all__ = [
     "ActivityInterceptorContext",
@@ -41,7 +41,7 @@ __all__ = [
 CONTROL_PLANE = {"X-Durable-Workflow-Control-Plane-Version": "2"}
 
 
-class Watch(PassthroughWorkerInterceptor):
+class TaskWatcher(PassthroughWorkerInterceptor):
     """Sees every workflow task a worker gets, and can hold tasks that are already leased.
 
     A held task has its snapshot of history; whatever happens before `release` is news to it.
@@ -88,7 +88,7 @@ class Watch(PassthroughWorkerInterceptor):
 
 
 async def work(
-    scene: Scene,
+    scene: SdkHarness,
     workflows: Iterable[type] = (),
     activities: Iterable[Callable[..., Any]] = (),
     *,
@@ -108,7 +108,7 @@ async def work(
     return worker
 
 
-async def registered(scene: Scene, worker: Worker) -> Any:
+async def registered(scene: SdkHarness, worker: Worker) -> Any:
     """Wait until the server lists the worker; its entry there. Before, the types it will register may still change."""
 
     async def listed() -> Any:
@@ -141,12 +141,12 @@ async def described(handle: WorkflowHandle, status: str) -> WorkflowExecution:
     return found
 
 
-def handle_of_run(scene: Scene, workflow_id: str, run_id: str | None = None) -> WorkflowHandle:
+def handle_of_run(scene: SdkHarness, workflow_id: str, run_id: str | None = None) -> WorkflowHandle:
     """A handle on one run of a workflow, or on its newest one."""
     return scene.client.get_workflow_handle(workflow_id, run_id=run_id)
 
 
-async def run_handles(scene: Scene, workflow_id: str) -> list[WorkflowHandle]:
+async def run_handles(scene: SdkHarness, workflow_id: str) -> list[WorkflowHandle]:
     """One handle per run of a workflow id, oldest first; their numbers count up from 1."""
     listed = await scene.client.list_workflow_runs(workflow_id)
     assert listed.run_count == len(listed.runs)

@@ -17,7 +17,7 @@ RESULT_SECONDS = 60.0
 SHUTDOWN_SECONDS = 0.05  # what a stopped worker waits for polls that are held
 
 
-class Scene:
+class SdkHarness:
     """One task queue of its own on a running server, with an SDK client and workers that poll it.
 
     Workers run in this process and loop, so that a test can hold an activity with an `asyncio.Event` instead of sleeping.
@@ -73,10 +73,10 @@ class Scene:
 
 
 @contextlib.asynccontextmanager
-async def scene_on(server: ServerProcess) -> AsyncIterator[Scene]:
+async def scene_on(server: ServerProcess) -> AsyncIterator[SdkHarness]:
     """A scene on this server."""
     async with Client(server.url, token=server.token, namespace="default") as client:
-        scene = Scene(client)
+        scene = SdkHarness(client)
         try:
             yield scene
         finally:

@@ -14,7 +14,7 @@ import pytest
 from durable_workflow import ActivityRetryPolicy, activity, workflow
 from durable_workflow.errors import ActivityFailed, NonRetryableError
 
-from tests.sdk.harness import Scene, events_of, of_type, recorded, replays_to, result_of, types
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, replays_to, result_of, types
 
 pytestmark = pytest.mark.sdk
 
@@ -102,7 +102,7 @@ def bench() -> Iterator[Bench]:
 
 
 @pytest.fixture
-async def ready(scene: Scene, bench: Bench) -> Scene:
+async def ready(scene: SdkHarness, bench: Bench) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await scene.work([OneActivity, Parallel, Mixed, FailingMember, Sequence], [*bench.activities(), echo])
     return scene
@@ -120,7 +120,7 @@ def seconds_between(first: dict[str, Any], second: dict[str, Any]) -> float:
 # -- failures and retries ----------------------------------------------------------------------------------------------
 
 
-async def test_a_failing_activity_is_retried_with_backoff(ready: Scene, bench: Bench) -> None:
+async def test_a_failing_activity_is_retried_with_backoff(ready: SdkHarness, bench: Bench) -> None:
     bench.failures = 2
     retry = {"max_attempts": 3, "initial_interval_seconds": 1.0, "backoff_coefficient": 1.0}
     result, events = await ready.run("one-activity", "flaky", {"retry": retry})
@@ -147,7 +147,7 @@ async def test_a_failing_activity_is_retried_with_backoff(ready: Scene, bench: B
     replays_to(OneActivity, events, result)
 
 
-async def test_attempts_run_out(ready: Scene, bench: Bench) -> None:
+async def test_attempts_run_out(ready: SdkHarness, bench: Bench) -> None:
     bench.failures = 9
     result, events = await ready.run("one-activity", "flaky", {"retry": {"max_attempts": 2, "initial_interval_seconds": 0}})
     assert result == {
@@ -164,14 +164,14 @@ async def test_attempts_run_out(ready: Scene, bench: Bench) -> None:
     replays_to(OneActivity, events, result)
 
 
-async def test_without_a_policy_one_failure_is_final(ready: Scene, bench: Bench) -> None:
+async def test_without_a_policy_one_failure_is_final(ready: SdkHarness, bench: Bench) -> None:
     bench.failures = 1
     result, events = await ready.run("one-activity", "flaky", {})
     assert result["message"] == "failure 1"
     assert types(events) == ["ActivityScheduled", "ActivityStarted", "ActivityFailed", "WorkflowCompleted"]
 
 
-async def test_a_listed_error_type_is_not_retried(ready: Scene, bench: Bench) -> None:
+async def test_a_listed_error_type_is_not_retried(ready: SdkHarness, bench: Bench) -> None:
     bench.failures = 1
     retry = {"max_attempts": 5, "non_retryable_error_types": ["KeyError", "ValueError"]}
     result, events = await ready.run("one-activity", "flaky", {"retry": retry})
@@ -180,7 +180,7 @@ async def test_a_listed_error_type_is_not_retried(ready: Scene, bench: Bench) ->
     replays_to(OneActivity, events, result)
 
 
-async def test_a_failure_that_says_so_is_not_retried(ready: Scene, bench: Bench) -> None:
+async def test_a_failure_that_says_so_is_not_retried(ready: SdkHarness, bench: Bench) -> None:
     result, events = await ready.run("one-activity", "fatal", {"retry": {"max_attempts": 5}})
     assert (result["type"], result["non_retryable"], bench.attempts) == ("NonRetryableError", True, [1])
     assert types(events) == ["ActivityScheduled", "ActivityStarted", "ActivityFailed", "WorkflowCompleted"]
@@ -197,7 +197,7 @@ def timed_out(events: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return payload
 
 
-async def test_schedule_to_start(ready: Scene) -> None:
+async def test_schedule_to_start(ready: SdkHarness) -> None:
     options = {"schedule_to_start_timeout": 1, "queue": f"{ready.queue}-nobody"}
     result, events = await ready.run("one-activity", "flaky", options)
     assert types(events) == ["ActivityScheduled", "ActivityTimedOut", "WorkflowCompleted"]
@@ -209,7 +209,7 @@ async def test_schedule_to_start(ready: Scene) -> None:
     replays_to(OneActivity, events, result)
 
 
-async def test_schedule_to_start_is_retried(ready: Scene) -> None:
+async def test_schedule_to_start_is_retried(ready: SdkHarness) -> None:
     retry = {"max_attempts": 2, "initial_interval_seconds": 0}
     options = {"schedule_to_start_timeout": 1, "queue": f"{ready.queue}-nobody", "retry": retry}
     result, events = await ready.run("one-activity", "flaky", options)
@@ -219,7 +219,7 @@ async def test_schedule_to_start_is_retried(ready: Scene) -> None:
     replays_to(OneActivity, events, result)
 
 
-async def test_start_to_close_and_the_result_that_comes_too_late(ready: Scene, bench: Bench) -> None:
+async def test_start_to_close_and_the_result_that_comes_too_late(ready: SdkHarness, bench: Bench) -> None:
     result, events = await ready.run("one-activity", "held", {"start_to_close_timeout": 1})
     assert types(events) == ["ActivityScheduled", "ActivityStarted", "ActivityTimedOut", "WorkflowCompleted"]
     payload = timed_out(events, "start_to_close")
@@ -238,7 +238,7 @@ def ids_of(events: list[dict[str, Any]]) -> dict[str, str]:
     return {"workflow_id": started["workflow_instance_id"], "run_id": started["workflow_run_id"]}
 
 
-async def test_start_to_close_is_retried(ready: Scene, bench: Bench) -> None:
+async def test_start_to_close_is_retried(ready: SdkHarness, bench: Bench) -> None:
     options = {"start_to_close_timeout": 1, "retry": {"max_attempts": 2, "initial_interval_seconds": 0}}
     result, events = await ready.run("one-activity", "held-once", options)
     assert (result, bench.attempts) == ("attempt 2", [1, 2])
@@ -253,7 +253,7 @@ async def test_start_to_close_is_retried(ready: Scene, bench: Bench) -> None:
     replays_to(OneActivity, events, result)
 
 
-async def test_schedule_to_close_ends_all_attempts(ready: Scene, bench: Bench) -> None:
+async def test_schedule_to_close_ends_all_attempts(ready: SdkHarness, bench: Bench) -> None:
     bench.failures = 99
     options = {"schedule_to_close_timeout": 2, "retry": {"max_attempts": 50, "backoff_seconds": [1]}}
     result, events = await ready.run("one-activity", "flaky", options)
@@ -266,7 +266,7 @@ async def test_schedule_to_close_ends_all_attempts(ready: Scene, bench: Bench) -
     replays_to(OneActivity, events, result)
 
 
-async def test_heartbeat_timeout(ready: Scene) -> None:
+async def test_heartbeat_timeout(ready: SdkHarness) -> None:
     result, events = await ready.run("one-activity", "held", {"heartbeat_timeout": 1, "start_to_close_timeout": 60})
     assert types(events) == ["ActivityScheduled", "ActivityStarted", "ActivityTimedOut", "WorkflowCompleted"]
     timed_out(events, "heartbeat")
@@ -274,7 +274,7 @@ async def test_heartbeat_timeout(ready: Scene) -> None:
     replays_to(OneActivity, events, result)
 
 
-async def test_heartbeats_keep_an_activity_alive(ready: Scene) -> None:
+async def test_heartbeats_keep_an_activity_alive(ready: SdkHarness) -> None:
     result, events = await ready.run("one-activity", "beating", {"heartbeat_timeout": 1})
     assert result == "kept alive"
     beats = ["ActivityHeartbeatRecorded"] * 8
@@ -342,7 +342,7 @@ class Reverse:
         return ordered
 
 
-async def test_a_list_that_ends_in_reverse_order_gives_its_results_in_list_order(scene: Scene) -> None:
+async def test_a_list_that_ends_in_reverse_order_gives_its_results_in_list_order(scene: SdkHarness) -> None:
     count = 4
     reverse = Reverse(count)
     await scene.work([Parallel], [reverse.activity()])
@@ -360,7 +360,7 @@ async def test_a_list_that_ends_in_reverse_order_gives_its_results_in_list_order
     assert types(events)[:count] == ["ActivityScheduled"] * count
 
 
-async def test_a_list_that_ends_in_order_replays(scene: Scene) -> None:
+async def test_a_list_that_ends_in_order_replays(scene: SdkHarness) -> None:
     reverse = Reverse(3)
     await scene.work([Parallel], [reverse.activity()])
     handle = await scene.start("parallel", 3)
@@ -371,7 +371,7 @@ async def test_a_list_that_ends_in_order_replays(scene: Scene) -> None:
     replays_to(Parallel, await events_of(handle), [0, 10, 20])
 
 
-async def test_a_mixed_list_of_activities_and_timers(ready: Scene) -> None:
+async def test_a_mixed_list_of_activities_and_timers(ready: SdkHarness) -> None:
     result, events = await ready.run("mixed")
     assert result == ["a", None, "b", None, "c"]
     assert types(events)[:4] == ["ActivityScheduled", "TimerScheduled", "ActivityScheduled", "TimerScheduled"]
@@ -379,14 +379,14 @@ async def test_a_mixed_list_of_activities_and_timers(ready: Scene) -> None:
     assert len(of_type(events, "ActivityScheduled")) == 3
 
 
-async def test_a_failing_member_of_a_list(ready: Scene) -> None:
+async def test_a_failing_member_of_a_list(ready: SdkHarness) -> None:
     result, events = await ready.run("failing-member")
     assert result == "no way"
     assert types(events)[:3] == ["ActivityScheduled", "ActivityScheduled", "TimerScheduled"]
     assert types(events)[-1] == "WorkflowCompleted"
 
 
-async def test_steps_one_after_the_other(ready: Scene) -> None:
+async def test_steps_one_after_the_other(ready: SdkHarness) -> None:
     result, events = await ready.run("sequence", 25)
     assert result == sum(range(25))
     assert types(events) == ["ActivityScheduled", "ActivityStarted", "ActivityCompleted"] * 25 + ["WorkflowCompleted"]

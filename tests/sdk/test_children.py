@@ -14,8 +14,8 @@ from durable_workflow import ChildWorkflowRetryPolicy, ServerError, WorkflowHand
 from durable_workflow.errors import ChildWorkflowFailed, WorkflowCancelled, WorkflowFailed, WorkflowTerminated
 from durable_workflow.workflow import ContinueAsNew
 
-from tests.sdk.features import Watch, completes_with, decoded, described, handle_of_run, run_handles, until, work
-from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of, types
+from tests.sdk.features import TaskWatcher, completes_with, decoded, described, handle_of_run, run_handles, until, work
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, result_of, types
 
 pytestmark = pytest.mark.sdk
 
@@ -141,13 +141,13 @@ WORKFLOWS = [
 
 
 @pytest.fixture
-async def ready(scene: Scene) -> Scene:
+async def ready(scene: SdkHarness) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await scene.work(WORKFLOWS, [echo])
     return scene
 
 
-async def child_of(scene: Scene, parent: WorkflowHandle, number: int = 0) -> WorkflowHandle:
+async def child_of(scene: SdkHarness, parent: WorkflowHandle, number: int = 0) -> WorkflowHandle:
     """The child's run that the parent started as its number-th; the parent's event may be there a moment earlier."""
     events = await recorded(parent, "ChildRunStarted", number + 1)
     started = of_type(events, "ChildRunStarted")[number]
@@ -173,8 +173,8 @@ def names_of(events: list[dict[str, Any]]) -> list[str]:
 # -- results -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_child_gives_its_result(scene: Scene) -> None:
-    watch = Watch()
+async def test_a_child_gives_its_result(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     await work(scene, WORKFLOWS, [echo], interceptors=[watch])
     handle = await scene.start("parent", "double", [21], {})
     assert await result_of(handle) == 42
@@ -207,14 +207,14 @@ async def test_a_child_gives_its_result(scene: Scene) -> None:
     assert (woken["workflow_wait_kind"], woken["child_call_id"]) == ("child", scheduled["child_call_id"])
 
 
-async def test_a_child_without_arguments_and_result(ready: Scene) -> None:
+async def test_a_child_without_arguments_and_result(ready: SdkHarness) -> None:
     handle = await ready.start("parent", "silent-child", [], {})
     assert await result_of(handle) is None
     events = await completes_with(Parent, handle, None)
     assert types(events) == [*STARTED, "ChildRunCompleted", "WorkflowCompleted"]
 
 
-async def test_a_child_on_another_queue(scene: Scene) -> None:
+async def test_a_child_on_another_queue(scene: SdkHarness) -> None:
     await scene.work([Parent])
     elsewhere = f"{scene.queue}-elsewhere"
     handle = await scene.start("parent", "double", [4], {"task_queue": elsewhere})
@@ -225,7 +225,7 @@ async def test_a_child_on_another_queue(scene: Scene) -> None:
     assert (await child.describe_run()).task_queue == elsewhere
 
 
-async def test_a_child_of_a_child(ready: Scene) -> None:
+async def test_a_child_of_a_child(ready: SdkHarness) -> None:
     handle = await ready.start("tree", 4)
     assert await result_of(handle) == [4, 3, 2, 1, "leaf"]
     below = handle
@@ -235,7 +235,7 @@ async def test_a_child_of_a_child(ready: Scene) -> None:
     await completes_with(Tree, below, ["leaf"])
 
 
-async def test_many_children_at_once(ready: Scene) -> None:
+async def test_many_children_at_once(ready: SdkHarness) -> None:
     handle = await ready.start("brood", 20)
     assert await result_of(handle) == [number * 2 for number in range(20)]
     events = await events_of(handle)
@@ -244,7 +244,7 @@ async def test_many_children_at_once(ready: Scene) -> None:
     assert len({payload["child_workflow_instance_id"] for payload in of_type(events, "ChildRunCompleted")}) == 20
 
 
-async def test_a_child_takes_signals_queries_and_a_parent_that_waits(ready: Scene) -> None:
+async def test_a_child_takes_signals_queries_and_a_parent_that_waits(ready: SdkHarness) -> None:
     handle = await ready.start("parent", "waiting-child", [], {})
     child = await child_of(ready, handle)
     await recorded(child, "ConditionWaitOpened")
@@ -259,7 +259,7 @@ async def test_a_child_takes_signals_queries_and_a_parent_that_waits(ready: Scen
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_a_failing_child(ready: Scene, late: bool) -> None:
+async def test_a_failing_child(ready: SdkHarness, late: bool) -> None:
     handle = await ready.start("parent", "failing-child", ["not found", late], {})
     expected = {
         "kind": "ChildWorkflowFailed",
@@ -278,7 +278,7 @@ async def test_a_failing_child(ready: Scene, late: bool) -> None:
         await result_of(await child_of(ready, handle))
 
 
-async def test_an_uncaught_failure_of_a_child_fails_the_parent(ready: Scene) -> None:
+async def test_an_uncaught_failure_of_a_child_fails_the_parent(ready: SdkHarness) -> None:
     handle = await ready.start("trusting-parent", "trusting-parent", ["failing-child", ["deep down", False]])
     with pytest.raises(WorkflowFailed, match="deep down") as failed:
         await result_of(handle)
@@ -288,7 +288,7 @@ async def test_an_uncaught_failure_of_a_child_fails_the_parent(ready: Scene) -> 
 
 
 @pytest.mark.parametrize("how", ["cancel", "terminate"])
-async def test_a_stopped_child(ready: Scene, how: str) -> None:
+async def test_a_stopped_child(ready: SdkHarness, how: str) -> None:
     handle = await ready.start("parent", "waiting-child", [], {})
     child = await child_of(ready, handle)
     await recorded(child, "ConditionWaitOpened")
@@ -302,7 +302,7 @@ async def test_a_stopped_child(ready: Scene, how: str) -> None:
         await result_of(child)
 
 
-async def test_a_child_nobody_works_on_times_out(ready: Scene) -> None:
+async def test_a_child_nobody_works_on_times_out(ready: SdkHarness) -> None:
     options = {"task_queue": f"{ready.queue}-nobody", "run_timeout_seconds": 1, "execution_timeout_seconds": 50}
     handle = await ready.start("parent", "double", [1], options)
     result = await result_of(handle)
@@ -339,7 +339,7 @@ def attempts(failures: int) -> type:
 RETRY = {"max_attempts": 3, "initial_interval_seconds": 1, "backoff_coefficient": 1}
 
 
-async def test_a_failing_child_is_retried(scene: Scene) -> None:
+async def test_a_failing_child_is_retried(scene: SdkHarness) -> None:
     await scene.work([Parent, attempts(2)])
     handle = await scene.start("parent", "trying-child", ["done"], {"retry": RETRY})
     assert await result_of(handle) == "done after 3"
@@ -365,7 +365,7 @@ async def test_a_failing_child_is_retried(scene: Scene) -> None:
             assert own[0]["payload"]["retry_of_child_workflow_run_id"] == runs[number - 1]
 
 
-async def test_attempts_of_a_child_run_out(scene: Scene) -> None:
+async def test_attempts_of_a_child_run_out(scene: SdkHarness) -> None:
     await scene.work([Parent, attempts(9)])
     retry = {"max_attempts": 2, "initial_interval_seconds": 0}
     handle = await scene.start("parent", "trying-child", ["x"], {"retry": retry})
@@ -377,7 +377,7 @@ async def test_attempts_of_a_child_run_out(scene: Scene) -> None:
     assert of_type(events, "ChildRunFailed")[0]["child_workflow_run_id"] == last
 
 
-async def test_a_listed_error_type_of_a_child_is_not_retried(scene: Scene) -> None:
+async def test_a_listed_error_type_of_a_child_is_not_retried(scene: SdkHarness) -> None:
     await scene.work([Parent, attempts(9)])
     retry = {"max_attempts": 5, "initial_interval_seconds": 0, "non_retryable_error_types": ["ValueError"]}
     handle = await scene.start("parent", "trying-child", ["x"], {"retry": retry})
@@ -385,7 +385,7 @@ async def test_a_listed_error_type_of_a_child_is_not_retried(scene: Scene) -> No
     assert types(await events_of(handle)) == [*STARTED, "ChildRunFailed", "WorkflowCompleted"]
 
 
-async def test_a_timed_out_child_is_retried(scene: Scene) -> None:
+async def test_a_timed_out_child_is_retried(scene: SdkHarness) -> None:
     await scene.work([Parent])
     elsewhere = f"{scene.queue}-late"
     retry = {"max_attempts": 2, "initial_interval_seconds": 0}
@@ -400,7 +400,7 @@ async def test_a_timed_out_child_is_retried(scene: Scene) -> None:
     assert names_of(await events_of(first)) == ["WorkflowStarted", "WorkflowFailed", "WorkflowTimedOut"]
 
 
-async def test_a_stopped_child_is_not_retried(ready: Scene) -> None:
+async def test_a_stopped_child_is_not_retried(ready: SdkHarness) -> None:
     handle = await ready.start("parent", "waiting-child", [], {"retry": RETRY})
     child = await child_of(ready, handle)
     await child.cancel()
@@ -411,8 +411,8 @@ async def test_a_stopped_child_is_not_retried(ready: Scene) -> None:
 # -- continue-as-new ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_child_that_continues_as_new(scene: Scene) -> None:
-    watch = Watch()
+async def test_a_child_that_continues_as_new(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     await work(scene, WORKFLOWS, [echo], interceptors=[watch])
     handle = await scene.start("parent", "continuing-child", [3], {})
     assert await result_of(handle) == "the last of them: 0"
@@ -446,7 +446,7 @@ class LeavingParent:
 
 
 @pytest.mark.parametrize("ending", ["cancelled", "terminated", "timed_out"])
-async def test_what_a_parents_end_does_to_its_children(scene: Scene, ending: str) -> None:
+async def test_what_a_parents_end_does_to_its_children(scene: SdkHarness, ending: str) -> None:
     await scene.work([LeavingParent, WaitingChild])
     policies = ["terminate", "abandon", "request_cancel"]
     options = {"run_timeout_seconds": 3} if ending == "timed_out" else {}
@@ -517,7 +517,7 @@ class Redeployed:
         return Deployed
 
 
-async def test_a_failing_parent_ends_its_children(scene: Scene) -> None:
+async def test_a_failing_parent_ends_its_children(scene: SdkHarness) -> None:
     deployed = Redeployed()
     await scene.work([deployed.workflow(), WaitingChild], [deployed.activity()])
     handle = await scene.start("redeployed", ["terminate", None, "request_cancel"], "fail")
@@ -543,7 +543,7 @@ async def test_a_failing_parent_ends_its_children(scene: Scene) -> None:
     assert await events_of(handle) == events
 
 
-async def test_a_parent_that_continues_as_new_leaves_its_children_alone(scene: Scene) -> None:
+async def test_a_parent_that_continues_as_new_leaves_its_children_alone(scene: SdkHarness) -> None:
     deployed = Redeployed()
     await scene.work([deployed.workflow(), WaitingChild], [deployed.activity()])
     handle = await scene.start("redeployed", ["terminate"], "continue")
@@ -560,7 +560,7 @@ async def test_a_parent_that_continues_as_new_leaves_its_children_alone(scene: S
     assert "ChildRunCompleted" not in names_of(await events_of(new))
 
 
-async def test_a_closing_reaches_grandchildren(scene: Scene) -> None:
+async def test_a_closing_reaches_grandchildren(scene: SdkHarness) -> None:
     @workflow.defn(name="chain-of-command")
     class Chain:
         def run(self, ctx: Any, depth: int) -> Any:

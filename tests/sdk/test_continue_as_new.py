@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from durable_workflow import ContinueAsNew, WorkflowFailed, activity, workflow
 
-from tests.sdk.features import Watch, completes_with, decoded, described, handle_of_run, replayed, run_handles, work
-from tests.sdk.harness import RESULT_SECONDS, Scene, events_of, of_type, recorded, result_of, types
+from tests.sdk.features import TaskWatcher, completes_with, decoded, described, handle_of_run, replayed, run_handles, work
+from tests.sdk.harness import RESULT_SECONDS, SdkHarness, events_of, of_type, recorded, result_of, types
 
 pytestmark = pytest.mark.sdk
 
@@ -116,13 +116,13 @@ WORKFLOWS = [Polling, AtOnce, Yielding, Caterpillar, Mailbox, Endless, Falling]
 
 
 @pytest.fixture
-async def ready(scene: Scene) -> Scene:
+async def ready(scene: SdkHarness) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await scene.work(WORKFLOWS, [poll_source])
     return scene
 
 
-async def test_a_chain_ends_with_the_result_of_its_last_run(ready: Scene) -> None:
+async def test_a_chain_ends_with_the_result_of_its_last_run(ready: SdkHarness) -> None:
     handle = await ready.start("polling", memo={"who": "ada"}, search_attributes={"Tier": "gold"})
     newest = handle_of_run(ready, handle.workflow_id)
     assert await result_of(newest) == {"done": True, "iteration": 3}
@@ -153,7 +153,7 @@ async def test_a_chain_ends_with_the_result_of_its_last_run(ready: Scene) -> Non
     await completes_with(Polling, runs[-1], {"done": True, "iteration": 3})
 
 
-async def test_a_long_chain(ready: Scene) -> None:
+async def test_a_long_chain(ready: SdkHarness) -> None:
     # A describe between two runs never takes the end of the first for the end of the workflow.
     handle = await ready.start("at-once", 25)
     newest = handle_of_run(ready, handle.workflow_id)
@@ -165,14 +165,14 @@ async def test_a_long_chain(ready: Scene) -> None:
     assert (await newest.describe()).run_id == runs[-1].run_id
 
 
-async def test_a_yielded_continuation(ready: Scene) -> None:
+async def test_a_yielded_continuation(ready: SdkHarness) -> None:
     handle = await ready.start("yielding", True)
     assert await result_of(handle_of_run(ready, handle.workflow_id)) == 7
     first, _ = await run_handles(ready, handle.workflow_id)
     assert types(await events_of(first)) == ["SideEffectRecorded", "TimerScheduled", "TimerFired", "WorkflowContinuedAsNew"]
 
 
-async def test_another_type_on_another_queue(scene: Scene) -> None:
+async def test_another_type_on_another_queue(scene: SdkHarness) -> None:
     await scene.work([Caterpillar])
     elsewhere = f"{scene.queue}-air"
     handle = await scene.start("caterpillar", elsewhere)
@@ -190,14 +190,14 @@ async def test_another_type_on_another_queue(scene: Scene) -> None:
     assert (await last.describe_run()).task_queue == elsewhere
 
 
-async def test_signals_that_no_task_has_seen_move_on(scene: Scene) -> None:
+async def test_signals_that_no_task_has_seen_move_on(scene: SdkHarness) -> None:
     gate = asyncio.Event()
 
     @activity.defn(name="gate")
     async def held() -> None:
         await gate.wait()
 
-    watch = Watch()
+    watch = TaskWatcher()
     await work(scene, [Mailbox], [held], interceptors=[watch])
     handle = await scene.start("mailbox", [], 3)
     await recorded(handle, "ActivityStarted")
@@ -222,7 +222,7 @@ async def test_signals_that_no_task_has_seen_move_on(scene: Scene) -> None:
     assert {payload["workflow_run_id"] for payload in moved} == {new.run_id}
 
 
-async def test_the_execution_deadline_spans_the_chain(ready: Scene) -> None:
+async def test_the_execution_deadline_spans_the_chain(ready: SdkHarness) -> None:
     handle = await ready.start("endless", execution_timeout_seconds=3, run_timeout_seconds=2)
     newest = handle_of_run(ready, handle.workflow_id)
     with pytest.raises(WorkflowFailed, match="Workflow execution deadline expired at"):
@@ -236,7 +236,7 @@ async def test_the_execution_deadline_spans_the_chain(ready: Scene) -> None:
     assert (shown.status, shown.closed_reason) == ("failed", "timed_out")
 
 
-async def test_a_chain_that_fails(ready: Scene) -> None:
+async def test_a_chain_that_fails(ready: SdkHarness) -> None:
     handle = await ready.start("falling", 1)
     newest = handle_of_run(ready, handle.workflow_id)
     with pytest.raises(WorkflowFailed, match="third run"):
@@ -248,7 +248,7 @@ async def test_a_chain_that_fails(ready: Scene) -> None:
     ]
 
 
-async def test_a_chain_is_cancelled_at_its_present_run(ready: Scene) -> None:
+async def test_a_chain_is_cancelled_at_its_present_run(ready: SdkHarness) -> None:
     handle = await ready.start("endless")
     await recorded(handle, "WorkflowContinuedAsNew")
     newest = handle_of_run(ready, handle.workflow_id)
@@ -260,7 +260,7 @@ async def test_a_chain_is_cancelled_at_its_present_run(ready: Scene) -> None:
     assert reasons == [*["continued"] * (len(runs) - 1), "cancelled"]
 
 
-async def test_the_id_of_a_chain_is_taken_until_it_ends(ready: Scene) -> None:
+async def test_the_id_of_a_chain_is_taken_until_it_ends(ready: SdkHarness) -> None:
     handle = await ready.start("endless")
     await recorded(handle, "WorkflowContinuedAsNew")
     again = await ready.start("endless", workflow_id=handle.workflow_id, duplicate_policy="use-existing")

@@ -14,8 +14,8 @@ import pytest
 from durable_workflow import ContinueAsNew, ServerError, WorkflowHandle, WorkflowNotFound, activity, workflow
 from durable_workflow.errors import ActivityCancelled, WorkflowCancelled, WorkflowTerminated
 
-from tests.sdk.features import Watch, decoded, handle_of_run, post, run_handles, until, work
-from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of, scene_on, types
+from tests.sdk.features import TaskWatcher, decoded, handle_of_run, post, run_handles, until, work
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, result_of, scene_on, types
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
@@ -106,13 +106,13 @@ def beating() -> Iterator[Beating]:
 
 
 @pytest.fixture
-async def ready(scene: Scene, beating: Beating) -> Scene:
+async def ready(scene: SdkHarness, beating: Beating) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await scene.work([Long, Quick, Open], [beating.activity()])
     return scene
 
 
-async def waiting(scene: Scene, again: bool = False) -> WorkflowHandle:
+async def waiting(scene: SdkHarness, again: bool = False) -> WorkflowHandle:
     handle = await scene.start("open", again)
     await recorded(handle, "ConditionWaitOpened")
     return handle
@@ -133,7 +133,9 @@ async def refused(attempt: Any, status: int, reason: str) -> None:
 
 
 @pytest.mark.parametrize(("verb", "word", "status"), STOPS)
-async def test_stopping_a_run_with_everything_open(ready: Scene, beating: Beating, verb: str, word: str, status: str) -> None:
+async def test_stopping_a_run_with_everything_open(
+    ready: SdkHarness, beating: Beating, verb: str, word: str, status: str
+) -> None:
     handle = await ready.start("long")
     await recorded(handle, "ActivityHeartbeatRecorded")
     await stop(handle, verb, "customer withdrew")
@@ -161,7 +163,7 @@ async def test_stopping_a_run_with_everything_open(ready: Scene, beating: Beatin
 
 
 @pytest.mark.parametrize(("verb", "word", "status"), STOPS)
-async def test_stopping_without_a_reason(ready: Scene, verb: str, word: str, status: str) -> None:
+async def test_stopping_without_a_reason(ready: SdkHarness, verb: str, word: str, status: str) -> None:
     handle = await waiting(ready)
     await stop(handle, verb)
     with pytest.raises(WorkflowCancelled if verb == "cancel" else WorkflowTerminated, match=f"workflow was {status}"):
@@ -170,7 +172,7 @@ async def test_stopping_without_a_reason(ready: Scene, verb: str, word: str, sta
 
 
 @pytest.mark.parametrize(("verb", "word", "status"), STOPS)
-async def test_stopping_before_the_first_task(scene: Scene, verb: str, word: str, status: str) -> None:
+async def test_stopping_before_the_first_task(scene: SdkHarness, verb: str, word: str, status: str) -> None:
     handle = await scene.start("quick")
     await stop(handle, verb)
     await scene.work([Quick])
@@ -180,8 +182,8 @@ async def test_stopping_before_the_first_task(scene: Scene, verb: str, word: str
 
 
 @pytest.mark.parametrize(("verb", "word", "status"), STOPS)
-async def test_stopping_while_a_task_is_leased(scene: Scene, verb: str, word: str, status: str) -> None:
-    watch = Watch()
+async def test_stopping_while_a_task_is_leased(scene: SdkHarness, verb: str, word: str, status: str) -> None:
+    watch = TaskWatcher()
     watch.hold()
     await work(scene, [Quick], interceptors=[watch])
     handle = await scene.start("quick")
@@ -195,7 +197,7 @@ async def test_stopping_while_a_task_is_leased(scene: Scene, verb: str, word: st
 
 
 @pytest.mark.parametrize(("verb", "word", "status"), STOPS)
-async def test_a_closed_run_cannot_be_stopped(ready: Scene, verb: str, word: str, status: str) -> None:
+async def test_a_closed_run_cannot_be_stopped(ready: SdkHarness, verb: str, word: str, status: str) -> None:
     handle = await ready.start("quick", 1)
     assert await result_of(handle) == 1
     before = await events_of(handle)
@@ -203,7 +205,7 @@ async def test_a_closed_run_cannot_be_stopped(ready: Scene, verb: str, word: str
     assert await events_of(handle) == before
 
 
-async def test_two_stops_at_once(ready: Scene) -> None:
+async def test_two_stops_at_once(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     outcomes = await asyncio.gather(
         *(stop(handle, verb) for verb in ("cancel", "terminate") for _ in range(5)), return_exceptions=True
@@ -214,7 +216,7 @@ async def test_two_stops_at_once(ready: Scene) -> None:
     assert names[2] in ("WorkflowCancelled", "WorkflowTerminated")
 
 
-async def test_commands_to_nobody(scene: Scene) -> None:
+async def test_commands_to_nobody(scene: SdkHarness) -> None:
     nobody = handle_of_run(scene, "there-is-no-such-id")
     for attempt in (nobody.cancel(), nobody.terminate(), nobody.repair(), nobody.archive()):
         with pytest.raises(WorkflowNotFound):
@@ -225,7 +227,7 @@ async def test_commands_to_nobody(scene: Scene) -> None:
 
 
 @pytest.fixture
-async def slow_to_retry(services: TestServices, tmp_path: Path) -> AsyncIterator[Scene]:
+async def slow_to_retry(services: TestServices, tmp_path: Path) -> AsyncIterator[SdkHarness]:
     """A scene on a server that waits long before it offers a failed workflow task again."""
     env = {"DW_V2_TASK_REPAIR_REDISPATCH_AFTER_SECONDS": "60"}
     process = ServerProcess(services.place(), tmp_path, env=env)
@@ -237,7 +239,7 @@ async def slow_to_retry(services: TestServices, tmp_path: Path) -> AsyncIterator
         await asyncio.to_thread(process.stop)
 
 
-async def test_repair_ends_the_backoff_of_a_blocked_run(slow_to_retry: Scene) -> None:
+async def test_repair_ends_the_backoff_of_a_blocked_run(slow_to_retry: SdkHarness) -> None:
     scene = slow_to_retry
 
     class Deployed:
@@ -275,7 +277,7 @@ async def test_repair_ends_the_backoff_of_a_blocked_run(slow_to_retry: Scene) ->
     assert of_type(events, "RepairRequested")[0]["outcome"] == "repair_dispatched"
 
 
-async def test_a_healthy_run_needs_no_repair(ready: Scene) -> None:
+async def test_a_healthy_run_needs_no_repair(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     repaired = await handle.repair()
     assert (repaired.workflow_id, repaired.outcome) == (handle.workflow_id, "repair_not_needed")
@@ -284,8 +286,8 @@ async def test_a_healthy_run_needs_no_repair(ready: Scene) -> None:
     assert await result_of(handle) == ["go"]
 
 
-async def test_a_held_lease_is_left_alone(scene: Scene) -> None:
-    watch = Watch()
+async def test_a_held_lease_is_left_alone(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     watch.hold()
     await work(scene, [Quick], interceptors=[watch])
     handle = await scene.start("quick", 5)
@@ -297,7 +299,7 @@ async def test_a_held_lease_is_left_alone(scene: Scene) -> None:
     assert len(watch.of_run(handle.run_id)) == 2
 
 
-async def test_a_closed_run_takes_no_repair(ready: Scene) -> None:
+async def test_a_closed_run_takes_no_repair(ready: SdkHarness) -> None:
     handle = await ready.start("quick")
     await result_of(handle)
     await refused(handle.repair(), 409, "run_not_active")
@@ -306,7 +308,7 @@ async def test_a_closed_run_takes_no_repair(ready: Scene) -> None:
 # -- archive -----------------------------------------------------------------------------------------------------------
 
 
-async def test_archiving(ready: Scene) -> None:
+async def test_archiving(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     await refused(handle.archive(), 409, "run_not_closed")
     await handle.signal("put", ["go"])
@@ -327,7 +329,7 @@ async def test_archiving(ready: Scene) -> None:
     assert (await handle.describe_run()).status == "completed"
 
 
-async def test_a_stopped_run_can_be_archived(ready: Scene) -> None:
+async def test_a_stopped_run_can_be_archived(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     await handle.cancel()
     assert (await handle.archive()).outcome == "archived"
@@ -338,7 +340,7 @@ async def test_a_stopped_run_can_be_archived(ready: Scene) -> None:
 # -- run-targeted ------------------------------------------------------------------------------------------------------
 
 
-async def test_commands_to_the_current_run(ready: Scene, server: ServerProcess) -> None:
+async def test_commands_to_the_current_run(ready: SdkHarness, server: ServerProcess) -> None:
     handle = await waiting(ready)
     path = f"/workflows/{handle.workflow_id}/runs/{handle.run_id}"
     async with server.client() as client:
@@ -359,7 +361,7 @@ async def test_commands_to_the_current_run(ready: Scene, server: ServerProcess) 
     assert [decoded(payload) for payload in signals] == [["by run"]]
 
 
-async def test_terminating_the_current_run(ready: Scene, server: ServerProcess) -> None:
+async def test_terminating_the_current_run(ready: SdkHarness, server: ServerProcess) -> None:
     handle = await waiting(ready)
     async with server.client() as client:
         path = f"/workflows/{handle.workflow_id}/runs/{handle.run_id}/terminate"
@@ -369,7 +371,7 @@ async def test_terminating_the_current_run(ready: Scene, server: ServerProcess) 
         await result_of(handle)
 
 
-async def test_commands_to_a_run_that_is_over(ready: Scene, server: ServerProcess) -> None:
+async def test_commands_to_a_run_that_is_over(ready: SdkHarness, server: ServerProcess) -> None:
     handle = await waiting(ready, again=True)
     await handle.signal("put", ["go"])
     await recorded(handle, "WorkflowContinuedAsNew")

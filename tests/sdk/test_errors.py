@@ -23,7 +23,7 @@ from durable_workflow import (
 from durable_workflow.errors import ActivityFailed, ChildWorkflowFailed, NamespaceNotFound, Unauthorized
 
 from tests.sdk.features import completes_with, registered, until
-from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of, types
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, result_of, types
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.sdk
@@ -129,7 +129,7 @@ WORKED = ["ActivityScheduled", "ActivityStarted", "ActivityCompleted"]
 
 
 @pytest.fixture
-async def ready(scene: Scene) -> Scene:
+async def ready(scene: SdkHarness) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await scene.work(WORKFLOWS, ACTIVITIES)
     return scene
@@ -138,7 +138,7 @@ async def ready(scene: Scene) -> Scene:
 # -- calls of the client -----------------------------------------------------------------------------------------------
 
 
-async def test_an_id_that_is_taken(ready: Scene) -> None:
+async def test_an_id_that_is_taken(ready: SdkHarness) -> None:
     handle = await ready.start("saga", [1])
     with pytest.raises(WorkflowAlreadyStarted):
         await ready.start("saga", [1], workflow_id=handle.workflow_id)
@@ -147,7 +147,7 @@ async def test_an_id_that_is_taken(ready: Scene) -> None:
         await ready.start("saga", [1], workflow_id=handle.workflow_id)
 
 
-async def test_a_workflow_that_is_not_there(scene: Scene) -> None:
+async def test_a_workflow_that_is_not_there(scene: SdkHarness) -> None:
     client = scene.client
     for attempt in (
         client.describe_workflow("nobody"),
@@ -179,7 +179,7 @@ async def test_without_the_token(server: ServerProcess, token: str | None) -> No
             await client.register_worker(worker_id="w", task_queue="q")
 
 
-async def test_bad_arguments(scene: Scene) -> None:
+async def test_bad_arguments(scene: SdkHarness) -> None:
     with pytest.raises(InvalidArgument) as refused:
         await scene.start("saga", [1], run_timeout_seconds=0)
     assert refused.value.errors is not None
@@ -190,7 +190,7 @@ async def test_bad_arguments(scene: Scene) -> None:
     assert "workflow_type" in refused.value.errors
 
 
-async def test_a_result_that_is_not_there_yet(scene: Scene) -> None:
+async def test_a_result_that_is_not_there_yet(scene: SdkHarness) -> None:
     handle = await scene.start("saga", [1])  # nobody works
     with pytest.raises(TimeoutError, match="not terminal"):
         await handle.result(poll_interval=0.05, timeout=0.3)
@@ -200,7 +200,7 @@ async def test_a_result_that_is_not_there_yet(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("message", "text", "name"), [("plain", "plain", "Exception"), ("key", "'key'", "KeyError")])
-async def test_a_workflow_fails_with_its_own_exception(ready: Scene, message: str, text: str, name: str) -> None:
+async def test_a_workflow_fails_with_its_own_exception(ready: SdkHarness, message: str, text: str, name: str) -> None:
     handle = await ready.start("messages", message)
     with pytest.raises(WorkflowFailed) as failed:
         await result_of(handle)
@@ -208,7 +208,7 @@ async def test_a_workflow_fails_with_its_own_exception(ready: Scene, message: st
     assert (await handle.describe_run()).closed_reason == "failed"
 
 
-async def test_an_uncaught_failure_of_an_activity(ready: Scene) -> None:
+async def test_an_uncaught_failure_of_an_activity(ready: SdkHarness) -> None:
     handle = await ready.start("careless", "charge", [500])
     with pytest.raises(WorkflowFailed, match="card declined for 500") as failed:
         await result_of(handle)
@@ -220,14 +220,14 @@ async def test_an_uncaught_failure_of_an_activity(ready: Scene) -> None:
     assert not {"file", "line", "trace", "class", "properties"} & reason["exception"].keys()
 
 
-async def test_a_failure_through_two_levels(ready: Scene) -> None:
+async def test_a_failure_through_two_levels(ready: SdkHarness) -> None:
     handle = await ready.start("converting")
     with pytest.raises(WorkflowFailed, match="order failed: card declined for 500") as failed:
         await result_of(handle)
     assert failed.value.exception_class == "RuntimeError"
 
 
-async def test_a_workflow_compensates(ready: Scene) -> None:
+async def test_a_workflow_compensates(ready: SdkHarness) -> None:
     handle = await ready.start("saga", [10, 20, 500, 30])
     expected = {
         "error": ["card declined for 500", "CardDeclined", "CardDeclined", "activity"],
@@ -241,7 +241,7 @@ async def test_a_workflow_compensates(ready: Scene) -> None:
     assert types(events) == [*WORKED, *WORKED, *failed, *WORKED, *WORKED, "WorkflowCompleted"]
 
 
-async def test_a_failure_without_a_message(ready: Scene) -> None:
+async def test_a_failure_without_a_message(ready: SdkHarness) -> None:
     handle = await ready.start("careless", "silent", [])
     with pytest.raises(WorkflowFailed):
         await result_of(handle)
@@ -250,7 +250,7 @@ async def test_a_failure_without_a_message(ready: Scene) -> None:
     assert of_type(events, "ActivityFailed")[0]["exception_type"] == "ValueError"
 
 
-async def test_an_activity_nobody_knows(scene: Scene) -> None:
+async def test_an_activity_nobody_knows(scene: SdkHarness) -> None:
     # The workflow's worker serves all activities of its queue, but not this one: it says so.
     worker = await scene.work(WORKFLOWS, [refund])
     await registered(scene, worker)
@@ -264,7 +264,7 @@ async def test_an_activity_nobody_knows(scene: Scene) -> None:
 # -- failures of tasks: the run stays open and goes on with a better deployment ------------------------------------------
 
 
-async def shows(scene: Scene, workflow_id: str, text: str) -> None:
+async def shows(scene: SdkHarness, workflow_id: str, text: str) -> None:
     """Wait until debug shows why the run is blocked."""
 
     async def shown() -> bool:
@@ -273,7 +273,7 @@ async def shows(scene: Scene, workflow_id: str, text: str) -> None:
     await until(shown, f"{text!r} in debug")
 
 
-async def test_wrong_arguments_block_the_run(ready: Scene) -> None:
+async def test_wrong_arguments_block_the_run(ready: SdkHarness) -> None:
     handle = await ready.start("two-arguments", 1)
     await shows(ready, handle.workflow_id, "missing 1 required positional argument")
     assert (await handle.describe()).status in ("pending", "waiting")
@@ -281,7 +281,7 @@ async def test_wrong_arguments_block_the_run(ready: Scene) -> None:
     await handle.terminate()
 
 
-async def test_a_result_nobody_can_encode_blocks_the_run(ready: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_result_nobody_can_encode_blocks_the_run(ready: SdkHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = await ready.start("opaque-result")
     await shows(ready, handle.workflow_id, "not JSON serializable")
     monkeypatch.setattr(OpaqueResult, "answer", "better")
@@ -291,7 +291,7 @@ async def test_a_result_nobody_can_encode_blocks_the_run(ready: Scene, monkeypat
     assert names == ["TimerScheduled", "TimerFired", "RepairRequested", "WorkflowCompleted"]
 
 
-async def test_changed_code_blocks_the_run_until_it_is_put_back(scene: Scene) -> None:
+async def test_changed_code_blocks_the_run_until_it_is_put_back(scene: SdkHarness) -> None:
     gate = asyncio.Event()
 
     @activity.defn(name="held")
@@ -322,7 +322,7 @@ async def test_changed_code_blocks_the_run_until_it_is_put_back(scene: Scene) ->
     assert types(await events_of(handle)) == [*WORKED, "RepairRequested", "WorkflowCompleted"]
 
 
-async def test_a_result_of_an_activity_nobody_can_encode_ends_by_its_deadline(scene: Scene) -> None:
+async def test_a_result_of_an_activity_nobody_can_encode_ends_by_its_deadline(scene: SdkHarness) -> None:
     @workflow.defn(name="impatient")
     class Impatient:
         def run(self, ctx: Any) -> Any:

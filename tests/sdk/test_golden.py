@@ -17,7 +17,7 @@ from durable_workflow.errors import ActivityFailed, ChildWorkflowFailed
 
 from api.payloads.codec import is_avro_blob
 from tests.sdk.features import decoded
-from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, result_of
 
 pytestmark = pytest.mark.sdk
 
@@ -226,7 +226,7 @@ async def driven(handle: WorkflowHandle) -> None:
 
 
 @pytest.mark.parametrize("case", [*cases("python-sdk-0.3.1.json"), *cases("python-sdk-2.0.0-*.json")])
-async def test_the_same_code_takes_the_same_steps_here(scene: Scene, case: dict[str, Any]) -> None:
+async def test_the_same_code_takes_the_same_steps_here(scene: SdkHarness, case: dict[str, Any]) -> None:
     activities = Activities()
     await scene.work(WORKFLOWS, activities.all())
     handle = await scene.start(case["workflow_type"], *case["start_input"])
@@ -263,7 +263,7 @@ def test_a_condition_timeout_that_names_its_wait_replays() -> None:
     assert getattr(command, "result") == regression["expected"]["result"]  # noqa: B009  # of one kind of command only
 
 
-async def test_the_condition_timeouts_of_our_histories_name_their_waits(scene: Scene) -> None:
+async def test_the_condition_timeouts_of_our_histories_name_their_waits(scene: SdkHarness) -> None:
     names = sorted(path.stem for path in DATA.glob("update-signal-condition-*.json"))
     expected = [loaded(name)["expected"]["result"] for name in names]
     assert len(names) == 4
@@ -289,7 +289,7 @@ async def test_the_condition_timeouts_of_our_histories_name_their_waits(scene: S
     assert (fired["timer_kind"], fired["condition_key"]) == ("condition_timeout", "update-and-signal")
 
 
-async def test_results_bind_to_their_members_whatever_the_order_of_ending(scene: Scene) -> None:
+async def test_results_bind_to_their_members_whatever_the_order_of_ending(scene: SdkHarness) -> None:
     regression = loaded("server-2.0.0-rc.39-parallel-completion-order")
     activities = Activities()
     await scene.work(WORKFLOWS, activities.all())

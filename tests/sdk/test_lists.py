@@ -6,33 +6,33 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.sdk.harness import Scene
+from tests.sdk.harness import SdkHarness
 
 pytestmark = pytest.mark.sdk
 
 COUNT = 20
 
 
-async def _terminate(scene: Scene, workflow_id: str) -> None:
+async def _terminate(scene: SdkHarness, workflow_id: str) -> None:
     await scene.client.terminate_workflow(workflow_id)
 
 
-async def _cancel(scene: Scene, workflow_id: str) -> None:
+async def _cancel(scene: SdkHarness, workflow_id: str) -> None:
     await scene.client.cancel_workflow(workflow_id)
 
 
-async def _start_another(scene: Scene, workflow_id: str) -> None:
+async def _start_another(scene: SdkHarness, workflow_id: str) -> None:
     await scene.start("paged-now", workflow_id=f"{workflow_id}-later")
 
 
-async def _nothing(scene: Scene, workflow_id: str) -> None:
+async def _nothing(scene: SdkHarness, workflow_id: str) -> None:
     pass
 
 
 @pytest.mark.parametrize("status", ["running", None])
 @pytest.mark.parametrize("happens", [_terminate, _cancel, _start_another, _nothing])
 async def test_paging_shows_everything_once_while_the_world_moves(
-    scene: Scene, happens: Callable[[Scene, str], Awaitable[None]], status: str | None
+    scene: SdkHarness, happens: Callable[[SdkHarness, str], Awaitable[None]], status: str | None
 ) -> None:
     name = f"{scene.queue}-p"
     ids = [f"{name}-{number}" for number in range(COUNT)]

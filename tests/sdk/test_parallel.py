@@ -13,8 +13,8 @@ import pytest
 from durable_workflow import ActivityRetryPolicy, activity, workflow
 from durable_workflow.errors import ActivityFailed, ChildWorkflowFailed
 
-from tests.sdk.features import Watch, completes_with, work
-from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of, types
+from tests.sdk.features import TaskWatcher, completes_with, work
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, result_of, types
 
 pytestmark = pytest.mark.sdk
 
@@ -150,20 +150,20 @@ def gates() -> Iterator[Gates]:
 
 
 @pytest.fixture
-def watch() -> Watch:
+def watch() -> TaskWatcher:
     """Sees the tasks of the module's worker."""
-    return Watch()
+    return TaskWatcher()
 
 
 @pytest.fixture
-async def ready(scene: Scene, gates: Gates, watch: Watch) -> Scene:
+async def ready(scene: SdkHarness, gates: Gates, watch: TaskWatcher) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await work(scene, WORKFLOWS, gates.activities(), interceptors=[watch], max_concurrent_activity_tasks=20)
     return scene
 
 
 @pytest.mark.parametrize("order", ["abcd", "dcba", "cadb", "bdac"])
-async def test_a_mixed_list_in_any_order(ready: Scene, gates: Gates, watch: Watch, order: str) -> None:
+async def test_a_mixed_list_in_any_order(ready: SdkHarness, gates: Gates, watch: TaskWatcher, order: str) -> None:
     handle = await ready.start("mixed-list")
     for number, name in enumerate(order):
         gates[name].set()
@@ -191,13 +191,13 @@ async def test_a_mixed_list_in_any_order(ready: Scene, gates: Gates, watch: Watc
     assert shown == scheduled
 
 
-async def test_the_same_list_twice_is_two_lists(ready: Scene, gates: Gates) -> None:
+async def test_the_same_list_twice_is_two_lists(ready: SdkHarness, gates: Gates) -> None:
     handle = await ready.start("twins")
     assert await result_of(handle) == [[2, 3], [2, 3]]
     assert gates.calls == 4
 
 
-async def test_lists_after_lists(ready: Scene, gates: Gates) -> None:
+async def test_lists_after_lists(ready: SdkHarness, gates: Gates) -> None:
     handle = await ready.start("rounds", 6, 4)
     assert await result_of(handle) == [number + 4 for number in range(6)]
     assert gates.calls == 24  # each activity once, however often the list was repeated
@@ -205,7 +205,7 @@ async def test_lists_after_lists(ready: Scene, gates: Gates) -> None:
     assert (names.count("ActivityCompleted"), names.count("TimerFired")) == (24, 8)
 
 
-async def test_a_list_with_failures_waits_for_all_and_tells_the_first(ready: Scene, gates: Gates) -> None:
+async def test_a_list_with_failures_waits_for_all_and_tells_the_first(ready: SdkHarness, gates: Gates) -> None:
     handle = await ready.start("failing-list")
     await recorded(handle, "ActivityFailed")
     await recorded(handle, "ChildRunFailed")
@@ -218,13 +218,13 @@ async def test_a_list_with_failures_waits_for_all_and_tells_the_first(ready: Sce
     assert (names.count("ActivityRetryScheduled"), names.count("ActivityFailed")) == (1, 1)
 
 
-async def test_an_empty_list_and_a_list_of_one(ready: Scene) -> None:
+async def test_an_empty_list_and_a_list_of_one(ready: SdkHarness) -> None:
     handle = await ready.start("empty-list")
     assert await result_of(handle) == [[], [2]]
     await completes_with(EmptyList, handle, [[], [2]])
 
 
-async def test_a_wide_list(ready: Scene, gates: Gates) -> None:
+async def test_a_wide_list(ready: SdkHarness, gates: Gates) -> None:
     handle = await ready.start("wide", 200)
     assert await result_of(handle) == sum(range(1, 201))
     assert gates.calls == 200
@@ -232,7 +232,7 @@ async def test_a_wide_list(ready: Scene, gates: Gates) -> None:
     assert names.count("ActivityScheduled") == names.count("ActivityCompleted") == 200
 
 
-async def test_a_list_over_several_workers(scene: Scene, gates: Gates) -> None:
+async def test_a_list_over_several_workers(scene: SdkHarness, gates: Gates) -> None:
     for _ in range(3):
         await scene.work(WORKFLOWS, gates.activities())
     handles = [await scene.start("rounds", 5, 3) for _ in range(6)]

@@ -15,8 +15,8 @@ from durable_workflow import QueryFailed, ServerError, WorkflowHandle, WorkflowN
 from durable_workflow.errors import WorkflowCancelled, WorkflowFailed
 from durable_workflow.workflow import ContinueAsNew
 
-from tests.sdk.features import Watch, decoded, handle_of_run, post, run_handles, work
-from tests.sdk.harness import Scene, events_of, recorded, result_of, scene_on
+from tests.sdk.features import TaskWatcher, decoded, handle_of_run, post, run_handles, work
+from tests.sdk.harness import SdkHarness, events_of, recorded, result_of, scene_on
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
@@ -95,13 +95,13 @@ def gate() -> Iterator[Gate]:
 
 
 @pytest.fixture
-async def ready(scene: Scene, gate: Gate) -> Scene:
+async def ready(scene: SdkHarness, gate: Gate) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await scene.work([Asked], [gate.activity()])
     return scene
 
 
-async def waiting(scene: Scene, ending: str = "complete") -> WorkflowHandle:
+async def waiting(scene: SdkHarness, ending: str = "complete") -> WorkflowHandle:
     handle = await scene.start("asked", ending)
     await recorded(handle, "ConditionWaitOpened")
     return handle
@@ -114,7 +114,7 @@ async def refusal(handle: WorkflowHandle, name: str, arguments: list[Any] | None
     return refused.value.status, refused.value.reason, str(refused.value)
 
 
-async def test_a_running_workflow(ready: Scene, gate: Gate) -> None:
+async def test_a_running_workflow(ready: SdkHarness, gate: Gate) -> None:
     handle = await waiting(ready)
     answer = await handle.query("status")
     assert answer["result"] == {"stage": "waiting", "count": 0}
@@ -129,7 +129,7 @@ async def test_a_running_workflow(ready: Scene, gate: Gate) -> None:
     assert (await handle.query("status"))["result"] == {"stage": "over", "count": 1}
 
 
-async def test_arguments(ready: Scene) -> None:
+async def test_arguments(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     await handle.signal("put", [{"n": 1}])
     assert (await handle.query("nth", [0]))["result"] == {"n": 1}
@@ -138,14 +138,14 @@ async def test_arguments(ready: Scene) -> None:
     assert (await handle.query("nothing"))["result"] is None
 
 
-async def test_answers_hold_integers_of_any_size(ready: Scene) -> None:
+async def test_answers_hold_integers_of_any_size(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     await handle.signal("put", [10**20])
     await handle.signal("put", [{"deep": [-(10**400)]}])
     assert (await handle.query("seen"))["result"] == [10**20, {"deep": [-(10**400)]}]
 
 
-async def test_nothing_is_recorded(ready: Scene) -> None:
+async def test_nothing_is_recorded(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     before = await events_of(handle)
     for _ in range(5):
@@ -155,8 +155,8 @@ async def test_nothing_is_recorded(ready: Scene) -> None:
     assert (await handle.describe()).status == "waiting"
 
 
-async def test_every_accepted_signal_is_reflected(scene: Scene, gate: Gate) -> None:
-    watch = Watch()
+async def test_every_accepted_signal_is_reflected(scene: SdkHarness, gate: Gate) -> None:
+    watch = TaskWatcher()
     await work(scene, [Asked], [gate.activity()], interceptors=[watch])
     handle = await waiting(scene)
     watch.hold()
@@ -167,8 +167,8 @@ async def test_every_accepted_signal_is_reflected(scene: Scene, gate: Gate) -> N
     watch.release()
 
 
-async def test_before_the_first_task_is_done(scene: Scene, gate: Gate) -> None:
-    watch = Watch()
+async def test_before_the_first_task_is_done(scene: SdkHarness, gate: Gate) -> None:
+    watch = TaskWatcher()
     watch.hold()
     await work(scene, [Asked], [gate.activity()], interceptors=[watch])
     handle = await scene.start("asked", "complete")
@@ -177,14 +177,14 @@ async def test_before_the_first_task_is_done(scene: Scene, gate: Gate) -> None:
     watch.release()
 
 
-async def test_an_applied_update_is_reflected(ready: Scene) -> None:
+async def test_an_applied_update_is_reflected(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     await handle.signal("put", [1])
     await recorded(handle, "ConditionWaitOpened", 2)
     assert (await handle.query("seen"))["result"] == [1]
 
 
-async def test_many_at_once(ready: Scene) -> None:
+async def test_many_at_once(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     for value in range(3):
         await handle.signal("put", [value])
@@ -192,27 +192,27 @@ async def test_many_at_once(ready: Scene) -> None:
     assert [answer["result"] for answer in answers] == [number % 3 for number in range(30)]
 
 
-async def test_an_unknown_query(ready: Scene) -> None:
+async def test_an_unknown_query(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     status, reason, _ = await refusal(handle, "no-such-query")
     assert (status, reason) == (404, "rejected_unknown_query")
 
 
-async def test_a_handler_that_raises(ready: Scene) -> None:
+async def test_a_handler_that_raises(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     status, reason, message = await refusal(handle, "fails")
     assert (status, reason) == (409, "query_rejected")
     assert "cannot say" in message
 
 
-async def test_invalid_arguments(ready: Scene) -> None:
+async def test_invalid_arguments(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     status, reason, message = await refusal(handle, "nth", [])
     assert (status, reason) == (409, "query_rejected")
     assert "argument" in message
 
 
-async def test_a_result_nobody_can_encode(ready: Scene) -> None:
+async def test_a_result_nobody_can_encode(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     # The worker's own reason is passed on (control-plane 5.8); this SDK has no name of its own for it.
     with pytest.raises(ServerError) as refused:
@@ -220,7 +220,7 @@ async def test_a_result_nobody_can_encode(ready: Scene) -> None:
     assert (refused.value.status, refused.value.reason()) == (409, "query_result_encode_failed")
 
 
-async def test_a_closed_run(ready: Scene, gate: Gate) -> None:
+async def test_a_closed_run(ready: SdkHarness, gate: Gate) -> None:
     handle = await waiting(ready)
     await handle.signal("put", ["go"])
     gate.open.set()
@@ -229,7 +229,7 @@ async def test_a_closed_run(ready: Scene, gate: Gate) -> None:
     assert (await refusal(handle, "no-such-query"))[:2] == (404, "rejected_unknown_query")
 
 
-async def test_a_cancelled_run(ready: Scene) -> None:
+async def test_a_cancelled_run(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     await handle.signal("put", ["x"])
     await recorded(handle, "ConditionWaitOpened", 2)
@@ -239,7 +239,7 @@ async def test_a_cancelled_run(ready: Scene) -> None:
     assert (await handle.query("status"))["result"] == {"stage": "waiting", "count": 1}
 
 
-async def test_a_failed_run_has_no_state(ready: Scene) -> None:
+async def test_a_failed_run_has_no_state(ready: SdkHarness) -> None:
     handle = await waiting(ready, "fail")
     await handle.signal("put", ["go"])
     with pytest.raises(WorkflowFailed):
@@ -249,7 +249,7 @@ async def test_a_failed_run_has_no_state(ready: Scene) -> None:
     assert "as told" in message
 
 
-async def test_a_continued_run(ready: Scene, server: ServerProcess) -> None:
+async def test_a_continued_run(ready: SdkHarness, server: ServerProcess) -> None:
     handle = await waiting(ready, "again")
     await handle.signal("put", ["go"])
     newest = handle_of_run(ready, handle.workflow_id)
@@ -270,13 +270,13 @@ async def test_a_continued_run(ready: Scene, server: ServerProcess) -> None:
         assert (status, body["reason"]) == (409, "historical_run_command_rejected")
 
 
-async def test_no_worker(scene: Scene) -> None:
+async def test_no_worker(scene: SdkHarness) -> None:
     handle = await scene.start("asked", "complete")
     status, reason, _ = await refusal(handle, "status")
     assert (status, reason) == (409, "query_worker_unavailable")
 
 
-async def test_no_worker_of_this_type(scene: Scene) -> None:
+async def test_no_worker_of_this_type(scene: SdkHarness) -> None:
     @workflow.defn(name="other")
     class Other:
         def run(self, ctx: Any) -> Any:
@@ -290,7 +290,7 @@ async def test_no_worker_of_this_type(scene: Scene) -> None:
     assert (status, reason) == (409, "query_worker_unavailable")
 
 
-async def test_a_query_to_nobody(scene: Scene) -> None:
+async def test_a_query_to_nobody(scene: SdkHarness) -> None:
     with pytest.raises(WorkflowNotFound):
         await scene.client.query_workflow("there-is-no-such-id", "status")
 
@@ -309,7 +309,7 @@ def hasty_server(services: TestServices, tmp_path_factory: pytest.TempPathFactor
         process.stop()
 
 
-async def silent_worker(scene: Scene) -> str:
+async def silent_worker(scene: SdkHarness) -> str:
     """A worker that is registered and does nothing."""
     worker_id = f"silent-{secrets.token_hex(4)}"
     await scene.client.register_worker(

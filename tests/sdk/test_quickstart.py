@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from durable_workflow import activity, workflow
 
-from tests.sdk.harness import Scene, events_of, replays_to, result_of, types
+from tests.sdk.harness import SdkHarness, events_of, replays_to, result_of, types
 from tests.support.server import ServerProcess
 from tests.support.services import clean_environment
 
@@ -68,7 +68,7 @@ async def test_two_programs_share_one_queue(server: ServerProcess) -> None:
     assert printed == [{"greeting": f"Hello, w{n}!", "length": 2} for n in range(2)]
 
 
-async def test_a_worker_started_before_the_workflow(scene: Scene) -> None:
+async def test_a_worker_started_before_the_workflow(scene: SdkHarness) -> None:
     await scene.work([Greeter], [greet])
     result, events = await scene.run("greeter", "world")
     assert result == GREETING
@@ -76,7 +76,7 @@ async def test_a_worker_started_before_the_workflow(scene: Scene) -> None:
     replays_to(Greeter, events, GREETING)
 
 
-async def test_a_worker_started_after_the_workflow(scene: Scene) -> None:
+async def test_a_worker_started_after_the_workflow(scene: SdkHarness) -> None:
     handle = await scene.start("greeter", "world")
     assert (await handle.describe()).status == "pending"
     await scene.work([Greeter], [greet])
@@ -86,7 +86,7 @@ async def test_a_worker_started_after_the_workflow(scene: Scene) -> None:
     replays_to(Greeter, events, GREETING)
 
 
-async def test_several_workers_on_one_queue(scene: Scene) -> None:
+async def test_several_workers_on_one_queue(scene: SdkHarness) -> None:
     for _ in range(3):
         await scene.work([Greeter], [greet])
     handles = [await scene.start("greeter", f"n{number}") for number in range(30)]
@@ -96,12 +96,12 @@ async def test_several_workers_on_one_queue(scene: Scene) -> None:
         assert types(await events_of(handle)) == ORDER
 
 
-async def test_workflow_and_activity_workers_apart(scene: Scene) -> None:
+async def test_workflow_and_activity_workers_apart(scene: SdkHarness) -> None:
     """A worker without activities, which says so with an empty list, is never handed one."""
     await scene.work([Greeter], [])
     await scene.work([], [greet])
     assert await asyncio.gather(*(_greeted(scene) for _ in range(10))) == [GREETING] * 10
 
 
-async def _greeted(scene: Scene) -> Any:
+async def _greeted(scene: SdkHarness) -> Any:
     return (await scene.run("greeter", "world"))[0]

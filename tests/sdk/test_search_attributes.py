@@ -12,7 +12,7 @@ from durable_workflow import WorkflowHandle, workflow
 from durable_workflow.workflow import ContinueAsNew
 
 from tests.sdk.features import completes_with, run_handles
-from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of, types
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, result_of, types
 
 pytestmark = pytest.mark.sdk
 
@@ -62,13 +62,13 @@ WORKFLOWS = [Tagged, TaggedParent, TaggedChild, TaggedChain]
 
 
 @pytest.fixture
-async def ready(scene: Scene) -> Scene:
+async def ready(scene: SdkHarness) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await scene.work(WORKFLOWS)
     return scene
 
 
-async def attributes(scene: Scene, handle: WorkflowHandle) -> dict[str, Any]:
+async def attributes(scene: SdkHarness, handle: WorkflowHandle) -> dict[str, Any]:
     """The attributes of the newest run as describe, describe of the run and the list show them."""
     newest = await scene.client._request("GET", f"/workflows/{handle.workflow_id}")
     run_id = newest["run_id"]
@@ -80,7 +80,7 @@ async def attributes(scene: Scene, handle: WorkflowHandle) -> dict[str, Any]:
     return found
 
 
-async def test_an_upsert_is_visible(ready: Scene) -> None:
+async def test_an_upsert_is_visible(ready: SdkHarness) -> None:
     handle = await ready.start("tagged", [{"Tier": "gold", "Count": 3}])
     await recorded(handle, "ConditionWaitOpened")
     assert await attributes(ready, handle) == {"Tier": "gold", "Count": 3}
@@ -93,7 +93,7 @@ async def test_an_upsert_is_visible(ready: Scene) -> None:
     assert upserted["attributes"] == {"Tier": "gold", "Count": 3}
 
 
-async def test_upserts_merge_with_the_start(ready: Scene) -> None:
+async def test_upserts_merge_with_the_start(ready: SdkHarness) -> None:
     changes = [
         {"Tier": "silver", "Region": "north"},
         {"Count": 2.5, "Vip": True, "Tags": ["a", "b"]},
@@ -110,7 +110,7 @@ async def test_upserts_merge_with_the_start(ready: Scene) -> None:
     assert of_type(events, "WorkflowStarted")[0]["search_attributes"] == {"CustomerId": "cust-42", "Tier": "gold"}
 
 
-async def test_children_inherit(ready: Scene) -> None:
+async def test_children_inherit(ready: SdkHarness) -> None:
     handle = await ready.start("tagged-parent", search_attributes={"Tier": "gold"})
     assert await result_of(handle) == "done"
     events = await completes_with(TaggedParent, handle, "done")
@@ -128,7 +128,7 @@ async def _events_of_child(child: WorkflowHandle) -> list[dict[str, Any]]:
     return events
 
 
-async def test_continued_runs_inherit(ready: Scene) -> None:
+async def test_continued_runs_inherit(ready: SdkHarness) -> None:
     handle = await ready.start("tagged-chain", 1, search_attributes={"Run0": 0})
     await recorded(handle, "WorkflowContinuedAsNew")
     runs = await run_handles(ready, handle.workflow_id)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from durable_workflow import SignalFailed, WorkflowHandle, WorkflowNotFound, activity, workflow
 
-from tests.sdk.features import Watch, completes_with, decoded, post, work
-from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of, types
+from tests.sdk.features import TaskWatcher, completes_with, decoded, post, work
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, result_of, types
 from tests.support.server import ServerProcess
 
 pytestmark = pytest.mark.sdk
@@ -86,15 +86,15 @@ class Gate:
         return held
 
 
-async def parked(scene: Scene, workflow_type: str, *arguments: Any) -> WorkflowHandle:
+async def parked(scene: SdkHarness, workflow_type: str, *arguments: Any) -> WorkflowHandle:
     """A run that waits for its condition."""
     handle = await scene.start(workflow_type, *arguments)
     await recorded(handle, "ConditionWaitOpened")
     return handle
 
 
-async def test_a_signal_wakes_a_waiting_run(scene: Scene) -> None:
-    watch = Watch()
+async def test_a_signal_wakes_a_waiting_run(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     await work(scene, [Collector], interceptors=[watch])
     handle = await parked(scene, "collector", 1)
     await handle.signal("put", [{"by": "ada"}])
@@ -117,7 +117,7 @@ async def test_a_signal_wakes_a_waiting_run(scene: Scene) -> None:
     assert second["open_wait_id"] == f"signal-application:{received['signal_id']}"
 
 
-async def test_signals_before_the_first_task(scene: Scene) -> None:
+async def test_signals_before_the_first_task(scene: SdkHarness) -> None:
     handle = await scene.start("collector", 3)
     for value in range(3):
         await handle.signal("put", [value])
@@ -129,8 +129,8 @@ async def test_signals_before_the_first_task(scene: Scene) -> None:
     assert names == ["SignalReceived"] * 3 + ["ConditionWaitOpened"] * 3 + ["ConditionWaitSatisfied", "WorkflowCompleted"]
 
 
-async def test_signals_while_a_task_is_leased(scene: Scene) -> None:
-    watch = Watch()
+async def test_signals_while_a_task_is_leased(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     watch.hold()
     await work(scene, [Collector], interceptors=[watch])
     handle = await scene.start("collector", 3)
@@ -147,9 +147,9 @@ async def test_signals_while_a_task_is_leased(scene: Scene) -> None:
     await completes_with(Collector, handle, ["a", "b", "c"])
 
 
-async def test_many_signals_at_once(scene: Scene) -> None:
+async def test_many_signals_at_once(scene: SdkHarness) -> None:
     count = 40
-    watch = Watch()
+    watch = TaskWatcher()
     await work(scene, [Collector], interceptors=[watch])
     handle = await parked(scene, "collector", count)
     await asyncio.gather(*(handle.signal("put", [value]) for value in range(count)))
@@ -163,7 +163,7 @@ async def test_many_signals_at_once(scene: Scene) -> None:
     watch.of_run(handle.run_id)
 
 
-async def test_rapid_signals_keep_their_order(scene: Scene) -> None:
+async def test_rapid_signals_keep_their_order(scene: SdkHarness) -> None:
     count = 30
     await scene.work([Collector])
     handle = await scene.start("collector", count)
@@ -172,7 +172,7 @@ async def test_rapid_signals_keep_their_order(scene: Scene) -> None:
     assert await result_of(handle) == list(range(count))
 
 
-async def test_signals_to_many_runs(scene: Scene) -> None:
+async def test_signals_to_many_runs(scene: SdkHarness) -> None:
     await scene.work([Collector])
     handles = [await scene.start("collector", 2) for _ in range(10)]
     for value in range(2):
@@ -181,7 +181,7 @@ async def test_signals_to_many_runs(scene: Scene) -> None:
     assert results == [[[number, 0], [number, 1]] for number in range(10)]
 
 
-async def test_an_unknown_signal_is_recorded_and_ignored(scene: Scene) -> None:
+async def test_an_unknown_signal_is_recorded_and_ignored(scene: SdkHarness) -> None:
     await scene.work([Collector])
     handle = await parked(scene, "collector", 1)
     await handle.signal("nobody-listens", ["x"])
@@ -199,7 +199,7 @@ async def test_an_unknown_signal_is_recorded_and_ignored(scene: Scene) -> None:
     ]
 
 
-async def test_signals_without_and_with_several_arguments(scene: Scene) -> None:
+async def test_signals_without_and_with_several_arguments(scene: SdkHarness) -> None:
     await scene.work([Dispatcher])
     handle = await parked(scene, "dispatcher", 3)
     await handle.signal("nothing")
@@ -214,8 +214,8 @@ async def test_signals_without_and_with_several_arguments(scene: Scene) -> None:
     assert names == ["nothing", "pair", "order.approved/by-name"]
 
 
-async def test_a_run_blocked_on_an_activity_sees_signals_with_its_result(scene: Scene) -> None:
-    gate, watch = Gate(), Watch()
+async def test_a_run_blocked_on_an_activity_sees_signals_with_its_result(scene: SdkHarness) -> None:
+    gate, watch = Gate(), TaskWatcher()
     await work(scene, [BusyCollector], [gate.activity()], interceptors=[watch])
     handle = await scene.start("busy-collector")
     await recorded(handle, "ActivityStarted")
@@ -231,7 +231,7 @@ async def test_a_run_blocked_on_an_activity_sees_signals_with_its_result(scene: 
     assert types(events)[-2:] == ["ActivityCompleted", "WorkflowCompleted"]
 
 
-async def test_a_closed_run_takes_no_signal(scene: Scene) -> None:
+async def test_a_closed_run_takes_no_signal(scene: SdkHarness) -> None:
     await scene.work([Collector])
     handle = await scene.start("collector", 0)
     assert await result_of(handle) == []
@@ -242,12 +242,12 @@ async def test_a_closed_run_takes_no_signal(scene: Scene) -> None:
     assert await events_of(handle) == before
 
 
-async def test_a_signal_to_nobody(scene: Scene) -> None:
+async def test_a_signal_to_nobody(scene: SdkHarness) -> None:
     with pytest.raises(WorkflowNotFound):
         await scene.client.signal_workflow("there-is-no-such-id", "put", args=[1])
 
 
-async def test_a_repeated_request_id_is_not_deduplicated(scene: Scene, server: ServerProcess) -> None:
+async def test_a_repeated_request_id_is_not_deduplicated(scene: SdkHarness, server: ServerProcess) -> None:
     await scene.work([Collector])
     handle = await parked(scene, "collector", 2)
     body = {"input": ["again"], "request_id": "same"}

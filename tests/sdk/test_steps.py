@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from durable_workflow import activity, workflow
 
-from tests.sdk.features import Watch, completes_with, decoded, replayed, work
-from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of, types
+from tests.sdk.features import TaskWatcher, completes_with, decoded, replayed, work
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, result_of, types
 
 pytestmark = pytest.mark.sdk
 
@@ -117,13 +117,13 @@ TIMED = ["TimerScheduled", "TimerFired"]
 
 
 @pytest.fixture
-async def ready(scene: Scene) -> Scene:
+async def ready(scene: SdkHarness) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await scene.work(WORKFLOWS, [echo])
     return scene
 
 
-async def test_side_effects_are_captured_once(ready: Scene) -> None:
+async def test_side_effects_are_captured_once(ready: SdkHarness) -> None:
     handle = await ready.start("side-effects")
     result = await result_of(handle)
     assert result["first"] == result["echoed"]
@@ -144,7 +144,7 @@ async def test_side_effects_are_captured_once(ready: Scene) -> None:
     assert steps == sorted(set(steps))
 
 
-async def test_a_workflow_of_side_effects_only(ready: Scene) -> None:
+async def test_a_workflow_of_side_effects_only(ready: SdkHarness) -> None:
     handle = await ready.start("only-side-effects", 20)
     result = await result_of(handle)
     assert result == [number * 2 for number in range(20)]
@@ -152,7 +152,7 @@ async def test_a_workflow_of_side_effects_only(ready: Scene) -> None:
     assert types(events) == ["SideEffectRecorded"] * 20 + ["WorkflowCompleted"]
 
 
-async def test_helpers_are_the_same_at_every_replay(ready: Scene) -> None:
+async def test_helpers_are_the_same_at_every_replay(ready: SdkHarness) -> None:
     handle = await ready.start("helpers")
     result = await result_of(handle)
     assert result["now"] == result["then"]
@@ -167,13 +167,13 @@ async def test_helpers_are_the_same_at_every_replay(ready: Scene) -> None:
     await completes_with(Helpers, handle, result)
 
 
-async def test_helpers_differ_from_run_to_run(ready: Scene) -> None:
+async def test_helpers_differ_from_run_to_run(ready: SdkHarness) -> None:
     results = await asyncio.gather(*[result_of(await ready.start("helpers")) for _ in range(3)])
     assert len({result["now"][0][0] for result in results}) == 3
 
 
-async def test_immediate_steps_stand_before_the_activity(scene: Scene) -> None:
-    watch = Watch()
+async def test_immediate_steps_stand_before_the_activity(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     await work(scene, WORKFLOWS, [echo], interceptors=[watch])
     handle = await scene.start("all-at-once")
     assert await result_of(handle) == ["captured", 3, "x"]
@@ -191,7 +191,7 @@ async def test_immediate_steps_stand_before_the_activity(scene: Scene) -> None:
     assert len(watch.of_run(handle.run_id)) == 2
 
 
-async def test_patches(ready: Scene) -> None:
+async def test_patches(ready: SdkHarness) -> None:
     handle = await ready.start("patched")
     result = await result_of(handle)
     assert result[:2] == [True, "new"]
@@ -201,7 +201,7 @@ async def test_patches(ready: Scene) -> None:
     assert second["change_id"] == "older-branch"
 
 
-async def test_a_run_keeps_the_version_it_began_with(scene: Scene) -> None:
+async def test_a_run_keeps_the_version_it_began_with(scene: SdkHarness) -> None:
     gate = asyncio.Event()
 
     @activity.defn(name="held")
@@ -222,7 +222,7 @@ async def test_a_run_keeps_the_version_it_began_with(scene: Scene) -> None:
     assert of_type(await events_of(fresh), "VersionMarkerRecorded")[0]["version"] == 2
 
 
-async def test_replay_finds_changed_code(ready: Scene) -> None:
+async def test_replay_finds_changed_code(ready: SdkHarness) -> None:
     handle = await ready.start("all-at-once")
     await result_of(handle)
     events = await events_of(handle)
@@ -237,7 +237,7 @@ async def test_replay_finds_changed_code(ready: Scene) -> None:
         replayed(Changed, events)
 
 
-async def test_replay_logs_nothing_twice(ready: Scene, caplog: pytest.LogCaptureFixture) -> None:
+async def test_replay_logs_nothing_twice(ready: SdkHarness, caplog: pytest.LogCaptureFixture) -> None:
     handle = await ready.start("talkative")
     await result_of(handle)
     said = [record.getMessage() for record in caplog.records if record.name == "durable_workflow.workflow.replay"]

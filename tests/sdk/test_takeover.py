@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from durable_workflow import activity, serializer, workflow
 
-from tests.sdk.features import Watch, decoded, work
-from tests.sdk.harness import RESULT_SECONDS, Scene, events_of, recorded, result_of, types
+from tests.sdk.features import TaskWatcher, decoded, work
+from tests.sdk.harness import RESULT_SECONDS, SdkHarness, events_of, recorded, result_of, types
 from tests.support.server import ServerProcess
 from tests.wire.caller import Caller, caller_on
 
@@ -45,7 +45,7 @@ def doubling(caller: Caller, value: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("ended", [0, 1, 2])
-async def test_an_sdk_worker_takes_over_a_list(scene: Scene, server: ServerProcess, ended: int) -> None:
+async def test_an_sdk_worker_takes_over_a_list(scene: SdkHarness, server: ServerProcess, ended: int) -> None:
     """The list was scheduled by another kind of worker, and so many of its members ended there, the last first."""
     async with caller_on(server) as caller:
         caller.queue = scene.queue
@@ -60,7 +60,7 @@ async def test_an_sdk_worker_takes_over_a_list(scene: Scene, server: ServerProce
             result = serializer.envelope(decoded(attempt)[0] * 2, codec="avro")
             assert (await caller.activity_call("complete", attempt, result=result)).status_code == 200
 
-        watch = Watch()
+        watch = TaskWatcher()
         await work(scene, [Inherited], [double], interceptors=[watch])
         for attempt in attempts[ended:]:
             result = serializer.envelope(decoded(attempt)[0] * 2, codec="avro")

@@ -11,7 +11,7 @@ import pytest
 from durable_workflow import activity, workflow
 from durable_workflow.errors import WorkflowFailed
 
-from tests.sdk.harness import Scene, events_of, of_type, recorded, replays_to, result_of, scene_on, types
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, replays_to, result_of, scene_on, types
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
@@ -80,7 +80,7 @@ SLEPT = ["TimerScheduled", "TimerFired", "ActivityScheduled", "ActivityStarted",
 
 
 @pytest.fixture
-async def ready(scene: Scene) -> Scene:
+async def ready(scene: SdkHarness) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await scene.work(WORKFLOWS, ACTIVITIES)
     return scene
@@ -99,7 +99,7 @@ def fired_in_time(events: list[dict[str, Any]], seconds: int) -> None:
     assert datetime.fromisoformat(fired["fired_at"]) >= fire_at
 
 
-async def test_a_timer(ready: Scene) -> None:
+async def test_a_timer(ready: SdkHarness) -> None:
     result, events = await ready.run("sleeper", 1)
     assert result == "noted after the timer"
     assert types(events) == SLEPT
@@ -107,7 +107,7 @@ async def test_a_timer(ready: Scene) -> None:
     replays_to(Sleeper, events, result)
 
 
-async def test_timers_in_a_row(ready: Scene) -> None:
+async def test_timers_in_a_row(ready: SdkHarness) -> None:
     result, events = await ready.run("napper")
     assert types(events) == ["TimerScheduled", "TimerFired"] * 3 + ["WorkflowCompleted"]
     assert [timer["delay_seconds"] for timer in of_type(events, "TimerScheduled")] == [0, 1, 0]
@@ -116,7 +116,7 @@ async def test_timers_in_a_row(ready: Scene) -> None:
     replays_to(Napper, events, result)
 
 
-async def test_timers_fire_in_the_order_of_their_times(ready: Scene) -> None:
+async def test_timers_fire_in_the_order_of_their_times(ready: SdkHarness) -> None:
     result, events = await ready.run("together")
     assert result == [None, None, None]
     steps = [timer["sequence"] for timer in of_type(events, "TimerScheduled")]
@@ -162,7 +162,7 @@ async def test_a_timer_outlives_the_server(own_server: ServerProcess, how: str) 
 # -- endings -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_workflow_that_fails(ready: Scene) -> None:
+async def test_a_workflow_that_fails(ready: SdkHarness) -> None:
     handle = await ready.start("failing", False)
     with pytest.raises(WorkflowFailed, match="nothing there") as raised:
         await result_of(handle)
@@ -175,7 +175,7 @@ async def test_a_workflow_that_fails(ready: Scene) -> None:
     assert described.status == "failed"
 
 
-async def test_a_workflow_that_fails_at_once(ready: Scene) -> None:
+async def test_a_workflow_that_fails_at_once(ready: SdkHarness) -> None:
     handle = await ready.start("failing", True)
     with pytest.raises(WorkflowFailed, match="wrong from the start"):
         await result_of(handle)
@@ -189,7 +189,7 @@ async def test_a_workflow_that_fails_at_once(ready: Scene) -> None:
         ({"execution_timeout_seconds": 2, "run_timeout_seconds": 2}, "execution_timeout"),
     ],
 )
-async def test_deadlines_of_runs(ready: Scene, options: dict[str, int], kind: str) -> None:
+async def test_deadlines_of_runs(ready: SdkHarness, options: dict[str, int], kind: str) -> None:
     handle = await ready.start("waiting", **options)
     await recorded(handle, "ActivityStarted")
     with pytest.raises(WorkflowFailed, match="deadline expired at"):
@@ -217,7 +217,7 @@ async def test_deadlines_of_runs(ready: Scene, options: dict[str, int], kind: st
     assert described.status == "failed"
 
 
-async def test_a_run_nobody_works_on_times_out_by_itself(scene: Scene) -> None:
+async def test_a_run_nobody_works_on_times_out_by_itself(scene: SdkHarness) -> None:
     handle = await scene.start("waiting", run_timeout_seconds=1)
     with pytest.raises(WorkflowFailed, match="Workflow run deadline expired at"):
         await result_of(handle)

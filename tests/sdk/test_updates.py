@@ -12,8 +12,8 @@ import pytest
 from durable_workflow import InvalidArgument, ServerError, UpdateRejected, WorkflowHandle, WorkflowNotFound, activity, workflow
 from durable_workflow.workflow import ContinueAsNew
 
-from tests.sdk.features import Watch, completes_with, decoded, handle_of_run, run_handles, until, work
-from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of, types
+from tests.sdk.features import TaskWatcher, completes_with, decoded, handle_of_run, run_handles, until, work
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, result_of, types
 
 pytestmark = pytest.mark.sdk
 
@@ -93,13 +93,13 @@ DONE = ["UpdateAccepted", "UpdateApplied", "UpdateCompleted"]
 
 
 @pytest.fixture
-async def ready(scene: Scene) -> Scene:
+async def ready(scene: SdkHarness) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await scene.work(WORKFLOWS)
     return scene
 
 
-async def waiting(scene: Scene) -> WorkflowHandle:
+async def waiting(scene: SdkHarness) -> WorkflowHandle:
     """A counter that waits."""
     handle = await scene.start("counter")
     await recorded(handle, "ConditionWaitOpened")
@@ -112,7 +112,7 @@ async def finished(handle: WorkflowHandle) -> Any:
     return await result_of(handle)
 
 
-async def test_an_update_that_is_waited_for(ready: Scene) -> None:
+async def test_an_update_that_is_waited_for(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     answer = await handle.update("add", [5], wait_for="completed")
     assert (answer["outcome"], answer["update_status"], answer["result"]) == ("update_completed", "completed", {"total": 5})
@@ -139,7 +139,7 @@ async def test_an_update_that_is_waited_for(ready: Scene) -> None:
     assert decoded(completed, "result") == {"total": 5}
 
 
-async def test_an_update_that_is_only_accepted(ready: Scene) -> None:
+async def test_an_update_that_is_only_accepted(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     answer = await handle.update("add", [7])
     assert (answer["update_status"], answer["wait_for"], answer["result"]) == ("accepted", "accepted", None)
@@ -148,8 +148,8 @@ async def test_an_update_that_is_only_accepted(ready: Scene) -> None:
     assert await finished(handle) == 7
 
 
-async def test_the_task_of_an_update(scene: Scene) -> None:
-    watch = Watch()
+async def test_the_task_of_an_update(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     await work(scene, WORKFLOWS, interceptors=[watch])
     handle = await waiting(scene)
     answer = await handle.update("add", [5], wait_for="completed")
@@ -166,13 +166,13 @@ async def test_the_task_of_an_update(scene: Scene) -> None:
     assert follow_up["resume_source_kind"] is None
 
 
-async def test_an_update_without_a_result(ready: Scene) -> None:
+async def test_an_update_without_a_result(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     answer = await handle.update("nothing", wait_for="completed")
     assert (answer["update_status"], answer["result"]) == ("completed", None)
 
 
-async def test_a_validator_refuses(ready: Scene) -> None:
+async def test_a_validator_refuses(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     with pytest.raises(UpdateRejected, match="amount must be a natural number"):
         await handle.update("add", [-1], wait_for="completed")
@@ -185,7 +185,7 @@ async def test_a_validator_refuses(ready: Scene) -> None:
     assert refused["exception_type"] == "ValueError"
 
 
-async def test_a_handler_fails(ready: Scene) -> None:
+async def test_a_handler_fails(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     with pytest.raises(InvalidArgument, match="the handler broke down"):
         await handle.update("break", wait_for="completed")
@@ -198,7 +198,7 @@ async def test_a_handler_fails(ready: Scene) -> None:
     assert failed["failure_id"]
 
 
-async def test_an_unknown_update_is_failed_by_the_worker(ready: Scene) -> None:
+async def test_an_unknown_update_is_failed_by_the_worker(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     with pytest.raises(InvalidArgument, match="unknown update"):
         await handle.update("no-such-update", [1], wait_for="completed")
@@ -206,7 +206,7 @@ async def test_an_unknown_update_is_failed_by_the_worker(ready: Scene) -> None:
     await completes_with(WaitingCounter, handle, 0)
 
 
-async def test_a_repeated_request_id_is_the_same_update(ready: Scene) -> None:
+async def test_a_repeated_request_id_is_the_same_update(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     options: dict[str, Any] = {"wait_for": "completed", "request_id": "pay-once"}
     first = await handle.update("add", [3], **options)
@@ -222,7 +222,7 @@ async def test_a_repeated_request_id_is_the_same_update(ready: Scene) -> None:
     assert (closed["update_status"], closed["result"]) == ("completed", {"total": 3})
 
 
-async def test_repeats_at_the_same_moment(ready: Scene) -> None:
+async def test_repeats_at_the_same_moment(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     answers = await asyncio.gather(*(handle.update("add", [1], wait_for="completed", request_id="the-same") for _ in range(8)))
     assert len({answer["update_id"] for answer in answers}) == 1
@@ -230,7 +230,7 @@ async def test_repeats_at_the_same_moment(ready: Scene) -> None:
     assert await finished(handle) == 1
 
 
-async def test_a_failed_update_stays_failed_when_repeated(ready: Scene) -> None:
+async def test_a_failed_update_stays_failed_when_repeated(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     for _ in range(2):
         with pytest.raises(UpdateRejected):
@@ -238,7 +238,7 @@ async def test_a_failed_update_stays_failed_when_repeated(ready: Scene) -> None:
     assert len(of_type(await events_of(handle), "UpdateAccepted")) == 1
 
 
-async def test_many_updates_at_once(ready: Scene) -> None:
+async def test_many_updates_at_once(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     answers = await asyncio.gather(
         *(handle.update("add", [1], wait_for="completed", wait_timeout_seconds=30) for _ in range(15))
@@ -248,8 +248,8 @@ async def test_many_updates_at_once(ready: Scene) -> None:
     assert await finished(handle) == 15
 
 
-async def test_updates_and_signals_together(scene: Scene) -> None:
-    watch = Watch()
+async def test_updates_and_signals_together(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     await work(scene, WORKFLOWS, interceptors=[watch])
     handle = await waiting(scene)
 
@@ -265,7 +265,7 @@ async def test_updates_and_signals_together(scene: Scene) -> None:
     watch.of_run(handle.run_id)
 
 
-async def test_an_update_before_the_first_task(scene: Scene) -> None:
+async def test_an_update_before_the_first_task(scene: SdkHarness) -> None:
     handle = await scene.start("counter")
     early = asyncio.create_task(handle.update("add", [4], wait_for="completed", wait_timeout_seconds=30))
     await recorded(handle, "UpdateAccepted")
@@ -276,8 +276,8 @@ async def test_an_update_before_the_first_task(scene: Scene) -> None:
     assert types(events)[:2] == ["UpdateAccepted", "ConditionWaitOpened"]
 
 
-async def test_an_update_while_a_task_is_leased(scene: Scene) -> None:
-    watch = Watch()
+async def test_an_update_while_a_task_is_leased(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     watch.hold()
     await work(scene, WORKFLOWS, interceptors=[watch])
     handle = await scene.start("counter")
@@ -291,7 +291,7 @@ async def test_an_update_while_a_task_is_leased(scene: Scene) -> None:
     watch.of_run(handle.run_id)
 
 
-async def test_an_update_of_a_run_blocked_on_an_activity(scene: Scene) -> None:
+async def test_an_update_of_a_run_blocked_on_an_activity(scene: SdkHarness) -> None:
     gate = asyncio.Event()
 
     @activity.defn(name="held")
@@ -309,7 +309,7 @@ async def test_an_update_of_a_run_blocked_on_an_activity(scene: Scene) -> None:
     assert types(events) == ["ActivityScheduled", "ActivityStarted", *DONE, "ActivityCompleted", "WorkflowCompleted"]
 
 
-async def test_the_wait_runs_out_and_the_update_goes_on(scene: Scene) -> None:
+async def test_the_wait_runs_out_and_the_update_goes_on(scene: SdkHarness) -> None:
     handle = await scene.start("counter")
     answer = await handle.update("add", [4], wait_for="completed", wait_timeout_seconds=1, request_id="slow")
     assert (answer["update_status"], answer["wait_timed_out"], answer["outcome"]) == ("accepted", True, None)
@@ -320,8 +320,8 @@ async def test_the_wait_runs_out_and_the_update_goes_on(scene: Scene) -> None:
     assert await finished(handle) == 4
 
 
-async def test_an_update_waits_across_continue_as_new(scene: Scene) -> None:
-    watch = Watch()
+async def test_an_update_waits_across_continue_as_new(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     watch.hold()
     await work(scene, WORKFLOWS, interceptors=[watch])
     handle = await scene.start("renewed-counter", 1)
@@ -341,8 +341,8 @@ async def test_an_update_waits_across_continue_as_new(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("fail", [False, True])
-async def test_the_run_closes_before_the_update_is_applied(scene: Scene, fail: bool) -> None:
-    watch = Watch()
+async def test_the_run_closes_before_the_update_is_applied(scene: SdkHarness, fail: bool) -> None:
+    watch = TaskWatcher()
     watch.hold()
     await work(scene, WORKFLOWS, interceptors=[watch])
     handle = await scene.start("short-lived", fail)
@@ -361,7 +361,7 @@ async def test_the_run_closes_before_the_update_is_applied(scene: Scene, fail: b
 
 
 @pytest.mark.parametrize("how", ["cancel", "terminate"])
-async def test_the_run_is_stopped_before_the_update_is_applied(scene: Scene, how: str) -> None:
+async def test_the_run_is_stopped_before_the_update_is_applied(scene: SdkHarness, how: str) -> None:
     handle = await scene.start("counter")
     pending = asyncio.create_task(handle.update("add", [4], wait_for="completed", wait_timeout_seconds=30))
     await recorded(handle, "UpdateAccepted")
@@ -371,7 +371,7 @@ async def test_the_run_is_stopped_before_the_update_is_applied(scene: Scene, how
     assert types(await events_of(handle))[-1] == "UpdateCompleted"
 
 
-async def test_a_closed_run_takes_no_update(ready: Scene) -> None:
+async def test_a_closed_run_takes_no_update(ready: SdkHarness) -> None:
     handle = await ready.start("short-lived", False)
     assert await result_of(handle) == "the end"
     before = await events_of(handle)
@@ -381,12 +381,12 @@ async def test_a_closed_run_takes_no_update(ready: Scene) -> None:
     assert await events_of(handle) == before
 
 
-async def test_an_update_to_nobody(scene: Scene) -> None:
+async def test_an_update_to_nobody(scene: SdkHarness) -> None:
     with pytest.raises(WorkflowNotFound):
         await scene.client.update_workflow("there-is-no-such-id", "add", args=[1])
 
 
-async def test_bad_options(ready: Scene) -> None:
+async def test_bad_options(ready: SdkHarness) -> None:
     handle = await waiting(ready)
     with pytest.raises(InvalidArgument) as refused:
         await handle.update("add", [1], wait_for="some-day")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from durable_workflow import activity, workflow
 
-from tests.sdk.features import Watch, completes_with, work
-from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of, scene_on, types
+from tests.sdk.features import TaskWatcher, completes_with, work
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, result_of, scene_on, types
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
@@ -102,7 +102,7 @@ WORKFLOWS = [OneWait, Stages, BackToBack, Consumer, Keyless]
 
 
 @pytest.fixture
-async def ready(scene: Scene) -> Scene:
+async def ready(scene: SdkHarness) -> SdkHarness:
     """A scene with a worker that serves everything of this module."""
     await scene.work(WORKFLOWS, [echo])
     return scene
@@ -118,7 +118,7 @@ def same_wait(*payloads: dict[str, Any]) -> None:
     assert all(payloads[0][key] for key in keys)
 
 
-async def test_a_wait_without_timeout(ready: Scene) -> None:
+async def test_a_wait_without_timeout(ready: SdkHarness) -> None:
     handle = await ready.start("one-wait", None, "x")
     await recorded(handle, "ConditionWaitOpened")
     described = await ready.client._request("GET", f"/workflows/{handle.workflow_id}")
@@ -134,7 +134,7 @@ async def test_a_wait_without_timeout(ready: Scene) -> None:
     assert opened.get("timeout_seconds") is None
 
 
-async def test_a_wait_that_times_out(ready: Scene) -> None:
+async def test_a_wait_that_times_out(ready: SdkHarness) -> None:
     handle = await ready.start("one-wait", 1, "x")
     result = await result_of(handle)
     events = await completes_with(OneWait, handle, result)
@@ -150,8 +150,8 @@ async def test_a_wait_that_times_out(ready: Scene) -> None:
     )
 
 
-async def test_the_task_of_a_timeout_names_the_wait(scene: Scene) -> None:
-    watch = Watch()
+async def test_the_task_of_a_timeout_names_the_wait(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     await work(scene, WORKFLOWS, [echo], interceptors=[watch])
     result, events = await scene.run("one-wait", 1, "x")
     assert result["in_time"] is False
@@ -165,7 +165,7 @@ async def test_the_task_of_a_timeout_names_the_wait(scene: Scene) -> None:
     assert task["condition_key"] == "wanted"
 
 
-async def test_a_wait_with_zero_timeout(ready: Scene) -> None:
+async def test_a_wait_with_zero_timeout(ready: SdkHarness) -> None:
     handle = await ready.start("one-wait", 0, "x")
     result = await result_of(handle)
     assert result == {"in_time": False, "echoed": False, "inbox": []}
@@ -173,7 +173,7 @@ async def test_a_wait_with_zero_timeout(ready: Scene) -> None:
     assert types(events) == ["ConditionWaitOpened", "ConditionWaitTimedOut", *WORKED]
 
 
-async def test_a_wait_satisfied_in_time(ready: Scene) -> None:
+async def test_a_wait_satisfied_in_time(ready: SdkHarness) -> None:
     handle = await ready.start("one-wait", 600, "x")
     await recorded(handle, "ConditionWaitOpened")
     await handle.signal("put", ["x"])
@@ -191,7 +191,7 @@ async def test_a_wait_satisfied_in_time(ready: Scene) -> None:
     assert of_type(events, "TimerCancelled")[0]["timer_id"] == of_type(events, "TimerScheduled")[0]["timer_id"]
 
 
-async def test_a_signal_that_does_not_satisfy_reopens_the_wait_and_its_timeout(ready: Scene) -> None:
+async def test_a_signal_that_does_not_satisfy_reopens_the_wait_and_its_timeout(ready: SdkHarness) -> None:
     handle = await ready.start("one-wait", 600, "x")
     await recorded(handle, "ConditionWaitOpened")
     await handle.signal("put", ["something else"])
@@ -212,7 +212,7 @@ async def test_a_signal_that_does_not_satisfy_reopens_the_wait_and_its_timeout(r
     same_wait(second, of_type(events, "ConditionWaitSatisfied")[0], of_type(events, "TimerScheduled")[1])
 
 
-async def test_a_superseded_timeout_never_fires(ready: Scene) -> None:
+async def test_a_superseded_timeout_never_fires(ready: SdkHarness) -> None:
     handle = await ready.start("one-wait", 2, "x")
     events = await recorded(handle, "ConditionWaitOpened")
     await handle.signal("put", ["something else"])
@@ -224,7 +224,7 @@ async def test_a_superseded_timeout_never_fires(ready: Scene) -> None:
     assert fired["timer_id"] == second["timer_id"] != first["timer_id"]
 
 
-async def test_waits_in_a_row_with_work_in_between(ready: Scene) -> None:
+async def test_waits_in_a_row_with_work_in_between(ready: SdkHarness) -> None:
     handle = await ready.start("stages")
     for number, value in enumerate("abc", start=1):
         await recorded(handle, "ConditionWaitOpened", number)
@@ -238,7 +238,7 @@ async def test_waits_in_a_row_with_work_in_between(ready: Scene) -> None:
     assert keys == ["first", "second", "third"]
 
 
-async def test_waits_back_to_back(ready: Scene) -> None:
+async def test_waits_back_to_back(ready: SdkHarness) -> None:
     handle = await ready.start("back-to-back")
     await recorded(handle, "ConditionWaitOpened", 2)
     await handle.signal("put", ["go"])
@@ -249,7 +249,7 @@ async def test_waits_back_to_back(ready: Scene) -> None:
     assert types(events) == [*timed_out, *passed, *timed_out, "WorkflowCompleted"]
 
 
-async def test_the_same_wait_in_a_loop(ready: Scene) -> None:
+async def test_the_same_wait_in_a_loop(ready: SdkHarness) -> None:
     handle = await ready.start("consumer", 4)
     for value in range(4):
         await recorded(handle, "ConditionWaitOpened", value + 1)
@@ -258,8 +258,8 @@ async def test_the_same_wait_in_a_loop(ready: Scene) -> None:
     await completes_with(Consumer, handle, [0, 1, 2, 3])
 
 
-async def test_the_same_wait_in_a_loop_with_everything_at_once(scene: Scene) -> None:
-    watch = Watch()
+async def test_the_same_wait_in_a_loop_with_everything_at_once(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     watch.hold()
     await work(scene, WORKFLOWS, [echo], interceptors=[watch])
     handle = await scene.start("consumer", 5)
@@ -272,14 +272,14 @@ async def test_the_same_wait_in_a_loop_with_everything_at_once(scene: Scene) -> 
     watch.of_run(handle.run_id)
 
 
-async def test_a_wait_that_is_true_when_reached(ready: Scene) -> None:
+async def test_a_wait_that_is_true_when_reached(ready: SdkHarness) -> None:
     handle = await ready.start("keyless")
     assert await result_of(handle) == "went on"
     events = await completes_with(Keyless, handle, "went on")
     assert types(events) == WORKED
 
 
-async def test_an_update_satisfies_a_wait(ready: Scene) -> None:
+async def test_an_update_satisfies_a_wait(ready: SdkHarness) -> None:
     handle = await ready.start("one-wait", 600, "x")
     await recorded(handle, "ConditionWaitOpened")
     answer = await handle.update("place", ["x"], wait_for="completed")
@@ -301,7 +301,7 @@ async def test_an_update_satisfies_a_wait(ready: Scene) -> None:
     assert satisfied.get("workflow_signal_id") is None
 
 
-async def test_an_update_that_does_not_satisfy_reopens_the_wait(ready: Scene) -> None:
+async def test_an_update_that_does_not_satisfy_reopens_the_wait(ready: SdkHarness) -> None:
     handle = await ready.start("one-wait", 600, "x")
     await recorded(handle, "ConditionWaitOpened")
     assert (await handle.update("place", ["y"], wait_for="completed"))["result"] == 1

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from durable_workflow import ActivityInterceptorContext, PassthroughWorkerInterceptor, Worker, activity, workflow
 
-from tests.sdk.features import Watch, registered, work
-from tests.sdk.harness import Scene, events_of, of_type, recorded, result_of
+from tests.sdk.features import TaskWatcher, registered, work
+from tests.sdk.harness import SdkHarness, events_of, of_type, recorded, result_of
 
 pytestmark = pytest.mark.sdk
 
@@ -69,7 +69,7 @@ def crowd() -> Iterator[Crowd]:
     made.gate.set()
 
 
-async def test_no_more_activities_at_once_than_allowed(scene: Scene, crowd: Crowd) -> None:
+async def test_no_more_activities_at_once_than_allowed(scene: SdkHarness, crowd: Crowd) -> None:
     worker = await work(scene, [Fan], [crowd.activity()], max_concurrent_activity_tasks=2, max_concurrent_workflow_tasks=3)
     handle = await scene.start("fan", 9)
     events = await recorded(handle, "ActivityStarted", 2)
@@ -82,7 +82,7 @@ async def test_no_more_activities_at_once_than_allowed(scene: Scene, crowd: Crow
     assert shown.status == "active"
 
 
-async def test_a_full_worker_leaves_the_rest_to_others(scene: Scene, crowd: Crowd) -> None:
+async def test_a_full_worker_leaves_the_rest_to_others(scene: SdkHarness, crowd: Crowd) -> None:
     other = Crowd()
     other.gate.set()
     await work(scene, [Fan], [crowd.activity()], max_concurrent_activity_tasks=1)
@@ -95,8 +95,8 @@ async def test_a_full_worker_leaves_the_rest_to_others(scene: Scene, crowd: Crow
     assert await result_of(handle) == list(range(5))
 
 
-async def test_one_workflow_task_at_a_time(scene: Scene) -> None:
-    watch = Watch()
+async def test_one_workflow_task_at_a_time(scene: SdkHarness) -> None:
+    watch = TaskWatcher()
     watch.hold()
     await work(scene, [Brief], interceptors=[watch], max_concurrent_workflow_tasks=1)
     handles = [await scene.start("brief", number) for number in range(3)]
@@ -111,7 +111,7 @@ async def test_one_workflow_task_at_a_time(scene: Scene) -> None:
     assert await asyncio.gather(*(result_of(handle) for handle in handles)) == [0, 1, 2]
 
 
-async def test_tasks_go_to_workers_that_know_their_type(scene: Scene) -> None:
+async def test_tasks_go_to_workers_that_know_their_type(scene: SdkHarness) -> None:
     seen: dict[str, list[str]] = {"one": [], "two": []}
 
     def types_of(name: str) -> Any:
@@ -147,7 +147,7 @@ async def test_tasks_go_to_workers_that_know_their_type(scene: Scene) -> None:
     assert (seen["one"].count("left"), seen["two"].count("right")) == (5, 5)
 
 
-async def test_interceptors_wrap_in_order(scene: Scene) -> None:
+async def test_interceptors_wrap_in_order(scene: SdkHarness) -> None:
     order: list[str] = []
 
     class Noting(PassthroughWorkerInterceptor):
@@ -173,7 +173,7 @@ async def test_interceptors_wrap_in_order(scene: Scene) -> None:
     assert order == ["outer in", "inner in", "work", "inner out", "outer out"]
 
 
-async def test_what_an_activity_is_told(scene: Scene) -> None:
+async def test_what_an_activity_is_told(scene: SdkHarness) -> None:
     @activity.defn(name="introspective")
     async def introspective() -> dict[str, Any]:
         info = activity.context().info
@@ -188,7 +188,7 @@ async def test_what_an_activity_is_told(scene: Scene) -> None:
     assert (told["attempt_number"], told["activity_attempt_id"]) == (1, started["activity_attempt_id"])
 
 
-async def test_a_synchronous_activity_and_one_with_defaults(scene: Scene) -> None:
+async def test_a_synchronous_activity_and_one_with_defaults(scene: SdkHarness) -> None:
     @activity.defn(name="synchronous")
     def synchronous(first: int, second: int = 10) -> int:
         return first + second
@@ -198,7 +198,7 @@ async def test_a_synchronous_activity_and_one_with_defaults(scene: Scene) -> Non
     assert await result_of(await scene.start("single", "synchronous", 1, 2)) == 3
 
 
-async def test_a_worker_that_stops_ends_what_it_has_begun(scene: Scene, crowd: Crowd) -> None:
+async def test_a_worker_that_stops_ends_what_it_has_begun(scene: SdkHarness, crowd: Crowd) -> None:
     worker = Worker(
         scene.client, task_queue=scene.queue, workflows=[Single], activities=[crowd.activity()], shutdown_timeout=30
     )
@@ -216,7 +216,7 @@ async def test_a_worker_that_stops_ends_what_it_has_begun(scene: Scene, crowd: C
     assert len(of_type(await events_of(handle), "ActivityStarted")) == 1
 
 
-async def test_run_until(scene: Scene, crowd: Crowd) -> None:
+async def test_run_until(scene: SdkHarness, crowd: Crowd) -> None:
     crowd.gate.set()
     handle = await scene.start("single", "counted", 3)
     worker = Worker(scene.client, task_queue=scene.queue, workflows=[Single], activities=[crowd.activity()])
@@ -225,7 +225,7 @@ async def test_run_until(scene: Scene, crowd: Crowd) -> None:
     assert await result_of(handle) == 3
 
 
-async def test_run_until_runs_out_of_time(scene: Scene) -> None:
+async def test_run_until_runs_out_of_time(scene: SdkHarness) -> None:
     handle = await scene.start("single", "nobody-does-this")
     worker = Worker(scene.client, task_queue=scene.queue, workflows=[Single], shutdown_timeout=0.2)
     with pytest.raises(TimeoutError):
@@ -233,7 +233,7 @@ async def test_run_until_runs_out_of_time(scene: Scene) -> None:
     assert (await handle.describe()).status in ("pending", "waiting")
 
 
-async def test_workers_are_listed(scene: Scene) -> None:
+async def test_workers_are_listed(scene: SdkHarness) -> None:
     worker = await work(scene, [Brief, Single], [])
     shown = await registered(scene, worker)
     assert (shown.task_queue, shown.runtime, shown.status) == (scene.queue, "python", "active")
