@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.server import Cluster, ServerProcess
-from tests.support.services import Place, TestServices
+from tests.support.services import Deployment, TestServices
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def own_services() -> Iterator[TestServices]:
 
 
 @pytest.fixture
-def place(services: TestServices) -> Place:
+def place(services: TestServices) -> Deployment:
     """A bootstrapped database and a NATS prefix nobody else uses."""
     return services.place()
 
@@ -85,12 +85,12 @@ class _FailedCallbacks(logging.Handler):
 class MakeCluster:
     """Starts clusters for a test and remembers them."""
 
-    def __init__(self, new_place: Callable[[], Place], log_dir: Path) -> None:
+    def __init__(self, new_place: Callable[[], Deployment], log_dir: Path) -> None:
         self.made: list[Cluster] = []
         self._new_place = new_place
         self._log_dir = log_dir
 
-    def __call__(self, size: int, *, place: Place | None = None, env: dict[str, str] | None = None) -> Cluster:
+    def __call__(self, size: int, *, place: Deployment | None = None, env: dict[str, str] | None = None) -> Cluster:
         """`size` ready nodes on one database."""
         new = Cluster(place or self._new_place(), self._log_dir, env)
         self.made.append(new)

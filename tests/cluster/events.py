@@ -11,13 +11,13 @@ import orjson
 from nats.aio.msg import Msg
 from nats.js.errors import Error as JetStreamError
 
-from tests.support.services import Place
+from tests.support.services import Deployment
 
 
 class EventWatch:
     """Reads the stream from its beginning with an ordered consumer, as any subscriber would, inside `async with`."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Deployment) -> None:
         self._place = place
         self._connection: Any = None
         self.seen: dict[str, list[tuple[int, bytes]]] = {}

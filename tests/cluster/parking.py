@@ -10,10 +10,10 @@ import asyncpg
 from tests.cluster.client import ClusterClient, Raw, raw_post
 from tests.cluster.harness import ACTIVITY_TYPE, WORKFLOW_TYPE
 from tests.support.server import ServerProcess
-from tests.support.services import Place
+from tests.support.services import Deployment
 
 
-async def shards_by_node(place: Place) -> dict[str, set[int]]:
+async def shards_by_node(place: Deployment) -> dict[str, set[int]]:
     """Who holds which shards, by the table of leases."""
     connection = await asyncpg.connect(place.dsn)
     try:
@@ -26,7 +26,7 @@ async def shards_by_node(place: Place) -> dict[str, set[int]]:
     return held
 
 
-async def shares(place: Place, count: int, least: int, seconds: float = 20.0) -> dict[str, set[int]]:
+async def shares(place: Deployment, count: int, least: int, seconds: float = 20.0) -> dict[str, set[int]]:
     """Wait until `count` nodes hold at least `least` shards each, and all shards are held."""
     deadline = time.monotonic() + seconds
     while True:

@@ -25,7 +25,7 @@ from node.wiring import assemble
 from tests.api.conftest import CONTROL, WORKER
 from tests.api.driver import Http
 from tests.support.server import DEFAULTS, TOKEN, ServerProcess
-from tests.support.services import Place
+from tests.support.services import Deployment
 
 HOUR = 3600
 NANOS = 1_000_000_000
@@ -60,7 +60,7 @@ class Shifted(Clock):
 
 
 @contextlib.asynccontextmanager
-async def running(place: Place, name: str, clock: Clock) -> AsyncIterator[Http]:
+async def running(place: Deployment, name: str, clock: Clock) -> AsyncIterator[Http]:
     """A node in this process, by a clock of the test's, and a client of it."""
     config = Config.read({**DEFAULTS, **place.environment(), "DW_NODE_ID": name, "DW_WORKER_POLL_TIMEOUT": "1"})
     bound = bind("127.0.0.1", 0)
@@ -108,7 +108,7 @@ async def until_ready(http: Http, skewed: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("ahead", [-HOUR, HOUR])
-async def test_a_node_goes_by_the_databases_clock(place: Place, ahead: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_node_goes_by_the_databases_clock(place: Deployment, ahead: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "dw.actors")
     wrong = Wrong(ahead)
     async with running(place, "one", Clock(5.0, wrong)) as http:
@@ -132,7 +132,7 @@ async def test_a_node_goes_by_the_databases_clock(place: Place, ahead: int, capl
     assert len(said) == 2 and "3600.0 s" in said[0] and "agrees" in said[1], said
 
 
-async def test_a_jump_of_a_nodes_clock_fires_no_timer(place: Place) -> None:
+async def test_a_jump_of_a_nodes_clock_fires_no_timer(place: Deployment) -> None:
     wrong = Wrong(0)
     async with running(place, "one", Clock(5.0, wrong)) as http:
         await http.register()
@@ -181,7 +181,7 @@ async def all_go_on(http: Http, run_ids: dict[str, str]) -> None:
         await times_of(http, workflow_id, run_id)
 
 
-async def test_runs_of_an_earlier_clock_that_was_ahead_go_on(place: Place) -> None:
+async def test_runs_of_an_earlier_clock_that_was_ahead_go_on(place: Deployment) -> None:
     async with running(place, "old", Unruled(5.0, Wrong(HOUR))) as http:
         queue, worker = http.queue, http.worker
         run_ids = await touched_by_a_wrong_clock(http)
@@ -192,7 +192,7 @@ async def test_runs_of_an_earlier_clock_that_was_ahead_go_on(place: Place) -> No
         await all_go_on(http, run_ids)
 
 
-async def test_runs_go_on_when_the_databases_clock_was_ahead(place: Place) -> None:
+async def test_runs_go_on_when_the_databases_clock_was_ahead(place: Deployment) -> None:
     clock = Shifted()
     clock.ahead = HOUR
     async with running(place, "one", clock) as http:
@@ -208,7 +208,7 @@ def faketime() -> str | None:
 
 
 @pytest.mark.skipif(faketime() is None, reason="needs the Debian package faketime, or DW_TEST_FAKETIME=<libfaketimeMT.so.1>")
-async def test_a_process_whose_machine_is_an_hour_ahead(place: Place, tmp_path: Path) -> None:
+async def test_a_process_whose_machine_is_an_hour_ahead(place: Deployment, tmp_path: Path) -> None:
     env = {"LD_PRELOAD": faketime() or "", "FAKETIME": "+1h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     server = ServerProcess(place, tmp_path, env=env).start()
     try:

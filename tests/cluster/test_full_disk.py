@@ -19,7 +19,7 @@ from store.pool import Database
 from tests.conftest import MakeCluster
 from tests.support.defaults import seed_database
 from tests.support.server import ServerProcess
-from tests.support.services import Place, TestServices
+from tests.support.services import Deployment, TestServices
 
 pytestmark = pytest.mark.cluster
 
@@ -122,7 +122,7 @@ def small_disk(services: TestServices) -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", directory], check=False)
 
 
-async def place_on(services: TestServices, disk: Path) -> Place:
+async def place_on(services: TestServices, disk: Path) -> Deployment:
     """A bootstrapped database whose tables are on `disk`."""
     (disk / "tables").mkdir(mode=0o700)
     owner = services.postgres.data.stat()
@@ -137,4 +137,4 @@ async def place_on(services: TestServices, disk: Path) -> Place:
     await database.start()
     await seed_database(database)
     await database.stop()
-    return Place(dsn, services.nats.url, "small")
+    return Deployment(dsn, services.nats.url, "small")

@@ -24,7 +24,7 @@ from tests.cluster.harness import SHORT_LEASES, Load
 from tests.conftest import MakeCluster
 from tests.support.disk import SmallDisk, small_disk
 from tests.support.server import ServerProcess
-from tests.support.services import Place, TestServices, clean_environment
+from tests.support.services import Deployment, TestServices, clean_environment
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 class Stream:
     """The event stream as its operator sees it. `async with`."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Deployment) -> None:
         self._place = place
         self.name = f"{place.prefix}_events"
         self._client: Client
@@ -56,7 +56,7 @@ class Stream:
         return int((await self.js.stream_info(self.name)).state.messages)
 
 
-async def events_of(place: Place, lengths: dict[str, int]) -> EventWatch:
+async def events_of(place: Deployment, lengths: dict[str, int]) -> EventWatch:
     """What a subscriber that begins now has seen when the last event of every run came."""
     async with EventWatch(place) as watch:
         await watch.wait_for(lengths)
@@ -79,7 +79,7 @@ def count(lines: list[str], text: str) -> int:
     return sum(text in line for line in lines)
 
 
-async def jobs_left(place: Place) -> int:
+async def jobs_left(place: Deployment) -> int:
     connection = await asyncpg.connect(place.dsn)
     try:
         return int(await connection.fetchval("SELECT count(*) FROM republishing"))
@@ -87,7 +87,7 @@ async def jobs_left(place: Place) -> int:
         await connection.close()
 
 
-async def all_repeated(place: Place) -> None:
+async def all_repeated(place: Deployment) -> None:
     async with asyncio.timeout(60):
         while await jobs_left(place):
             await asyncio.sleep(0.1)
@@ -215,7 +215,7 @@ async def test_nodes_led_to_another_nats_and_back_leave_no_gap_in_either(
         other.stop()
 
 
-def republish(place: Place, *arguments: str) -> subprocess.CompletedProcess[str]:
+def republish(place: Deployment, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         node_command("events", "republish", *arguments),
         env=clean_environment(place.environment()),

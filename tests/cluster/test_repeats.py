@@ -34,7 +34,7 @@ from store import applied, history, instances, runs
 from tests.cluster.client import ClusterClient
 from tests.cluster.run_host import ARGUMENTS, LoneHost
 from tests.conftest import MakeCluster
-from tests.support.services import Place, TestServices
+from tests.support.services import Deployment, TestServices
 
 pytestmark = pytest.mark.cluster
 
@@ -172,7 +172,7 @@ async def test_two_updates_under_one_request_id_are_one(world: LoneHost) -> None
 class Echo:
     """Delivers every ask between the nodes of a place once more, at once and again a moment later, inside `async with`."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Deployment) -> None:
         self._place = place
         self.repeated = 0
         self._seen: set[str] = set()

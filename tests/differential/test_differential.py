@@ -25,7 +25,7 @@ from tests.differential.driver import Driver
 from tests.differential.model import RunOracle
 from tests.differential.session import Session
 from tests.support.server import DEFAULTS, ServerProcess
-from tests.support.services import Place, clean_environment
+from tests.support.services import Deployment, clean_environment
 
 SEED = int(os.environ.get("DW_TEST_SEED", "4"))
 SCALE = int(os.environ.get("DW_TEST_SCALE", "1"))
@@ -58,7 +58,7 @@ class SmallCache(ServerProcess):
 
 
 @asynccontextmanager
-async def two_nodes(place: Place, log_dir: Path) -> AsyncIterator[list[ServerProcess]]:
+async def two_nodes(place: Deployment, log_dir: Path) -> AsyncIterator[list[ServerProcess]]:
     """Two ready nodes, the second with a small cache."""
     nodes = [
         ServerProcess(place, log_dir, node_id="large", env=ENVIRONMENT),
@@ -78,7 +78,7 @@ async def two_nodes(place: Place, log_dir: Path) -> AsyncIterator[list[ServerPro
             await asyncio.to_thread(node.stop)
 
 
-async def test_server_and_core_agree(place: Place, tmp_path: Path) -> None:
+async def test_server_and_core_agree(place: Deployment, tmp_path: Path) -> None:
     rules = engine_rules(Config.read(clean_environment({**ENVIRONMENT, **place.environment()})), 64)
     async with two_nodes(place, tmp_path) as nodes:
         client = ClusterClient(nodes)

@@ -24,7 +24,7 @@ from tests.support.commands import (
     run,
 )
 from tests.support.server import ServerProcess
-from tests.support.services import Place, TestServices, clean_environment
+from tests.support.services import Deployment, TestServices, clean_environment
 
 # -- dev ---------------------------------------------------------------------------------------------------------------
 
@@ -154,7 +154,7 @@ def test_configuration_that_can_not_work_ends_with_a_message(
 # -- serve -------------------------------------------------------------------------------------------------------------
 
 
-def test_serve_answers_and_stops_cleanly(place: Place, tmp_path: Path) -> None:
+def test_serve_answers_and_stops_cleanly(place: Deployment, tmp_path: Path) -> None:
     server = ServerProcess(place, tmp_path, node_id="solo").start()
     auth = {"Authorization": f"Bearer {server.token}"}
     assert httpx.get(f"{server.url}/api/cluster/info", headers=auth).json()["server_id"] == "solo"
@@ -163,7 +163,7 @@ def test_serve_answers_and_stops_cleanly(place: Place, tmp_path: Path) -> None:
     assert "ERROR" not in server.log_tail(100)
 
 
-def test_serve_after_kill_and_restart(place: Place, tmp_path: Path) -> None:
+def test_serve_after_kill_and_restart(place: Deployment, tmp_path: Path) -> None:
     server = ServerProcess(place, tmp_path).start()
     for _ in range(2):
         server.kill()
@@ -175,7 +175,7 @@ def test_serve_after_kill_and_restart(place: Place, tmp_path: Path) -> None:
 
 def test_serve_before_bootstrap_is_alive_but_not_ready(services: TestServices, tmp_path: Path) -> None:
     dsn = services.empty_database()
-    place = Place(dsn, services.nats.url, "unready")
+    place = Deployment(dsn, services.nats.url, "unready")
     server = ServerProcess(place, tmp_path).start(wait=False)
     try:
         _wait_for(f"{server.url}/api/health", 200)
@@ -207,7 +207,7 @@ def test_bad_port_is_refused() -> None:
 
 
 @pytest.fixture
-def two_processes(place: Place, tmp_path: Path) -> Iterator[ServerProcess]:
+def two_processes(place: Deployment, tmp_path: Path) -> Iterator[ServerProcess]:
     server = ServerProcess(place, tmp_path, node_id="pair", args=("--processes", "2")).start()
     yield server
     server.stop()

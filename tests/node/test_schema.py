@@ -13,7 +13,7 @@ import pytest
 from store import schema
 from tests.support.commands import CONTROL, run
 from tests.support.server import ServerProcess
-from tests.support.services import Place, TestServices
+from tests.support.services import Deployment, TestServices
 
 LATEST = schema.migrations()[-1].version
 NEWER = "INSERT INTO schema_migrations (version, name, least_code) VALUES (9001, 'to_come', {})"
@@ -54,7 +54,7 @@ def start(server: ServerProcess) -> int:
 
 
 @pytest.fixture
-def server(place: Place, tmp_path: Path) -> Iterator[ServerProcess]:
+def server(place: Deployment, tmp_path: Path) -> Iterator[ServerProcess]:
     process = ServerProcess(place, tmp_path)
     yield process
     process.stop()
@@ -62,7 +62,7 @@ def server(place: Place, tmp_path: Path) -> Iterator[ServerProcess]:
 
 def test_without_a_schema_everything_is_503_until_bootstrapped(services: TestServices, tmp_path: Path) -> None:
     dsn = services.empty_database()
-    server = ServerProcess(Place(dsn, services.nats.url, "bare"), tmp_path).start(wait=False)
+    server = ServerProcess(Deployment(dsn, services.nats.url, "bare"), tmp_path).start(wait=False)
     try:
         wait_for(server, 503)
         headers = {"Authorization": f"Bearer {server.token}", **CONTROL, "X-Durable-Workflow-Protocol-Version": "1.1"}

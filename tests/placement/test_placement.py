@@ -23,7 +23,7 @@ from store.migrate import migrate
 from store.pool import Database
 from tests.support.defaults import make_bus_options, seed_database
 from tests.support.proxy import Links
-from tests.support.services import Place, TestServices
+from tests.support.services import Deployment, TestServices
 
 SHARDS = 64
 
@@ -354,7 +354,7 @@ async def test_the_end_of_a_lease_is_noticed_when_it_comes(make_node: MakeNode) 
 
 async def test_a_connection_that_hangs_does_not_cost_the_lease(services: TestServices, make_node: MakeNode) -> None:
     node = await make_node("a").start()
-    place = Place(node.db.dsn, services.nats.url, "")
+    place = Deployment(node.db.dsn, services.nats.url, "")
     directory = Path(tempfile.mkdtemp(prefix="dw-link-"))
     async with Links(place, directory) as links:
         other = await make_node("b", way=links.place.dsn).start()

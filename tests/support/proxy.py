@@ -7,7 +7,7 @@ import contextlib
 from pathlib import Path
 
 from node.embedded import free_port
-from tests.support.services import Place
+from tests.support.services import Deployment
 
 _CHUNK = 65_536
 
@@ -86,7 +86,7 @@ class Link:
 class Links:
     """The links of one node: `place` leads it to Postgres and NATS through them."""
 
-    def __init__(self, place: Place, directory: Path) -> None:
+    def __init__(self, place: Deployment, directory: Path) -> None:
         """`directory`: empty, and short enough for a Unix socket."""
         socket = place.postgres_socket()
         self.postgres = Link(socket, directory / socket.name)

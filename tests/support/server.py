@@ -15,7 +15,7 @@ import httpx
 from node.embedded import free_port
 from node.embedded.process import spawn, tail
 from node.supervisor import node_command
-from tests.support.services import Place, clean_environment
+from tests.support.services import Deployment, clean_environment
 
 TOKEN = "dev-token"
 READY_SECONDS = 30.0
@@ -32,7 +32,7 @@ class ServerProcess:
 
     def __init__(
         self,
-        place: Place,
+        place: Deployment,
         log_dir: Path,
         *,
         node_id: str = "node",
@@ -157,7 +157,7 @@ class ServerProcess:
 class Cluster:
     """Several nodes on one database and one NATS prefix."""
 
-    def __init__(self, place: Place, log_dir: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(self, place: Deployment, log_dir: Path, env: dict[str, str] | None = None) -> None:
         self.place = place
         self.nodes: list[ServerProcess] = []
         self._log_dir = log_dir

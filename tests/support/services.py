@@ -19,7 +19,7 @@ _numbers = itertools.count(1)
 
 
 @dataclass(frozen=True)
-class Place:
+class Deployment:
     """Where one server or cluster keeps its things: a database and a NATS prefix of its own on shared services."""
 
     dsn: str
@@ -35,7 +35,7 @@ class Place:
         where = parse_qs(urlsplit(self.dsn).query)
         return Path(where["host"][0]) / f".s.PGSQL.{where['port'][0]}"
 
-    def through(self, socket_directory: Path, nats_url: str) -> Place:
+    def through(self, socket_directory: Path, nats_url: str) -> Deployment:
         """The same place, reached by other addresses."""
         here = quote(str(self.postgres_socket().parent), safe="/")
         return replace(self, dsn=self.dsn.replace(f"host={here}", f"host={socket_directory}"), nats_url=nats_url)
@@ -86,9 +86,9 @@ class TestServices:
             self._template = name
         return self.postgres.create_database(f"test_{os.getpid()}_{next(_numbers)}", self._template)
 
-    def place(self) -> Place:
+    def place(self) -> Deployment:
         """A bootstrapped database and an unused NATS prefix."""
-        return Place(self.database(), self.nats.url, f"t{secrets.token_hex(4)}")
+        return Deployment(self.database(), self.nats.url, f"t{secrets.token_hex(4)}")
 
 
 def clean_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
