@@ -20,8 +20,6 @@ from tests.cluster.asking import MakeAsk, Parking, grant, soon
 
 pytestmark = pytest.mark.cluster
 
-__all__ = ["make"]  # a fixture
-
 
 def pending() -> asyncio.Future[RunReply]:
     return asyncio.get_running_loop().create_future()

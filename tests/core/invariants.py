@@ -1,7 +1,7 @@
 """What must hold of a run after every command (contract engine-semantics 14, by number).
 
-`HistoryChecker` reads the history as it grows and remembers what it needs, so that a check costs what the last command recorded. It
-knows the contract, not the code: nothing here asks the core how it decides.
+`HistoryChecker` reads the history as it grows and remembers what it needs, so that a check costs what the last command
+recorded. It knows the contract, not the code: nothing here asks the core how it decides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tests.core.input_book import InputBook
 from tests.core.step_book import RESOLUTIONS, WAIT, StepBook, StepRecord, micros
 from tests.core.view_book import ViewBook
 
-__all__ = ["RESOLUTIONS", "Lease", "Watch", "micros"]
+__all__ = ["RESOLUTIONS", "HistoryChecker", "Lease", "micros"]
 
 ENDINGS = {
     "completed": ["WorkflowCompleted"],

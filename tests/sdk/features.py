@@ -25,7 +25,7 @@ from tests.sdk.harness import RESULT_SECONDS, SHUTDOWN_SECONDS, SdkHarness, even
 
 __all__ = [
     "ActivityInterceptorContext",
-    "Watch",
+    "TaskWatcher",
     "completes_with",
     "decoded",
     "described",
