@@ -38,13 +38,13 @@ def own_services() -> Iterator[TestServices]:
 @pytest.fixture
 def place(services: TestServices) -> Deployment:
     """A bootstrapped database and a NATS prefix nobody else uses."""
-    return services.place()
+    return services.deployment()
 
 
 @pytest.fixture(scope="module")
 def server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A running node with token `dev-token` and polls of two seconds, shared by the tests of a module."""
-    process = ServerProcess(services.place(), tmp_path_factory.mktemp("server"))
+    process = ServerProcess(services.deployment(), tmp_path_factory.mktemp("server"))
     try:
         yield process.start()
     finally:

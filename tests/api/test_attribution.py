@@ -141,7 +141,7 @@ def trusting(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -
         "DW_CALLER_LABEL_HEADER": "X-Who",
         "DW_AUTH_METHOD_HEADER": '" "',  # blank; an empty variable counts as unset
     }
-    process = ServerProcess(services.place(), tmp_path_factory.mktemp("trusting"), node_id="trusting", env=environment)
+    process = ServerProcess(services.deployment(), tmp_path_factory.mktemp("trusting"), node_id="trusting", env=environment)
     try:
         yield process.start()
     finally:

@@ -184,7 +184,7 @@ async def test_outcomes_count_once(http: Http) -> None:
 @pytest.fixture(scope="module")
 def hasty_server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     environment = {"DW_QUERY_TASK_LEASE_TIMEOUT": "4", "DW_QUERY_TASK_TIMEOUT": "20", "DW_WORKFLOW_TASK_TIMEOUT": "1"}
-    process = ServerProcess(services.place(), tmp_path_factory.mktemp("hasty"), node_id="hasty", env=environment)
+    process = ServerProcess(services.deployment(), tmp_path_factory.mktemp("hasty"), node_id="hasty", env=environment)
     try:
         yield process.start()
     finally:

@@ -56,7 +56,7 @@ BUDGET = (
 
 @pytest.fixture(scope="module")
 def limited_server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    process = ServerProcess(services.place(), tmp_path_factory.mktemp("limits"), node_id="limits", env=ENVIRONMENT)
+    process = ServerProcess(services.deployment(), tmp_path_factory.mktemp("limits"), node_id="limits", env=ENVIRONMENT)
     try:
         yield process.start()
     finally:

@@ -256,7 +256,7 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def limited_server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    process = ServerProcess(services.place(), tmp_path_factory.mktemp("limited"), node_id="limited", env=LIMITS)
+    process = ServerProcess(services.deployment(), tmp_path_factory.mktemp("limited"), node_id="limited", env=LIMITS)
     try:
         yield process.start()
     finally:

@@ -15,7 +15,7 @@ from tests.support.services import TestServices
 
 @pytest.fixture
 async def make(services: TestServices) -> AsyncIterator[MakeAsk]:
-    place = services.place()
+    place = services.deployment()
     buses: list[Bus] = []
 
     async def make_ask(node_id: str) -> tuple[Bus, Ask]:

@@ -162,7 +162,7 @@ class Trouble:
         self.chance = random.Random(seed)
         self.faults: list[Fault] = []
         self.nodes: list[ServerProcess] = []
-        self.place = services.place()
+        self.place = services.deployment()
         self._directory = directory
         self._links: list[Links] = []
         self._hit: set[str] = set()

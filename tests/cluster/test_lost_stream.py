@@ -96,7 +96,7 @@ async def all_repeated(place: Deployment) -> None:
 async def test_nats_that_loses_its_data_under_load_gets_every_event_again(
     own_services: TestServices, cluster: MakeCluster
 ) -> None:
-    nodes = cluster(2, place=own_services.place(), env=SHORT_LEASES).nodes
+    nodes = cluster(2, place=own_services.deployment(), env=SHORT_LEASES).nodes
     async with EventWatch(nodes[0].place) as subscriber, Load(nodes) as load:
         await load.start(60)
         await load.all_closed()
@@ -118,7 +118,7 @@ async def test_nats_that_loses_its_data_under_load_gets_every_event_again(
 
 
 async def test_a_stream_deleted_by_hand_is_filled_again_by_itself(own_services: TestServices, cluster: MakeCluster) -> None:
-    nodes = cluster(2, place=own_services.place(), env=SHORT_LEASES).nodes
+    nodes = cluster(2, place=own_services.deployment(), env=SHORT_LEASES).nodes
     async with Load(nodes) as load, Stream(nodes[0].place) as stream:
         await load.start(40)
         await load.all_closed()
@@ -136,7 +136,7 @@ async def test_a_stream_deleted_by_hand_is_filled_again_by_itself(own_services: 
 
 
 async def test_a_repetition_goes_on_where_a_killed_node_was(own_services: TestServices, cluster: MakeCluster) -> None:
-    made = cluster(2, place=own_services.place(), env=SHORT_LEASES)
+    made = cluster(2, place=own_services.deployment(), env=SHORT_LEASES)
     nodes = made.nodes
     async with Load(nodes) as load, Stream(nodes[0].place) as stream:
         await load.start(700)
@@ -161,7 +161,7 @@ async def test_a_repetition_goes_on_where_a_killed_node_was(own_services: TestSe
 async def test_a_stream_restored_from_an_older_disk_gets_its_end_again(
     own_services: TestServices, cluster: MakeCluster
 ) -> None:
-    nodes = cluster(2, place=own_services.place(), env=SHORT_LEASES).nodes
+    nodes = cluster(2, place=own_services.deployment(), env=SHORT_LEASES).nodes
     server = own_services.nats
     live, copy = server.root / "jetstream", server.root / "copy"
     async with Load(nodes) as load:
@@ -189,7 +189,7 @@ async def test_nodes_led_to_another_nats_and_back_leave_no_gap_in_either(
     try:
         await asyncio.to_thread(other.start)
         other.kill()
-        here = own_services.place()
+        here = own_services.deployment()
         there = dataclasses.replace(here, nats_url=other.url)
         both = dataclasses.replace(here, nats_url=f"{here.nats_url},{other.url}")
         nodes = cluster(2, place=both, env=SHORT_LEASES).nodes
@@ -287,7 +287,7 @@ async def test_a_full_disk_under_nats_is_said_and_recovered_from(
     full_disk_services: tuple[TestServices, SmallDisk], cluster: MakeCluster
 ) -> None:
     services, disk = full_disk_services
-    nodes = cluster(2, place=services.place(), env=SHORT_LEASES).nodes
+    nodes = cluster(2, place=services.deployment(), env=SHORT_LEASES).nodes
     place = nodes[0].place
     async with EventWatch(place) as subscriber, Load(nodes) as load, Stream(place) as stream:
         await load.start(30)

@@ -144,7 +144,7 @@ async def test_a_killed_supervisor_leaves_no_node_that_answers_for_its_successor
     services: TestServices, tmp_path: Path
 ) -> None:
     """One child is frozen when its supervisor dies, so that it lives on beside the next supervisor's child of its name."""
-    place, port = services.place(), free_port()
+    place, port = services.deployment(), free_port()
     environment = clean_environment({**DEFAULTS, **place.environment(), "DW_NODE_ID": "host"})
     command = node_command("serve", "--host", "127.0.0.1", "--port", str(port), "--processes", "2")
     door = ServerProcess(place, tmp_path, node_id="door")

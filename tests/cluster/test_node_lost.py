@@ -77,7 +77,7 @@ async def test_kill_and_restart_of_a_node_before_its_lease_ends(cluster: MakeClu
 
 
 async def test_kill_and_restart_of_the_only_node(services: TestServices, tmp_path: Path) -> None:
-    server = ServerProcess(services.place(), tmp_path, env=SHORT_LEASES)
+    server = ServerProcess(services.deployment(), tmp_path, env=SHORT_LEASES)
     try:
         server.start()
         async with EventWatch(server.place) as watch, Load([server], activity_seconds=0.05) as load:

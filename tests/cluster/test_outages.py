@@ -27,7 +27,7 @@ STOP_SECONDS = 10.0
 
 
 async def test_nats_stopped_for_ten_seconds_under_load(own_services: TestServices, cluster: MakeCluster) -> None:
-    nodes = cluster(2, place=own_services.place(), env=SHORT_LEASES).nodes
+    nodes = cluster(2, place=own_services.deployment(), env=SHORT_LEASES).nodes
     async with Load(nodes) as load:
         starting = asyncio.create_task(load.start(280, per_second=20))
         await asyncio.sleep(2)
@@ -61,7 +61,7 @@ async def test_postgres_away_under_load(
     own_services: TestServices, cluster: MakeCluster, outage: Callable[[TestServices], Awaitable[None]]
 ) -> None:
     """Leases are long here: one whose commit was cut off, so that nobody has it, must not have to run out."""
-    nodes = cluster(2, place=own_services.place()).nodes
+    nodes = cluster(2, place=own_services.deployment()).nodes
     async with EventWatch(nodes[0].place) as watch, Load(nodes, activity_seconds=0.1, persistent=True) as load:
         starting = asyncio.create_task(load.start(120, per_second=25))
         await asyncio.sleep(2)
@@ -129,7 +129,7 @@ class Storm:
 
 async def test_a_storm_leaves_no_lease_that_nobody_has(own_services: TestServices, cluster: MakeCluster) -> None:
     """Leases are long here, too: a task leased to nobody would wait for a minute."""
-    place = own_services.place()
+    place = own_services.deployment()
     nodes = cluster(3, place=place).nodes
     async with EventWatch(place) as watch, Load(nodes, workers=3, activity_seconds=0.05, persistent=True) as load:
         starting = asyncio.create_task(load.start(500, per_second=40))
@@ -146,7 +146,7 @@ async def test_a_storm_leaves_no_lease_that_nobody_has(own_services: TestService
 
 async def test_a_node_starts_and_stops_while_its_services_are_away(own_services: TestServices, tmp_path: Path) -> None:
     """It serves when Postgres is there, and leaves in time when Postgres and NATS are gone."""
-    place = own_services.place()
+    place = own_services.deployment()
     await asyncio.to_thread(own_services.postgres.stop)
     server = ServerProcess(place, tmp_path)
     try:

@@ -30,7 +30,7 @@ STOP_SECONDS = 10.0
 @pytest.fixture
 def patient(services: TestServices, tmp_path: Path) -> Iterator[ServerProcess]:
     """One node with long polls."""
-    server = ServerProcess(services.place(), tmp_path, env=LONG_POLLS)
+    server = ServerProcess(services.deployment(), tmp_path, env=LONG_POLLS)
     try:
         yield server.start()
     finally:

@@ -71,7 +71,7 @@ async def test_a_stop_under_load_logs_one_line(
     said: tuple[str, ...],
     seconds: float,
 ) -> None:
-    nodes = cluster(2, place=own_services.place(), env=ENV).nodes
+    nodes = cluster(2, place=own_services.deployment(), env=ENV).nodes
     async with Load(nodes, activity_seconds=0.1) as load:
         starting = asyncio.create_task(load.start(500, per_second=40))
         await asyncio.sleep(2)
@@ -111,7 +111,7 @@ async def test_a_stop_in_the_middle_of_a_takeover_logs_one_line(cluster: MakeClu
 async def test_an_outage_logs_when_it_begins_and_when_it_ends(
     own_services: TestServices, cluster: MakeCluster, seconds: float
 ) -> None:
-    nodes = cluster(2, place=own_services.place(), env=ENV).nodes
+    nodes = cluster(2, place=own_services.deployment(), env=ENV).nodes
     async with Load(nodes, activity_seconds=0.1, persistent=True) as load:
         starting = asyncio.create_task(load.start(800, per_second=30))
         await asyncio.sleep(2)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture
 async def world(services: TestServices) -> AsyncIterator[LoneHost]:
-    async with LoneHost(services.place().dsn) as made:
+    async with LoneHost(services.deployment().dsn) as made:
         yield made
 
 

@@ -70,7 +70,7 @@ async def test_searches_that_hang_cost_a_node_nothing(cluster: MakeCluster) -> N
 async def test_health_and_readiness_answer_in_time_when_postgres_hangs(
     own_services: TestServices, cluster: MakeCluster
 ) -> None:
-    node = cluster(1, place=own_services.place())[0]
+    node = cluster(1, place=own_services.deployment())[0]
     assert own_services.postgres.pid is not None
     postmaster = psutil.Process(own_services.postgres.pid)
     async with node.client(limits=httpx.Limits(max_connections=200)) as client:

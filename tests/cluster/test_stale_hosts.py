@@ -68,7 +68,7 @@ class Pair:
 
 @pytest.fixture
 async def pair(services: TestServices) -> AsyncIterator[Pair]:
-    async with LoneHost(services.place().dsn) as world:
+    async with LoneHost(services.deployment().dsn) as world:
         run_id = await world.start()
         update = await world.host.ask_run(ids.key_in(run_id), UpdateRun(name="put", request_id="one"))
         assert isinstance(update, UpdateStatus) and update.status == "accepted"

@@ -30,7 +30,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module")
 def edge(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A running node with the small limits above. Its log holds no traceback at the end, whatever was sent."""
-    process = ServerProcess(services.place(), tmp_path_factory.mktemp("edge"), env=SMALL)
+    process = ServerProcess(services.deployment(), tmp_path_factory.mktemp("edge"), env=SMALL)
     try:
         yield process.start()
     finally:

@@ -23,7 +23,7 @@ LIMITS = {"DW_WORKER_POLL_TIMEOUT": "20", "DW_HTTP_UNREAD_SECONDS": "3", "DW_HTT
 @pytest.fixture
 def small(services: TestServices, tmp_path: Path) -> Iterator[ServerProcess]:
     """A server of its own, whose descriptors a test takes away."""
-    process = ServerProcess(services.place(), tmp_path, env=LIMITS)
+    process = ServerProcess(services.deployment(), tmp_path, env=LIMITS)
     try:
         yield process.start()
     finally:

@@ -191,7 +191,7 @@ def test_serve_before_bootstrap_is_alive_but_not_ready(services: TestServices, t
 
 
 def test_serve_while_the_database_is_away(own_services: TestServices, tmp_path: Path) -> None:
-    place = own_services.place()
+    place = own_services.deployment()
     own_services.postgres.stop()
     server = ServerProcess(place, tmp_path).start(wait=False)
     try:

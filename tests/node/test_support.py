@@ -45,7 +45,7 @@ async def test_a_cluster_shares_the_shards_and_takes_those_of_a_killed_node(clus
 
 
 def test_places_are_separate(services: TestServices) -> None:
-    first, second = services.place(), services.place()
+    first, second = services.deployment(), services.deployment()
     assert first.dsn != second.dsn
     assert first.prefix != second.prefix
 

@@ -230,7 +230,7 @@ async def test_commands_to_nobody(scene: SdkHarness) -> None:
 async def slow_to_retry(services: TestServices, tmp_path: Path) -> AsyncIterator[SdkHarness]:
     """A scene on a server that waits long before it offers a failed workflow task again."""
     env = {"DW_V2_TASK_REPAIR_REDISPATCH_AFTER_SECONDS": "60"}
-    process = ServerProcess(services.place(), tmp_path, env=env)
+    process = ServerProcess(services.deployment(), tmp_path, env=env)
     try:
         await process.start(wait=False).ready()
         async with scene_on(process) as made:

@@ -302,7 +302,7 @@ async def test_a_query_to_nobody(scene: SdkHarness) -> None:
 def hasty_server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server that waits one second for an answer, and lets one query wait per queue."""
     env = {"DW_QUERY_TASK_TIMEOUT": "1", "DW_QUERY_TASK_MAX_PENDING_PER_QUEUE": "2"}
-    process = ServerProcess(services.place(), tmp_path_factory.mktemp("hasty"), env=env)
+    process = ServerProcess(services.deployment(), tmp_path_factory.mktemp("hasty"), env=env)
     try:
         yield process.start()
     finally:

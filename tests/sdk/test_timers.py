@@ -129,7 +129,7 @@ async def test_timers_fire_in_the_order_of_their_times(ready: SdkHarness) -> Non
 @pytest.fixture
 def own_server(services: TestServices, tmp_path: Path) -> Any:
     """A server of this test, to be killed and started again."""
-    process = ServerProcess(services.place(), tmp_path)
+    process = ServerProcess(services.deployment(), tmp_path)
     try:
         yield process.start()
     finally:

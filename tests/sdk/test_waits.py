@@ -315,7 +315,7 @@ async def test_an_update_that_does_not_satisfy_reopens_the_wait(ready: SdkHarnes
 @pytest.fixture
 def own_server(services: TestServices, tmp_path: Path) -> Iterator[ServerProcess]:
     """A server of this test, to be killed and started again."""
-    process = ServerProcess(services.place(), tmp_path)
+    process = ServerProcess(services.deployment(), tmp_path)
     try:
         yield process.start()
     finally:

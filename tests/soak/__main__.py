@@ -58,7 +58,7 @@ def soak(given: argparse.Namespace) -> list[str]:
     services = TestServices()
     try:
         services.start()
-        server = ServerProcess(services.place(), log_dir, env=ENVIRONMENT)
+        server = ServerProcess(services.deployment(), log_dir, env=ENVIRONMENT)
         server.token = TOKENS["admin"]
         try:
             wrong = _against(server.start(), given)

@@ -86,7 +86,7 @@ class TestServices:
             self._template = name
         return self.postgres.create_database(f"test_{os.getpid()}_{next(_numbers)}", self._template)
 
-    def place(self) -> Deployment:
+    def deployment(self) -> Deployment:
         """A bootstrapped database and an unused NATS prefix."""
         return Deployment(self.database(), self.nats.url, f"t{secrets.token_hex(4)}")
 

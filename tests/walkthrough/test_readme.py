@@ -94,7 +94,7 @@ def shell(request: pytest.FixtureRequest, services: TestServices, tmp_path_facto
         tokens = dict.fromkeys(ROLES, LEGACY)
         env = {"DW_AUTH_DRIVER": "token", "DW_AUTH_TOKEN": LEGACY}
     directory: Path = tmp_path_factory.mktemp("walkthrough")
-    process = ServerProcess(services.place(), directory, env=env)
+    process = ServerProcess(services.deployment(), directory, env=env)
     try:
         yield Shell(process.start().url, tokens)
     finally:

@@ -23,7 +23,7 @@ HASTY = {
 @pytest.fixture(scope="module")
 def server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server whose polls end after one second: many tests here wait for an empty answer."""
-    process = ServerProcess(services.place(), tmp_path_factory.mktemp("wire"), env={"DW_WORKER_POLL_TIMEOUT": "1"})
+    process = ServerProcess(services.deployment(), tmp_path_factory.mktemp("wire"), env={"DW_WORKER_POLL_TIMEOUT": "1"})
     try:
         yield process.start()
     finally:
@@ -40,7 +40,7 @@ async def caller(server: ServerProcess) -> AsyncIterator[Caller]:
 @pytest.fixture(scope="module")
 def hasty_server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server whose leases last one second, and whose failed workflow tasks come back after one, two, four ... seconds."""
-    process = ServerProcess(services.place(), tmp_path_factory.mktemp("hasty"), node_id="hasty", env=HASTY)
+    process = ServerProcess(services.deployment(), tmp_path_factory.mktemp("hasty"), node_id="hasty", env=HASTY)
     try:
         yield process.start()
     finally:
@@ -58,7 +58,7 @@ async def hasty(hasty_server: ServerProcess) -> AsyncIterator[Caller]:
 def paging_server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A server whose history pages hold two events unless asked otherwise."""
     env = {"DW_HISTORY_PAGE_SIZE_DEFAULT": "2", "DW_WORKER_POLL_TIMEOUT": "1"}
-    process = ServerProcess(services.place(), tmp_path_factory.mktemp("fixtures"), env=env)
+    process = ServerProcess(services.deployment(), tmp_path_factory.mktemp("fixtures"), env=env)
     try:
         yield process.start()
     finally:

@@ -34,7 +34,7 @@ def strict_server(services: TestServices, tmp_path_factory: pytest.TempPathFacto
     env = {f"DW_{role.upper()}_TOKEN": token for role, token in TOKENS.items()}
     env |= {"DW_AUTH_TOKEN": "", "DW_AUTH_BACKWARD_COMPATIBLE": "false", "DW_MAX_PAYLOAD_BYTES": str(LIMIT_BYTES)}
     env |= {"DW_WORKER_POLL_TIMEOUT": "1"}
-    process = ServerProcess(services.place(), tmp_path_factory.mktemp("strict"), env=env)
+    process = ServerProcess(services.deployment(), tmp_path_factory.mktemp("strict"), env=env)
     try:
         yield process.start()
     finally:
