@@ -104,7 +104,7 @@ class MakeCluster:
 @pytest.fixture
 def cluster(services: TestServices, tmp_path: Path) -> Iterator[MakeCluster]:
     """`cluster(n, place=..., env={...})` starts n nodes on one database; all are stopped after the test."""
-    make = MakeCluster(services.place, tmp_path)
+    make = MakeCluster(services.deployment, tmp_path)
     yield make
     for each in make.made:
         each.stop()
