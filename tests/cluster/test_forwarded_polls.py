@@ -119,7 +119,7 @@ class ForwardingNodes:
 
 @pytest.fixture
 async def scene(services: TestServices) -> AsyncIterator[ForwardingNodes]:
-    place = services.place()
+    place = services.deployment()
     buses = [Bus(make_bus_options(servers=(place.nats_url,), prefix=place.prefix), name) for name in ("home", "host")]
     asks = [Ask(bus) for bus in buses]
     for bus in buses:

@@ -49,7 +49,7 @@ ASKS: dict[str, Asks] = {
 @pytest.mark.parametrize("what", ASKS)
 async def test_a_command_raises_one_family(services: TestServices, what: str) -> None:
     nobody = cast(Any, None)
-    async with LoneHost(services.place().dsn) as world:
+    async with LoneHost(services.deployment().dsn) as world:
         run_id = await world.start()
         cold = world.new_host()
         router = Router("alone", Alone(), nobody, cold, RULES.shards)

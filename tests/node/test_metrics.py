@@ -47,7 +47,7 @@ class Collector:
 
 async def test_requests_polls_commits_and_the_events_that_wait_are_measured(services: TestServices) -> None:
     found = Collector()
-    environment = {**DEFAULTS, **services.place().environment(), "DW_NODE_ID": "measured", "DW_WORKER_POLL_TIMEOUT": "1"}
+    environment = {**DEFAULTS, **services.deployment().environment(), "DW_NODE_ID": "measured", "DW_WORKER_POLL_TIMEOUT": "1"}
     bound = bind("127.0.0.1", 0)
     node = Node(assemble(Config.read(environment), base_url(bound), metrics=found), bound, 5, EDGE)
     try:

@@ -48,7 +48,7 @@ def make_parts(dsn: str, nats: str) -> Parts:
 @pytest.fixture
 async def parts(services: TestServices) -> AsyncIterator[Parts]:
     """The parts of a node; its database can be reached, and nothing else of it was started."""
-    parts = make_parts(services.place().dsn, services.nats.url)
+    parts = make_parts(services.deployment().dsn, services.nats.url)
     await parts.pools.start()
     await parts.build_engine()
     yield parts

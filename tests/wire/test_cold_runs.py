@@ -14,7 +14,7 @@ from tests.wire.caller import caller_on, reason_of
 
 async def test_bad_input_is_refused_without_reading_the_history(services: TestServices, tmp_path: Path) -> None:
     """Whether the caller has the lease says the state alone: the history may even be lost."""
-    server = ServerProcess(services.place(), tmp_path)
+    server = ServerProcess(services.deployment(), tmp_path)
     try:
         server.start()
         async with caller_on(server) as caller:
