@@ -43,7 +43,7 @@ class Transition:
 
     __slots__ = ("changed", "definition_changed", "events", "messages", "now", "settled", "shards", "stamp", "state")
 
-    def __init__(self, state: ScheduleState, now: int, shards: int = 64) -> None:
+    def __init__(self, state: ScheduleState, now: int, shards: int) -> None:
         self.state = state
         self.now = now
         self.shards = shards

@@ -28,6 +28,7 @@ OTHERS = {
     ("actors/queue/poll.py", "history_page_size"): "told by the poll",
     ("actors/run/commands/worker.py", "history_page_size"): "a field of commands between nodes",
     ("actors/run/commands/worker.py", "page_size"): "a field of commands between nodes",
+    ("actors/schedule/commands.py", "at_most"): "starts of one transition",
     ("bus/events.py", "duplicate_window_seconds"): "how long the stream knows an event again",
     ("bus/events.py", "queue_messages"): "messages kept while NATS is away",
     ("bus/events.py", "queue_bytes"): "the same in bytes",

@@ -32,6 +32,7 @@ from actors.schedule.messages import Message, Settled, StartOccurrence, StopRun
 from actors.schedule.replies import Acted, Fired, ScheduleReply
 from actors.schedule.state import Definition, ScheduleState, decode, encode, encode_definition
 from actors.schedule.transition import AuditEvent, Transition, earliest_deadline
+from tests.support.defaults import SHARDS
 
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
@@ -91,7 +92,7 @@ class Schedule:
 
     def decided(self, command: ScheduleCommand) -> tuple[Transition, ScheduleReply]:
         """Decide without committing."""
-        tx = Transition(self.state, self.now)
+        tx = Transition(self.state, self.now, SHARDS)
         return tx, decide(tx, command)
 
     def tell(self, command: ScheduleCommand) -> ScheduleReply:
