@@ -20,8 +20,8 @@ ALIASES = {
     "workflow_run_timeout": "run_timeout_seconds",
 }
 
-# Fires of a clock that was ahead by more are forgotten by an update and a resume.
-_SETBACK = 60 * SECOND
+# Fires of a clock that was ahead by more than a day are forgotten by an update and a resume; nearer ones never fire again.
+_SETBACK = 24 * 3600 * SECOND
 
 
 def create(tx: Transition, command: CreateSchedule) -> ScheduleReply:
