@@ -98,6 +98,7 @@ def cpu_seconds(pid: int) -> float:
     return sum(int(stat.read_text().split()[0]) for stat in stats) / 1e9
 
 
+@pytest.mark.proof
 async def test_no_body_holds_the_loop(server: ServerProcess, http: Http) -> None:
     await http.register()
     await http.waiting("long-bodies")

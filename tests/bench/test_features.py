@@ -135,7 +135,7 @@ async def test_signals_are_shown_one_by_one_and_in_order() -> None:
     assert decode(end["result"]["blob"]) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 @pytest.mark.cluster
 @pytest.mark.skipif(importlib.util.find_spec("node.wiring") is None, reason="this tree has no server yet")
 @pytest.mark.parametrize(

@@ -197,6 +197,7 @@ def started() -> Iterator[Path]:
     shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("left", LEFT, ids=lambda left: left.__name__)
 def test_a_start_over_any_leftover(started: Path, tmp_path: Path, left: Callable[[Path], None]) -> None:
     directory = tmp_path / "data"

@@ -157,6 +157,7 @@ class Cost:
         return spent / ELIGIBLE, slowest
 
 
+@pytest.mark.proof
 async def test_a_hundred_thousand_tasks_nobody_can_take_cost_a_poll_nothing(caller: Caller) -> None:
     cost = Cost(caller)
     worker = await caller.register(supported_workflow_types=["job", "refund", "ship"], build_id="here")
