@@ -13,9 +13,9 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
 
 from actors.clock import Clock
+from actors.cluster.heartbeat import Heartbeat
 from actors.cluster.node_id import LEASE_SECONDS
 from actors.cluster.spread import wanted_owners
 from base.observability.actions import said
@@ -30,7 +30,6 @@ _log = logging.getLogger("dw.actors")
 TOPIC = "placement"
 _LEAST_PAUSE_SECONDS = 0.02
 _HASTE = 0.25  # of the pause between two looks, while there is no lease
-_BEATS_AT_ONCE = 2
 _DRAIN_SECONDS = 5.0
 
 Acquired = Callable[[list[int]], Awaitable[None]]
@@ -52,11 +51,6 @@ def _no_word(_: str) -> None:
 
 async def _no_release(_shards: list[int], _drain: bool) -> None:
     pass
-
-
-def _nobody_asks(beat: asyncio.Task[Any]) -> None:
-    if not beat.cancelled():
-        beat.exception()
 
 
 class Placement(Service):
@@ -99,7 +93,6 @@ class Placement(Service):
         self.incarnation = incarnation
         self.shards = shards
         self._db = db
-        self._address = address
         self._ttl = ttl_seconds
         self._beat = beat_seconds
         self._broadcast = broadcast
@@ -112,6 +105,7 @@ class Placement(Service):
         self._on_replaced = on_replaced
         self._replaced = False
         self._clock = clock or Clock()
+        self._heartbeat = Heartbeat(db, node_id, incarnation, address, self._clock, ttl_seconds, beat_seconds)
         self._addresses: dict[str, str] = {}  # live nodes
         self._owners: dict[int, str] = {}  # by the last look; holders may be dead
         self._held: set[int] = set()  # ours, handed to on_acquire or about to be
@@ -267,7 +261,7 @@ class Placement(Service):
         # Not longer than the lease still runs: a hung Postgres must not keep us believing in it.
         patience = min(self._ttl, max(self._lease_until - now, self._beat))
         try:
-            seen, sent = await self._renew(patience)
+            seen, sent = await self._heartbeat.renew(patience, self._draining)
         except (StoreError, TimeoutError) as error:
             self._blind = True
             if not self.lease_valid:
@@ -313,42 +307,6 @@ class Placement(Service):
         ours = next(node.expires_at for node in nodes if node.node_id == self.node_id)
         others = [node.expires_at for node in nodes if node.node_id != self.node_id]
         return (min(others) - ours) / 1e6 + self._ttl if others else math.inf
-
-    async def _renew(self, patience: float) -> tuple[leases.Beat, int]:
-        """One heartbeat, and by the clock's ticks when it was sent.
-
-        While it hangs another is sent on a connection of its own: the first that goes through counts.
-
-        Raises `StoreError` when it failed, `TimeoutError` after `patience` seconds.
-        """
-        loop = asyncio.get_running_loop()
-        until = loop.time() + patience
-        under_way = {self._send_beat()}
-        try:
-            while True:
-                left = until - loop.time()
-                done, under_way = await asyncio.wait(
-                    under_way, timeout=min(left, self._beat / 2), return_when=asyncio.FIRST_COMPLETED
-                )
-                for one in done:
-                    if one.exception() is None or not under_way:
-                        return one.result()
-                if loop.time() >= until:
-                    raise TimeoutError
-                if not done and len(under_way) < _BEATS_AT_ONCE:
-                    under_way.add(self._send_beat(apart=True))
-        finally:
-            for one in under_way:
-                one.cancel()
-                one.add_done_callback(_nobody_asks)
-
-    def _send_beat(self, *, apart: bool = False) -> asyncio.Task[tuple[leases.Beat, int]]:
-        async def send() -> tuple[leases.Beat, int]:
-            sent = self._clock.ticks()
-            beat = leases.beat(self._db, self.node_id, self.incarnation, self._address, self._ttl, self._draining, apart=apart)
-            return await beat, sent
-
-        return asyncio.get_running_loop().create_task(send(), name="heartbeat")
 
     def _give_way(self, holder: leases.Node | None) -> None:
         """The node id is another process's now: nothing is hosted here any more."""
