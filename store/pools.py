@@ -17,6 +17,14 @@ _LEASE_SECONDS = 2.5  # less than a lease lasts: a heartbeat that hangs makes ro
 _PROBE_SECONDS = 1.5  # health must be answered within two seconds (configuration-and-security 8.1)
 
 
+# One search, one process of the database; planned for its values, which decide between a rare match and the newest runs.
+SEARCH_SESSION = {
+    "application_name": "durable-workflow-search",
+    "max_parallel_workers_per_gather": "0",
+    "plan_cache_mode": "force_custom_plan",
+}
+
+
 class Pools:
     """The databases of a node, all the same Postgres.
 
@@ -31,8 +39,7 @@ class Pools:
             size=search_pool_size,
             timeout_seconds=search_seconds,
             queue=search_queue,
-            # one search, one process of the database
-            settings={"application_name": "durable-workflow-search", "max_parallel_workers_per_gather": "0"},
+            settings=SEARCH_SESSION,
         )
         self.leases = Database(
             dsn,

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple
-
-import msgspec
 
 from store.columns import Int4, Int8, JsonText, Table, listed
 from store.commit.writes import RunIdentity, RunRow
@@ -46,16 +43,9 @@ class RunItem:
 
 
 _ATTRIBUTES = "search_attributes"
-_ITEMS = Table(RunItem)
+ITEMS = Table(RunItem)
 _IDENTITY, _ROW = Table(RunIdentity).all_but(_ATTRIBUTES), Table(RunRow).all_but(_ATTRIBUTES)  # both end with them
 _SELECT = f"SELECT run_id, version, {listed(_IDENTITY)}, {listed(_ROW)}, {_ATTRIBUTES} FROM runs"
-
-
-class Position(NamedTuple):
-    """A place in the order of `listing`. Both parts of a run never change, so a place stays where it is."""
-
-    started_at: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
-    run_id: Annotated[str, msgspec.Meta(pattern=r"^[^\x00]{1,255}$")]
 
 
 async def load(db: Database, run_id: str) -> StoredRun | None:
@@ -137,66 +127,14 @@ async def mark_published(db: Database, marks: Sequence[tuple[str, int]]) -> None
     )
 
 
-async def listing(
-    db: Database,
-    namespace: str,
-    *,
-    workflow_type: str | None = None,
-    statuses: Sequence[str] | None = None,
-    query: str | None = None,
-    after: Position | None = None,
-    limit: int = 50,
-) -> list[RunItem]:
-    """Runs of a namespace, newest first, ties by run id descending (control-plane 5.3).
-
-    `query` is a case-insensitive part of the workflow id or business key; `after` leaves out everything up to and including
-    that position, whether its run is still listed or not. Ask for one row more than a page to learn whether another page
-    follows.
-    """
-    sql, args = listing_sql(namespace, workflow_type, statuses, query, after, limit)
-    return [_ITEMS.read(row) for row in await db.fetch(sql, *args)]
-
-
-def listing_sql(
-    namespace: str,
-    workflow_type: str | None,
-    statuses: Sequence[str] | None,
-    query: str | None,
-    after: Position | None,
-    limit: int,
-) -> tuple[str, list[object]]:
-    """The statement of `listing` and its arguments."""
-    conditions = ["namespace = $1"]
-    args: list[object] = [namespace]
-
-    def where(condition: str, value: object) -> None:
-        args.append(value)
-        conditions.append(condition.replace("?", f"${len(args)}"))
-
-    if workflow_type is not None:
-        where("workflow_type = ?", workflow_type)
-    if statuses is not None:
-        where("status = ANY (?)", list(statuses))
-    if query is not None:
-        where("(strpos(lower(workflow_id), lower(?)) > 0 OR strpos(lower(business_key), lower(?)) > 0)", query)
-    if after is not None:
-        # A bound on the time alone enters the index at the position; `run_id` may stand in no second index of its table.
-        args += [after.started_at, after.run_id]
-        time, run = f"${len(args) - 1}", f"${len(args)}"
-        conditions.append(f"started_at <= {time} AND (started_at < {time} OR run_id < {run})")
-    args.append(limit)
-    sql = f"SELECT {_ITEMS.names} FROM runs WHERE {' AND '.join(conditions)}"
-    return f"{sql} ORDER BY started_at DESC, run_id DESC LIMIT ${len(args)}", args
-
-
 async def of_instance(db: Database, namespace: str, workflow_id: str) -> list[RunItem]:
     """All runs of a workflow id by ascending run number; empty when the namespace has no such instance."""
     rows = await db.fetch(
-        f"SELECT {_ITEMS.names} FROM runs WHERE workflow_id = $1 AND namespace = $2 ORDER BY run_number",
+        f"SELECT {ITEMS.names} FROM runs WHERE workflow_id = $1 AND namespace = $2 ORDER BY run_number",
         workflow_id,
         namespace,
     )
-    return [_ITEMS.read(row) for row in rows]
+    return [ITEMS.read(row) for row in rows]
 
 
 def _stored(row: Row) -> StoredRun:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.control import namespaces, workers
+from api.control import namespaces, search_attributes, workers
 from api.control.debug import routes as debug
 from api.control.workflows import routes as workflows
 from api.http.route import ADMINS, OPERATORS, Route
@@ -20,4 +20,10 @@ _WORKERS = [
     Route("DELETE", "/workers/{worker_id}", workers.delete, ADMINS),
 ]
 
-ROUTES = [*_NAMESPACES, *workflows.ROUTES, *debug.ROUTES, *_WORKERS]
+_SEARCH_ATTRIBUTES = [
+    Route("GET", "/search-attributes", search_attributes.list_, OPERATORS),
+    Route("POST", "/search-attributes", search_attributes.create, OPERATORS),
+    Route("DELETE", "/search-attributes/{name}", search_attributes.delete, OPERATORS),
+]
+
+ROUTES = [*_NAMESPACES, *workflows.ROUTES, *debug.ROUTES, *_WORKERS, *_SEARCH_ATTRIBUTES]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from actors.clock import Clock
+from api.http.attribute_types import AttributeTypes
 from base.observability.metrics import NO_METRICS, Metrics
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ class Services:
     unfit: str | None = None
     metrics: Metrics = NO_METRICS
     _kept: dict[type[Any], Any] = field(default_factory=dict)
+    attribute_types: AttributeTypes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.attribute_types = AttributeTypes(self.db)
 
     def kept(self, kind: type[_Kept]) -> _Kept:
         """The one object of this class that endpoints keep between requests of this node, made when first asked for.

@@ -23,7 +23,7 @@ CAPABILITIES: dict[str, bool] = {
     "schedules": False,
     "schedule_jitter": False,
     "schedule_max_runs": False,
-    "search_attributes": False,
+    "search_attributes": True,
     "history_export": False,
     "continue_as_new": True,
     "child_workflows": True,

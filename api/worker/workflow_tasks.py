@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from actors.queue.poll import WORKFLOW
-from actors.run.commands.steps import WorkflowCommand
+from actors.run.commands.steps import UpsertSearchAttributes, WorkflowCommand
 from actors.run.commands.worker import (
     CheckLease,
     CompleteWorkflowTask,
@@ -31,6 +31,7 @@ from api.http.offload import for_size
 from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts
+from api.worker.commands.attributes import typed_upsert
 from api.worker.commands.batch import Batches
 from api.worker.error_responses import workflow_task_refused
 from api.worker.lease_fence import guard, read_failure
@@ -186,6 +187,9 @@ async def complete(request: Request) -> Response:
         if isinstance(fence, Refused):
             return workflow_task_refused(fence, task_id, attempt, "completed")
         raise ValidationFailed(faults)
+    if any(type(step) is UpsertSearchAttributes for step in steps):
+        types = await request.services.attribute_types.of(request.namespace)
+        steps = [typed_upsert(step, types) if type(step) is UpsertSearchAttributes else step for step in steps]
     reply = await runs.ask_task(request.namespace, task_id, CompleteWorkflowTask(task_id, owner, attempt, steps))
     if isinstance(reply, Refused):
         return workflow_task_refused(reply, task_id, attempt, "completed")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from api.http.errors import ValidationFailed
 from api.http.page_tokens import ListTokens, _mark
-from store.runs import Position
+from store.visibility.listing import Position
 
 PLACE = Position(1_777_000_000_000_000, "01kp2r0000abcdefghjkmnpqrs")
 TOKENS = ListTokens(Position, "workflows", "default", "order", None, None)

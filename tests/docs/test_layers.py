@@ -92,6 +92,7 @@ ROOMS = {
     "actors/dialects": frozenset({"actors.run"}),
     "actors/queue": frozenset({"actors.run"}),
     "actors/schedule": frozenset({"actors.run"}),
+    "actors/visibility": frozenset({"actors.run"}),
     "actors/workers": frozenset({"actors.dialects", "actors.queue", "actors.run"}),
     "actors/publishing": frozenset({"actors.run"}),
     "actors/hosting": frozenset({"actors.publishing", "actors.queue", "actors.run"}),

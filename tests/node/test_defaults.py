@@ -33,7 +33,7 @@ OTHERS = {
     ("bus/events.py", "queue_messages"): "messages kept while NATS is away",
     ("bus/events.py", "queue_bytes"): "the same in bytes",
     ("store/commit/group.py", "max_batch"): "writes of one statement",
-    ("store/runs.py", "limit"): "a page of a list",
+    ("store/visibility/listing.py", "limit"): "a page of a list",
 }
 
 

@@ -7,9 +7,12 @@ import re
 import asyncpg
 import pytest
 
-from store import ready_tasks, runs
+from store import ready_tasks
 from store.commit import group, statement
 from store.pool import PLANNER
+from store.pools import SEARCH_SESSION
+from store.visibility.conditions import All, InBucket, Part
+from store.visibility.listing import Position, listing_sql
 
 FILL = """
 INSERT INTO runs
@@ -45,24 +48,30 @@ async def test_no_part_of_a_commit_reads_a_whole_table(dsn: str, size: str) -> N
         await connection.close()
 
 
-@pytest.mark.parametrize("bucket", [None, "failed"])
+@pytest.mark.parametrize("bucket", [None, "running"])
 @pytest.mark.parametrize("query", [None, "w49"])
 @pytest.mark.parametrize("size", ["new", "5000"])
 async def test_a_page_of_runs_is_read_from_its_position_on(dsn: str, size: str, query: str | None, bucket: str | None) -> None:
     """The index leads to the position, and gives the order: what lies before is not read, what lies behind not sorted whole."""
-    connection = await asyncpg.connect(dsn, server_settings={**PLANNER, "plan_cache_mode": "force_generic_plan"})
+    mode = SEARCH_SESSION if bucket and size != "new" else {"plan_cache_mode": "force_generic_plan"}
+    connection = await asyncpg.connect(dsn, server_settings={**PLANNER, **mode})
     try:
         if size != "new":
             await connection.execute(FILL)
-        sql, _ = runs.listing_sql("d", None, [bucket] if bucket else None, query, runs.Position(2500, "r2500"), 51)
+        parts = [each for each in (InBucket(bucket) if bucket else None, Part(query) if query else None) if each]
+        sql, _ = listing_sql("d", All(tuple(parts)), Position(2500, "r2500"), 51)
         await connection.execute(f"PREPARE page AS {sql}")
-        given = [f"'{{{bucket}}}'"] if bucket else []
-        given += [f"'{query}'"] if query else []
+        given = [f"'{each}'" for each in (bucket, query) if each]
         values = ", ".join(["'d'", *given, "2500", "'r2500'", "51"])
         plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE page({values})"))
-        assert "Index Scan using runs_listing" in plan, plan
-        assert re.search(r"Index Cond: \(\(namespace = \$1\) AND \(started_at <= \$\d\)\)", plan), plan
-        assert re.search(r"Incremental Sort\n.*\n\s*Presorted Key: started_at", plan), plan
+        assert "Seq Scan" not in plan, plan
+        if bucket:
+            entered = r"Index Only Scan using run_status_bucket .*\n\s*Index Cond: .*namespace = .* bucket = .* started_at <= "
+            assert re.search(entered, plan), plan
+        else:
+            assert "Index Scan using runs_listing" in plan, plan
+            assert re.search(r"Index Cond: \(\(namespace = \$1\) AND \(started_at <= \$\d\)\)", plan), plan
+            assert re.search(r"Incremental Sort\n.*\n\s*Presorted Key: started_at", plan), plan
     finally:
         await connection.close()
 

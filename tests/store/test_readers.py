@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from actors.run.status_buckets import BUCKETS
+from actors.run.status_buckets import BUCKETS, is_terminal
 from store import history, namespaces, ready_tasks, run_messages, runs
 from store.commit.group import GroupCommit
 from store.commit.writes import ReadyTaskRow
 from store.errors import StoreRejected
 from store.pool import Database
+from store.visibility.conditions import All, Condition, InBucket, Part, Text
+from store.visibility.listing import Position, listing
 from tests.store.build import NOW, RunFixture, events, message, ready_task, row
 
 
@@ -119,30 +121,31 @@ async def test_listing(db: Database, commits: GroupCommit) -> None:
     made = []
     statuses = ("pending", "running", "waiting", "completed", "failed", "cancelled", "terminated")
     for n, status in enumerate(statuses):
+        closed = status if is_terminal(status) else None
         run = RunFixture(workflow_id=f"Order-{n}")
         identity = run.identity(started_at=NOW + n // 2, business_key="50%_Off" if n == 3 else None)
-        await store(commits, run, row=row(2, status=status), identity=identity)
+        await store(commits, run, row=row(2, status=status, closed_reason=closed), identity=identity)
         made.append((NOW + n // 2, run.run_id, run))
     await store(commits, RunFixture(namespace="lab"))
     newest_first = [run for _, _, run in sorted(made, key=lambda m: m[:2], reverse=True)]
 
-    async def ids(**filters: object) -> list[str]:
-        return [item.run_id for item in await runs.listing(db, "default", **filters)]  # type: ignore[arg-type]
+    async def ids(*parts: Condition, **place: Any) -> list[str]:
+        return [item.run_id for item in await listing(db, "default", All(parts) if parts else None, **place)]
 
     assert await ids() == [run.run_id for run in newest_first]
     for number, run in enumerate(newest_first):
-        after = runs.Position(next(at for at, run_id, _ in made if run_id == run.run_id), run.run_id)
+        after = Position(next(at for at, run_id, _ in made if run_id == run.run_id), run.run_id)
         assert await ids(after=after, limit=3) == [following.run_id for following in newest_first[number + 1 : number + 4]]
-    assert await ids(after=runs.Position(NOW - 1, "z")) == []
+    assert await ids(after=Position(NOW - 1, "z")) == []
     for bucket, count in (("running", 3), ("completed", 1), ("failed", 3)):
-        found = await runs.listing(db, "default", statuses=BUCKETS[bucket])
+        found = await listing(db, "default", InBucket(bucket))
         assert {item.status for item in found} == set(BUCKETS[bucket])
         assert len(found) == count
-    assert await ids(workflow_type="Greeter", query="oRDER-4") == [made[4][1]]
-    assert await ids(query="%_oFF") == [made[3][1]], "no character of a query is a wildcard"
-    assert await ids(query="rder%") == []
-    assert await ids(workflow_type="Other") == []
-    item = (await runs.listing(db, "lab"))[0]
+    assert await ids(Text("workflow_type", "=", "Greeter"), Part("oRDER-4")) == [made[4][1]]
+    assert await ids(Part("%_oFF")) == [made[3][1]], "no character of a query is a wildcard"
+    assert await ids(Part("rder%")) == []
+    assert await ids(Text("workflow_type", "=", "Other")) == []
+    item = (await listing(db, "lab"))[0]
     assert (item.namespace, item.workflow_type, item.search_attributes) == ("lab", "Greeter", b'{"Region": "north"}')
 
 

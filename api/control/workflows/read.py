@@ -1,16 +1,13 @@
-"""Reading workflows on the control plane: list, describe, runs (control-plane 5.3 to 5.5)."""
+"""Reading workflows on the control plane: describe, runs (control-plane 5.4 and 5.5)."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from actors.run import state as run_state
-from actors.run.status_buckets import BUCKETS
 from api.control.workflows.events import stored_event
 from api.control.workflows.lookup import current_run, instance_not_found, named_run
-from api.control.workflows.views import description, list_item, run_item
-from api.http import page_tokens
-from api.http.fields import Fields
+from api.control.workflows.views import description, run_item
 from api.http.offload import for_size
 from api.http.request import Request
 from api.http.response import Response
@@ -21,35 +18,6 @@ from store.instances import Instance
 from store.runs import StoredRun
 
 _TAIL = 500
-
-
-async def list_(request: Request) -> Response:
-    """GET /api/workflows: runs, newest first."""
-    fields = Fields(dict(request.query()))
-    bucket = fields.choice("status", tuple(BUCKETS))
-    size = fields.integer("page_size", low=1, high=200, default=50) or 50
-    workflow_type = fields.text("workflow_type", longest=None)
-    query = fields.text("query", longest=None)
-    fields.check()
-    # A page of everything costs little wherever it is; a filter may have to look at every run.
-    everything = workflow_type is None and bucket is None and query is None
-    tokens = page_tokens.ListTokens(runs.Position, "workflows", request.namespace, workflow_type, bucket, query)
-    after = tokens.decode(fields.data.get("next_page_token"))
-    found = await searched(
-        runs.listing(
-            request.services.db if everything else request.services.searches,
-            request.namespace,
-            workflow_type=workflow_type,
-            statuses=None if bucket is None else BUCKETS[bucket],
-            query=query,
-            after=after,
-            limit=size + 1,
-        )
-    )
-    page = found[:size]
-    token = tokens.encode((page[-1].started_at, page[-1].run_id)) if len(found) > size else None
-    items = [list_item(item) for item in page]
-    return Response(200, {"workflows": items, "workflow_count": len(items), "next_page_token": token})
 
 
 async def describe(request: Request) -> Response:

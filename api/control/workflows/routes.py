@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from api.control.workflows import commands, history, queries, read, start, updates
+from api.control.workflows import commands, history, listing, queries, read, start, updates
 from api.http.route import OPERATORS, Route
 
 _WORKFLOW = "/workflows/{workflow_id}"
 _RUN = f"{_WORKFLOW}/runs/{{run_id}}"
 
 _WORKFLOWS = [
-    Route("GET", "/workflows", read.list_, OPERATORS, operation="list"),
+    Route("GET", "/workflows", listing.list_, OPERATORS, operation="list"),
+    Route("GET", "/workflows/count", listing.count, OPERATORS),
     Route("POST", "/workflows", start.start, OPERATORS, operation="start"),
     Route("GET", "/workflows/{workflow_id}", read.describe, OPERATORS, operation="describe"),
     Route("GET", "/workflows/{workflow_id}/runs", read.list_runs, OPERATORS, operation="list_runs"),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import msgspec
+
 from actors.run.commands.control import StartRun
 from actors.run.ids import RunId
 from actors.run.replies import Refused, Started
+from actors.visibility.values import typed
 from api.http import json_text
 from api.http.attribution import attribution
 from api.http.errors import ValidationFailed, refusal
@@ -42,6 +45,9 @@ _UNSUPPORTED_NAMES = frozenset(_UNSUPPORTED)
 async def start(request: Request) -> Response:
     """POST /api/workflows."""
     command = await request.read(_read)
+    if command.search_attributes:
+        types = await request.services.attribute_types.of(request.namespace)
+        command = msgspec.structs.replace(command, search_attributes=typed(command.search_attributes, types))
     reply = await request.services.engine.workflows.start(command)
     if isinstance(reply, Refused):
         return _refused(reply, command)
@@ -137,7 +143,8 @@ def _search_attributes(fields: Fields, settings: Settings) -> dict[str, Any]:
             fields.fault(name, text)
         else:
             try:
-                found[key] = attribute_value(value, limits.max_search_attribute_value_bytes)
+                if value is not None:  # as null removes a name, it adds none
+                    found[key] = attribute_value(value, limits.max_search_attribute_value_bytes)
             except Unfit as unfit:
                 fields.fault(name, f"The search attribute [{key}] {unfit}")
     fields.without_nul(name)

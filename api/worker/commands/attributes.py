@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from actors.run.commands.steps import UpsertSearchAttributes
+from actors.visibility.values import typed
 from api.http import json_text
 from api.http.fields import Fields
 
@@ -14,6 +17,7 @@ _LONGEST = 255
 _INT8 = range(-(1 << 63), 1 << 63)
 
 TYPES = ("string", "keyword", "keyword_list", "int", "float", "bool", "datetime")
+_CUSTOM_TYPES = {"string": "keyword", "float": "double"}  # where they are not called the same
 
 
 class Unfit(Exception):
@@ -93,3 +97,9 @@ def read_attribute_types(fields: Fields) -> dict[str, str]:
         else:
             found[key] = word.strip()
     return found
+
+
+def typed_upsert(command: UpsertSearchAttributes, definitions: Mapping[str, str]) -> UpsertSearchAttributes:
+    """The change as it is stored: in the types defined, else in those the command names (operations 5.4)."""
+    named = {key: _CUSTOM_TYPES.get(kind, kind) for key, kind in command.attribute_types.items()}
+    return UpsertSearchAttributes(typed(command.attributes, {**named, **definitions}), command.attribute_types)
