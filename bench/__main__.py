@@ -48,6 +48,7 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     option("--replay", type=float, default=defaults.replay, help="fanout: replay time, x the SDK's (default: %(default)s)")
     option("--signal-rate", type=float, default=defaults.signal_rate, help="signals: per second (default: %(default)s)")
     option("--history-events", type=int, default=defaults.history_events, help="longhistory: events (default: %(default)s)")
+    option("--runs", type=int, default=defaults.runs, help="visibility: runs to search (default: %(default)s)")
     option("--payload-bytes", type=int, default=defaults.payload_bytes, help="text per payload (default: %(default)s)")
     option("--patience", type=float, default=defaults.patience, help="seconds a workflow may take (default: %(default)s)")
     arguments = parser.parse_args(given)
@@ -65,6 +66,7 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
         "patience",
         "signal_rate",
         "history_events",
+        "runs",
     )
     for name in positive:
         if getattr(arguments, name) <= 0:
@@ -73,7 +75,7 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
 
 
 def _options(arguments: argparse.Namespace) -> Options:
-    names = {field.name for field in msgspec.structs.fields(Options)} - {"urls"}
+    names = {field.name for field in msgspec.structs.fields(Options)} - {"urls", "dsn"}
     return Options(urls=tuple(arguments.against), **{name: getattr(arguments, name) for name in names})
 
 
@@ -82,7 +84,9 @@ def _run(workload: Workload, options: Options, arguments: argparse.Namespace) ->
         return run_load(workload.name, options, {})
     profile_to = arguments.json.parent / f"profile-{workload.name}.txt" if arguments.profile else None
     with running(workload.nodes, options.token, arguments.data_dir) as cluster:
-        return run_load(workload.name, msgspec.structs.replace(options, urls=cluster.urls), cluster.groups, profile_to)
+        return run_load(
+            workload.name, msgspec.structs.replace(options, urls=cluster.urls, dsn=cluster.dsn), cluster.groups, profile_to
+        )
 
 
 def main(given: list[str] | None = None) -> int:
@@ -109,6 +113,7 @@ def main(given: list[str] | None = None) -> int:
         print(failures(result), end="\n" if result["failure_count"] else "", flush=True)
     document = {"machine": about, "options": msgspec.to_builtins(options), "rows": reports, "workloads": results}
     document["options"].pop("token")
+    document["options"].pop("dsn")
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
     print(f"report: {arguments.json}")

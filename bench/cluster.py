@@ -32,10 +32,11 @@ class ClusterError(Exception):
 
 
 class Cluster(NamedTuple):
-    """A running system: the nodes' URLs, and the root processes of each group whose CPU is measured."""
+    """A running system: the nodes' URLs, the root processes of each group whose CPU is measured, and the database."""
 
     urls: tuple[str, ...]
     groups: dict[str, list[int]]
+    dsn: str
 
 
 def _tail(log: Path, size: int = 3000) -> str:
@@ -143,4 +144,4 @@ def running(nodes: int, token: str, base: Path | None = None) -> Iterator[Cluste
         if postgres.pid is None or nats.pid is None:
             raise ClusterError("an embedded service ended during the start")
         pids = [process.pid for process in group.processes]
-        yield Cluster(urls, {"nodes": pids, "postgres": [postgres.pid], "nats": [nats.pid]})
+        yield Cluster(urls, {"nodes": pids, "postgres": [postgres.pid], "nats": [nats.pid]}, dsn)

@@ -9,6 +9,8 @@ class Options(Struct, frozen=True):
     """Times are seconds. `urls` are the nodes the load is spread over; the load generator gets them from the runner."""
 
     urls: tuple[str, ...] = ()
+    dsn: str = ""
+    """The database, for workloads that fill it first; empty when a server is given that runs elsewhere."""
     token: str = "dev-token"
     namespace: str = "default"
     warmup: float = 5.0
@@ -31,6 +33,8 @@ class Options(Struct, frozen=True):
     """Signals: sent per second, a little more than the target so that it can be seen to be reached."""
     history_events: int = 10_000
     """Long histories: events of the run before it is woken."""
+    runs: int = 1_010_000
+    """Visibility: runs in the database, one in a hundred and one of them open."""
     payload_bytes: int = 1024
     """Length of the text that goes through the workflow's input, the activity's argument and its result."""
     patience: float = 30.0

@@ -6,7 +6,7 @@ Contract: worker-protocol 2.1, 3.1, 4.1, 4.6, 4.9, 7.1, 7.3; control-plane 1.2, 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import orjson
 
@@ -33,8 +33,15 @@ class Wire:
         }
         self.health = f"GET /api/health HTTP/1.1\r\n{common}\r\n".encode()
 
-    def start_workflow(self, workflow_id: str, workflow_type: str, task_queue: str, input_blob: str) -> bytes:
+    def list_workflows(self, filters: dict[str, str]) -> bytes:
+        """control-plane 5.3."""
+        return f"GET /api/workflows?{urlencode(filters)}".encode() + self._control_get
+
+    def start_workflow(
+        self, workflow_id: str, workflow_type: str, task_queue: str, input_blob: str, attributes: dict[str, Any] | None = None
+    ) -> bytes:
         """control-plane 5.1, with the fields and timeouts the SDK always sends."""
+        more = {} if attributes is None else {"search_attributes": attributes}
         return _with_body(
             b"POST /api/workflows" + self._control_post,
             {
@@ -44,6 +51,7 @@ class Wire:
                 "input": {"codec": "avro", "blob": input_blob},
                 "execution_timeout_seconds": 3600,
                 "run_timeout_seconds": 600,
+                **more,
             },
         )
 

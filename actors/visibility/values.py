@@ -45,7 +45,7 @@ def moment(text: str) -> int | None:
     digits = _FRACTION.sub(lambda found: f".{found[1][:6]:0<6}", text.strip(), count=1)
     try:
         found = datetime.fromisoformat(digits.upper())
-        return (found.replace(tzinfo=found.tzinfo or UTC) - _EPOCH) // _MICROSECOND
+        return (found.replace(tzinfo=found.tzinfo or UTC).astimezone(UTC) - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError):
         return None
 

@@ -13,6 +13,8 @@ from bench.workloads.latency import Latency
 from bench.workloads.longhistory import LongHistory
 from bench.workloads.signals import Signals
 from bench.workloads.standard import Standard
+from bench.workloads.starts import Starts
+from bench.workloads.visibility import Visibility
 
 
 class Workload(Protocol):
@@ -39,6 +41,9 @@ _ALL: tuple[Workload, ...] = (
     Child(),
     LongHistory("longhistory", reads_all_pages=False),
     LongHistory("longhistory-pages", reads_all_pages=True),
+    Starts("starts", attributes=False),
+    Starts("starts-attributes", attributes=True),
+    Visibility(),
 )
 
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _ALL}

@@ -245,3 +245,47 @@ async def test_activity_fail(desk: RequestFixtures, client: str) -> None:
     meant = fail["semantic_body"]
     assert (last["payload"]["message"], last["payload"]["exception_type"]) == (meant["message"], meant["type"])
     assert last["payload"]["non_retryable"] is True
+
+
+# -- search attributes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_search_attributes(desk: RequestFixtures, client: str) -> None:
+    create, listing, delete = (fixture(f"search-attribute-{name}") for name in ("create", "list", "delete"))
+    other = {"name": "Priority", "type": "int"}
+    if client == "cli":
+        assert await desk.send(create, create["request"]["body"], status=201) == create["response_body"]
+        await desk.send(create, other, status=201)
+        found = await desk.send(listing)
+        gone = await desk.send(delete)
+    else:
+        assert await desk.sdk.create_search_attribute(**create["sdk_python"]["args"]) == create["response_body"]
+        await desk.sdk.create_search_attribute(other["name"], other["type"])
+        found = vars(await desk.sdk.list_search_attributes())
+        gone = await desk.sdk.delete_search_attribute(**delete["sdk_python"]["args"])
+    meant = listing["semantic_body"]
+    assert meant["system_attributes"].items() <= found["system_attributes"].items()
+    assert found["custom_attributes"] == meant["custom_attributes"]
+    says(gone, delete["semantic_body"])
+    assert (await desk.sdk.list_search_attributes()).custom_attributes == {"Priority": "int"}
+    await desk.sdk.delete_search_attribute("Priority")
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_the_list_by_the_query_of_the_fixture(desk: RequestFixtures, client: str) -> None:
+    listing = fixture("workflow-list")
+    query = listing["cli"]["expected_query"]
+    own = [f"listed-{client}-{number}" for number in range(2)]
+    for name in own:
+        body = {"workflow_id": name, "workflow_type": query["workflow_type"], "task_queue": "orders"}
+        answer = await desk.raw.post("/api/workflows", json={**body, "search_attributes": {"CustomerId": f"42{client}"}})
+        assert answer.status_code == 201
+    text = query["query"].replace("42", f"42{client}")
+    if client == "cli":
+        answer = await desk.raw.get("/api/workflows", params={**query, "query": text})
+        found = [item["workflow_id"] for item in answer.json()["workflows"]]
+    else:
+        page = await desk.sdk.list_workflows(**{**listing["sdk_python"]["args"], "query": text})
+        found = [item.workflow_id for item in page.executions]
+    assert found == own[::-1]
