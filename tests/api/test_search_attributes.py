@@ -104,7 +104,7 @@ async def test_roles_versions_and_methods(api: Api) -> None:
                 ("o", True, None),
                 ("a", True, None),
                 ("o", False, 400),
-                ("", True, 401),
+                ("x", True, 401),
             ):
                 send.headers.update({"Authorization": f"Bearer {token}"})
                 send.headers.pop("X-Durable-Workflow-Control-Plane-Version", None)
