@@ -53,7 +53,12 @@ def _exceeded(tx: Transition, steps: Sequence[WorkflowCommand]) -> dict[str, Any
             tx.measure(kind, count + 1, most, count)
             counts[kind] = count + 1, most
         if isinstance(step, UpsertSearchAttributes):
-            attributes = merge(attributes, step)
+            before, attributes = len(attributes), merge(attributes, step)
+            # What was inherited or is left of a higher limit may stay, and shrink.
+            if len(attributes) > before and (
+                refused := _oversize(tx, "search_attribute_count", len(attributes), limits.request.max_search_attributes)
+            ):
+                return refused
             bytes_ = len(orjson.dumps(attributes))
             if refused := _oversize(tx, "search_attribute_size", bytes_, structural.search_attribute_size_bytes):
                 return refused

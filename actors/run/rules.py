@@ -17,7 +17,7 @@ class RequestLimits:
 
     max_payload_bytes: int  # of an HTTP body
     max_memo_bytes: int
-    max_search_attributes: int  # keys; 0 allows none
+    max_search_attributes: int  # keys; 0: none in a start, any number in upserts
     max_search_attribute_key_length: int
     max_search_attribute_value_bytes: int
     max_operation_name_length: int  # of a signal, query or update

@@ -24,6 +24,7 @@ from store.visibility.conditions import (
     HasStatus,
     InBucket,
     Not,
+    Order,
     Part,
     Scalar,
     Some,
@@ -153,12 +154,7 @@ def _attribute(condition: Attribute | AttributeOrder | AttributeMoment | Attribu
             # Compared as JSON: that is by value, and fails for nothing.
             return _where_is(place, "number", f"search_attributes -> {place} {op} {bind(_text(value))}::jsonb")
         case AttributeMoment(name, op, micros):
-            place = bind(name)
-            text = f"(search_attributes ->> {place})"
-            readable = (
-                f"CASE WHEN {text} ~ {_DATE_TIME} AND pg_input_is_valid({text}, 'timestamptz') THEN {text}::timestamptz END"
-            )
-            return _where_is(place, "string", f"{readable} {op} {bind(_moment(micros))}::timestamptz")
+            return _moment_is(bind(name), op, _moment(micros), bind)
         case AttributeStart(name, start):
             place = bind(name)
             return _where_is(place, "string", f"starts_with(search_attributes ->> {place}, {bind(start)})")
@@ -208,6 +204,17 @@ def _held(name: str, value: Scalar, bind: Bind) -> str:
     """The attribute is this value, or a list that holds it."""
     is_value = f"search_attributes @> {bind(_text({name: value}))}::jsonb"
     return f"{is_value} OR search_attributes @> {bind(_text({name: [value]}))}::jsonb" if isinstance(value, str) else is_value
+
+
+def _moment_is(place: str, op: Order, bound: datetime, bind: Bind) -> str:
+    text = f"(search_attributes ->> {place})"
+    # Most are in UTC, as those of defined attributes are: up to the second these compare as texts, which refuses most of them.
+    second = bind(f"{bound:%Y-%m-%dT%H:%M:%S}".rjust(19, "0"))
+    beyond = ">" if op in ("<", "<=") else "<"
+    is_beyond = f"{text} LIKE '____-__-__T__:__:__%Z' AND left({text}, 19) COLLATE \"C\" {beyond} {second}"
+    readable = f"{text} ~ {_DATE_TIME} AND pg_input_is_valid({text}, 'timestamptz')"
+    instant = f"CASE WHEN {is_beyond} THEN NULL WHEN {readable} THEN {text}::timestamptz END"
+    return _where_is(place, "string", f"{instant} {op} {bind(bound)}::timestamptz")
 
 
 def _where_is(place: str, kind: str, compared: str) -> str:

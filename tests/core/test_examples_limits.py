@@ -56,6 +56,7 @@ CHILDREN = make_rules(pending_child_count=2)
 COMMANDS = make_rules(command_batch_size=2)
 PAYLOAD = make_rules(payload_size_bytes=4)
 ATTRIBUTES = make_rules(search_attribute_size_bytes=len('{"a":"xx"}'))
+NAMES = make_rules(max_search_attributes=2)
 EVENTS = make_rules(history_transaction_size=3)
 # The start, the first activity and the update that makes a task.
 HISTORY = make_rules(history_events=6)
@@ -100,6 +101,14 @@ LIMITS: dict[str, Limit] = {
     ),
     "attributes in between": Limit(
         ATTRIBUTES, [attributes(a="xx")], [attributes(a="xxx"), attributes(a=None)], "search_attribute_size", 11, 10
+    ),
+    "attribute names": Limit(
+        NAMES,
+        [attributes(a=1), attributes(b=1), attributes(c=1, a=None)],
+        [attributes(a=1, b=1), attributes(c=1)],
+        "search_attribute_count",
+        3,
+        2,
     ),
     "events": Limit(EVENTS, [timer()] * 3, [timer()] * 4, "history_transaction_size", 4, 3),
     "events of children": Limit(EVENTS, [child(), timer()], [child(), child()], "history_transaction_size", 4, 3),
