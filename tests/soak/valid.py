@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from typing import Any
+from urllib.parse import quote
 
 from api.http.route import WORKER, Route
 from api.routes import ROUTES
@@ -19,6 +20,19 @@ NAMES = ["go", "set", "approve-it"]
 Body = dict[str, Any] | None
 
 
+ATTRIBUTES = ("customer", "total", "tags", "paid")
+SEARCHES = (
+    'customer = "c1"',
+    'customer IN ("c1", "c2") AND Status = "running"',
+    "total >= 3",
+    "NOT tags = 'a'",
+    "paid = true OR paid IS NULL",
+    'WorkflowType = "job" AND StartTime > "2026-01-01"',
+    'CloseTime < "2030-01-01T00:00:00Z"',
+    "customer STARTS_WITH 'c'",
+)
+
+
 def request(route: Route, world: SoakState, rng: random.Random) -> Request:
     """A request that the route accepts as far as its kind goes: what it names may have come to its end."""
     workflow_id, run_id = world.run(rng)
@@ -30,6 +44,7 @@ def request(route: Route, world: SoakState, rng: random.Random) -> Request:
         **{name: rng.choice(NAMES) for name in ("signal_name", "query_name", "update_name")},
         "task_id": "none",
         "query_task_id": "none",
+        "name": rng.choice(ATTRIBUTES),
     }
     about = None
     if "{task_id}" in route.template or "{query_task_id}" in route.template:
@@ -62,8 +77,10 @@ def _query(route: Route, world: SoakState, rng: random.Random) -> str:
     known = {
         "/workflows": [
             "status=running", "status=failed", "page_size=5", "page_size=2", "workflow_type=job", "query=soak",
+            f"query={quote(rng.choice(SEARCHES))}",
             f"next_page_token={rng.choice(world.tokens)}",
         ],
+        "/workflows/count": ["status=running", "workflow_type=job", f"query={quote(rng.choice(SEARCHES))}"],
         "/workers": ["status=active", f"task_queue={QUEUES[0]}"],
         "/workflows/{workflow_id}/runs/{run_id}/history": [
             "page_size=3", f"next_page_token={rng.choice(world.tokens)}",
@@ -224,6 +241,8 @@ def _body(route: Route, about: Lease | None, world: SoakState, rng: random.Rando
     if path.startswith("/namespaces"):
         named = {"name": rng.choice(NAMESPACES[3:])} if path == "/namespaces" else {}
         return {**named, **_some({"description": "d", "retention_days": 7}, rng)}
+    if path == "/search-attributes":
+        return {"name": rng.choice(ATTRIBUTES), "type": rng.choice(["keyword", "int", "double", "bool", "datetime"])}
     if last in ("cancel", "terminate", "archive"):
         return _some({"reason": "enough", "request_id": "r1"}, rng)
     if last == "repair":
