@@ -22,7 +22,7 @@ from tests.support.server import Cluster
 
 COUNT = 100
 LEASES = {"DW_WORKFLOW_TASK_TIMEOUT": "3", "DW_ACTIVITY_TASK_TIMEOUT": "3", "DW_QUERY_TASK_TIMEOUT": "5"}
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 150.0
 LONGEST_OUTAGE_SECONDS = 4.0  # on both sides of the lease of a node, which is 3 s
 UPSETS = 2  # smaller faults on the way to the kill
 ENDINGS = ("WorkflowCompleted", "WorkflowContinuedAsNew", "WorkflowCancelled", "WorkflowTerminated", "WorkflowFailed")
