@@ -118,7 +118,7 @@ def test_answers_that_nobody_reads_do_not_pile_up(small: ServerProcess) -> None:
     finally:
         _leave(crowd)
     print("peak", peak)
-    assert peak < 300 * 1024 * 1024, peak
+    assert peak < 450 * 1024 * 1024, peak  # all of them at once would take 850 MB
     with Raw(small, receive_buffer=4096) as reader:
         reader.send(ask_for_all * 2)
         for _ in range(2):
