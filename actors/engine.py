@@ -44,8 +44,8 @@ from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import WorkflowCommands
 from bus.ask import Ask
 from bus.dispatch import Dispatch
+from store.connections.pool import Database
 from store.errors import StoreError
-from store.pool import Database
 
 
 @dataclass(slots=True, frozen=True)

@@ -19,8 +19,8 @@ from actors.run import ids, setback
 from base.service import Service
 from store import applied, runs
 from store import ready_tasks as tasks
+from store.connections.pool import Database
 from store.errors import StoreUnavailable
-from store.pool import Database
 
 _TICK_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0

@@ -14,8 +14,8 @@ from actors.hosting.host import Host
 from actors.run.commands.control import ReadUpdate
 from actors.run.replies import UpdateStatus
 from store import runs
+from store.connections.pool import Database
 from store.errors import StoreError
-from store.pool import Database
 
 _RETRY_SECONDS = 0.1
 _LOOK_SECONDS = 1.0  # between looks at an update whose end may be recorded on another node

@@ -29,7 +29,7 @@ from actors.workers.registry import WorkerRegistry
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
 from store import instances, runs, update_requests
-from store.pool import Database
+from store.connections.pool import Database
 from store.runs import StoredRun
 
 _MARGIN_SECONDS = 5.0

@@ -27,7 +27,7 @@ async def bootstrap(config: Config, dsn: str) -> None:
     Raises what the store raises.
     """
     from store import migrate, schema  # noqa: PLC0415 - the console starts faster without it
-    from store.pool import Database  # noqa: PLC0415
+    from store.connections.pool import Database  # noqa: PLC0415
 
     for name in await migrate.migrate(dsn):
         log.info("applied %s to the schema", name, extra=said("schema.applied", migration=name))

@@ -39,8 +39,8 @@ from store import deployment
 from store import nodes as leases
 from store.commit.group import GroupCommit
 from store.commit.write_watch import WriteWatch
-from store.outage import Outage
-from store.pools import Pools
+from store.connections.outage import Outage
+from store.connections.pools import Pools
 
 RUN_CACHE_BYTES = 128 * 1024 * 1024
 SETTLE_SECONDS = 5.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from store.pool import Database
+from store.connections.pool import Database
 
 
 async def find(db: Database, keys: Sequence[str]) -> dict[str, bytes]:

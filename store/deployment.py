@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
+from store.connections.pool import Database
 from store.errors import StoreError
-from store.pool import Database
 
 
 async def get(db: Database, key: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from store.pool import Database
+from store.connections.pool import Database
 
 
 async def load(db: Database, run_id: str, after: int = 0, upto: int | None = None) -> list[bytes]:

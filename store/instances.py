@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from store.columns import Int4, Table
-from store.pool import Database
+from store.connections.pool import Database
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 import asyncpg
 
+from store.connections.pool import Database
 from store.errors import DRIVER_ERRORS, translate
-from store.pool import Database
 from store.schema import APPLIED, compared, ledger, migrations, refuse_newer
 
 _LOCK = 0x6477_6D69  # advisory lock of migrations and seeding

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from store.columns import Int4, Int8, Json, Table, json_text
-from store.pool import Database
+from store.connections.pool import Database
 
 
 @dataclass(frozen=True, slots=True)

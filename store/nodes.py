@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from store.pool import Database
+from store.connections.pool import Database
 from store.sql import beside, filled
 
 _NOW = "(extract(epoch FROM clock_timestamp()) * 1000000)::int8"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from store.columns import Table
 from store.commit.writes import ReadyTaskRow
-from store.pool import Database
+from store.connections.pool import Database
 from store.sql import beside, filled
 
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from store.pool import Database
+from store.connections.pool import Database
 
 _LOCK = 0x6477_6573  # advisory lock of who judges the stream
 _REPAIR_LOCK = 0x6477_6574  # and of who repairs it, which takes longer

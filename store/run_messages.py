@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from store.columns import listed
 from store.commit.given import SENT
 from store.commit.writes import MessageRow
-from store.pool import Database
+from store.connections.pool import Database
 
 _COLUMNS = listed(SENT.columns[1:])
 

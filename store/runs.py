@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from store.columns import Int4, Int8, JsonText, Table, listed
 from store.commit.writes import RunIdentity, RunRow
-from store.pool import Database, Row
+from store.connections.pool import Database, Row
 
 _NOT_YET = 60_000_000  # microseconds after "now" that no clock is ahead unless it is wrong
 

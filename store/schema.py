@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from store.connections.pool import Database
 from store.errors import SchemaUnfit
-from store.pool import Database
 
 _FOLDER = Path(__file__).parent / "migrations"
 _LEAST_CODE = re.compile(r"^-- least code: (\d+)$", re.MULTILINE)

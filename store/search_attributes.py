@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from store.pool import Database
+from store.connections.pool import Database
 
 _LOCKED = "SELECT FROM namespaces WHERE name = $1 FOR UPDATE"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from store.columns import Int4, Int8, Json, JsonText, Table, listed
-from store.pool import Database
+from store.connections.pool import Database
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from actors.clock import Clock
 from store import nodes as leases
-from store.pool import Database
+from store.connections.pool import Database
 
 _BEATS_AT_ONCE = 2
 

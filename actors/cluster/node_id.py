@@ -10,7 +10,7 @@ import logging
 
 from base.observability.actions import said
 from store import nodes as leases
-from store.pool import Database
+from store.connections.pool import Database
 
 _log = logging.getLogger("dw.actors")
 

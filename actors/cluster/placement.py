@@ -22,8 +22,8 @@ from base.observability.actions import said
 from base.service import Service
 from bus.broadcast import Broadcast
 from store import nodes as leases
+from store.connections.pool import Database
 from store.errors import StoreError, WritesRefused
-from store.pool import Database
 
 _log = logging.getLogger("dw.actors")
 

@@ -23,8 +23,8 @@ from actors.run.replies import TOO_EARLY, Refused
 from actors.run.transition import RunMessage
 from base.observability.actions import said
 from store import instances, run_messages
+from store.connections.pool import Database
 from store.errors import StoreError
-from store.pool import Database
 
 _log = logging.getLogger("dw.actors")
 

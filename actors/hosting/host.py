@@ -36,8 +36,8 @@ from actors.run.transition import ReadyTask, RunMessage, Transition
 from store import applied, history, ready_tasks, run_messages, runs, update_requests
 from store.commit.group import GroupCommit
 from store.commit.writes import WriteSet
+from store.connections.pool import Database
 from store.errors import StoreUnavailable
-from store.pool import Database
 from store.runs import StoredRun
 
 _R = TypeVar("_R")

@@ -20,8 +20,8 @@ from base.observability.metrics import EVENTS_WAITING, NO_METRICS, Metrics
 from bus.events import EventStream
 from bus.subjects import Subjects
 from store import history, runs
+from store.connections.pool import Database
 from store.errors import StoreUnavailable
-from store.pool import Database
 
 _log = logging.getLogger("dw.actors")
 

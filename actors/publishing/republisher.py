@@ -27,8 +27,8 @@ from base.observability.actions import said
 from base.service import Service
 from bus.events import EventStream
 from store import republishing
+from store.connections.pool import Database
 from store.errors import StoreError
-from store.pool import Database
 
 _log = logging.getLogger("dw.actors")
 

@@ -21,7 +21,7 @@ from bus import remake
 from bus.connection import Bus
 from bus.events import EventStream
 from store import deployment, republishing
-from store.pool import Database
+from store.connections.pool import Database
 
 _log = logging.getLogger("dw.actors")
 

@@ -17,8 +17,8 @@ from actors.run.words import Reason
 from actors.workers.rules import Registration, missing_for_query, registration_of, replacing
 from base.service import Service
 from store import workers
+from store.connections.pool import Database
 from store.errors import StoreError
-from store.pool import Database
 from store.workers import Contact, Worker
 
 TOPIC = "workers"

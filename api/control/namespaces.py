@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from api.http.errors import ApiError
-from api.http.fields import Fields
+from api.http.input.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
 from api.http.searching import searched

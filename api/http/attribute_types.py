@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from store import search_attributes
-from store.pool import Database
+from store.connections.pool import Database
 
 _KNOWN_SECONDS = 5.0
 

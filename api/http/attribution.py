@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from api.http.auth import Principal
-from api.http.offload import LONG
+from api.http.input.offload import LONG
 from api.http.request import Request
 from api.settings import AttributionSettings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from store import namespaces
-from store.pool import Database
+from store.connections.pool import Database
 
 _KNOWN_SECONDS = 5.0
 _UNKNOWN_SECONDS = 0.5

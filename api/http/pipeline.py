@@ -15,16 +15,16 @@ from urllib.parse import unquote
 from actors.errors import Unavailable
 from api.http import envelope
 from api.http.auth import Principal
-from api.http.body import BODY_METHODS, Disconnected, check_media_type, parse_body, read_body
 from api.http.compression import THRESHOLD_BYTES, compress, negotiate
 from api.http.errors import ApiError, method_not_allowed, unavailable
-from api.http.offload import LONG, for_size, off_loop
+from api.http.input.body import BODY_METHODS, Disconnected, check_media_type, parse_body, read_body
+from api.http.input.offload import LONG, for_size, off_loop
+from api.http.input.singletons import check_singletons
 from api.http.quirks import extra_headers
 from api.http.request import Receive, Request, Scope
 from api.http.response import Response
 from api.http.route import WORKER, PathEntry, Route, plane_of
 from api.http.services import Services
-from api.http.singletons import check_singletons
 from base.observability.actions import said
 from base.observability.metrics import REQUESTS
 from store.errors import StoreUnavailable

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 from api.http.errors import ValidationFailed
-from api.http.fields import Fields
-from api.http.json_text import Members, Sparse
-from api.http.offload import for_size
+from api.http.input.fields import Fields
+from api.http.input.json_text import Members, Sparse
+from api.http.input.offload import for_size
+from api.http.input.singletons import fields_of
 from api.http.response import Response
-from api.http.singletons import fields_of
 
 if TYPE_CHECKING:
     from api.http.auth import Principal
@@ -55,7 +55,7 @@ class Request:
     sent: list[tuple[bytes, bytes]]
     """The header fields in the order sent, names in lower case."""
     headers: dict[bytes, bytes]
-    """The same by name (`api.http.singletons.fields_of`)."""
+    """The same by name (`api.http.input.singletons.fields_of`)."""
     receive: Receive
     connection: Connection | None
 

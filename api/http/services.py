@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from api.http.namespace_cache import NamespaceCache
     from api.settings import Settings
     from store.commit.write_watch import WriteWatch
-    from store.pool import Database
+    from store.connections.pool import Database
 
 
 _Kept = TypeVar("_Kept")
@@ -36,7 +36,7 @@ class CacheProbe(Protocol):
 class Services:
     """Everything endpoints talk to. `draining` is set when the node shuts down: polls then answer empty.
 
-    `db` reads by key and writes, `searches` reads lists, `probes` is for health and readiness (`store.pools`).
+    `db` reads by key and writes, `searches` reads lists, `probes` is for health and readiness (`store.connections.pools`).
     `unfit`: why the schema of the database can not be served; every request that needs a credential is then answered 503.
     """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import fastavro
 
-from api.http.json_text import MAX_DEPTH
+from api.http.input.json_text import MAX_DEPTH
 
 _SCHEMA = fastavro.parse_schema(
     {

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from api.http import json_text
+from api.http.input import json_text
 from api.payloads.avro_frames import VALUE_FRAME, Undecodable, is_collection, unwrap, value_end, wrapped
 
 AVRO = "avro"
@@ -23,7 +23,7 @@ def encode(value: Any) -> str:
 
 
 def decoded(blob: str, codec: str) -> bytes:
-    """The JSON text inside a blob, checked (`api.http.json_text.check`).
+    """The JSON text inside a blob, checked (`api.http.input.json_text.check`).
 
     Raises Undecodable, also for blobs framed in a way this server does not read.
     """

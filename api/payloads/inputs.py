@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Raw
 
 from actors.run.values import Payload
-from api.http import json_text
-from api.http.fields import Fields, label
+from api.http.input import json_text
+from api.http.input.fields import Fields, label
 from api.payloads.avro_frames import Undecodable, wrapped
 from api.payloads.codec import AVRO, JSON, decoded, encode, is_avro_blob, is_value_collection
 

@@ -11,7 +11,7 @@ from actors.run.commands.worker import CompleteActivity, FailActivity, Heartbeat
 from actors.run.replies import ActivityTaskGrant, Refused
 from actors.run.values import Failure
 from api.http.envelope import encode
-from api.http.fields import Fields, label
+from api.http.input.fields import Fields, label
 from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts, ts0, ts_or_none

@@ -5,7 +5,7 @@ Contract: worker-protocol 4.7, 4.10, 7.4, 8.2, 8.3.
 
 from __future__ import annotations
 
-from api.http.fields import Fields
+from api.http.input.fields import Fields
 
 _MAX_ATTEMPT = 2_147_483_647
 

@@ -11,9 +11,9 @@ import msgspec
 from actors.queue.parked_poll import Grant, ParkedPoll
 from actors.queue.poll import ACTIVITY, QUERY, Poll, WorkerProfile
 from actors.workers.rules import Registration
-from api.http.body import Disconnected
 from api.http.errors import worker_error
-from api.http.fields import Fields
+from api.http.input.body import Disconnected
+from api.http.input.fields import Fields
 from api.http.request import Receive, Request
 from base.observability.metrics import POLLS
 

@@ -11,7 +11,7 @@ from actors.queue.poll import QUERY
 from actors.queue.query_types import QueryOutcome, QueryTaskGrant
 from actors.run.replies import Refused
 from api.http.envelope import encode
-from api.http.fields import Fields
+from api.http.input.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts

@@ -6,8 +6,8 @@ from typing import Any
 
 from actors.workers.rules import DefinitionChanged
 from api.http.errors import ApiError, worker_error
-from api.http.fields import MOST_FAULTS, Fields, label
-from api.http.ids import new_ulid
+from api.http.input.fields import MOST_FAULTS, Fields, label
+from api.http.input.ids import new_ulid
 from api.http.request import Request
 from api.http.response import Response
 from store import workers

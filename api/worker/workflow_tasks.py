@@ -27,7 +27,7 @@ from api.http import page_tokens
 from api.http.compression import compress
 from api.http.envelope import encode
 from api.http.errors import ValidationFailed
-from api.http.offload import for_size
+from api.http.input.offload import for_size
 from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts

@@ -19,9 +19,11 @@ import asyncpg
 from base.observability.actions import said
 from base.observability.metrics import COMMIT_SECONDS, COMMITS, LOST, NO_METRICS, STORED, Metrics
 from base.service import Service
-from store import sockets
 from store.commit import arguments
 from store.commit.writes import WriteSet
+from store.connections import sockets
+from store.connections.outage import Outage
+from store.connections.pool import PLANNER
 from store.errors import (
     DRIVER_ERRORS,
     StoreError,
@@ -33,8 +35,6 @@ from store.errors import (
     is_unique_violation,
     translate,
 )
-from store.outage import Outage
-from store.pool import PLANNER
 
 log = logging.getLogger("dw.store")
 

@@ -9,8 +9,8 @@ import time
 from base.observability.actions import said
 from base.service import Service
 from store.commit.group import GroupCommit
+from store.connections.pool import Database
 from store.errors import StoreError, StoreRejected, WritesRefused
-from store.pool import Database
 
 log = logging.getLogger("dw.store")
 

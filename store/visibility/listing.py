@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from store.pool import Database
+from store.connections.pool import Database
 from store.runs import ITEMS, RunItem
 from store.visibility.conditions import Condition
 from store.visibility.sql import Statement, has_status

@@ -1,7 +1,7 @@
 """The one place where a condition becomes SQL. Whatever a caller sent is a bound parameter; the texts here are constants.
 
 Each leaf is written so that an index can serve it where one does (migration 0008), and the planner, which sees the values
-(`store.pools`: searches are planned anew each time), chooses between the rarest match and the newest runs.
+(`store.connections.pools`: searches are planned anew each time), chooses between the rarest match and the newest runs.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from api.http.namespace_cache import NamespaceCache
 from api.http.services import Services
 from api.settings import Settings
 from node.http.server import HttpServer, base_url, bind
-from store.pool import Database
+from store.connections.pool import Database
 from tests.api.driver import Http
 from tests.support.defaults import EDGE, STALE_AFTER_SECONDS
 from tests.support.server import ServerProcess

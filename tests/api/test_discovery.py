@@ -9,7 +9,7 @@ import pytest
 from durable_workflow import Client, Worker, workflow
 
 from api.system.manifests import fixture_digest, manifest
-from store.pool import Database
+from store.connections.pool import Database
 from tests.api.conftest import CONTROL, WORKER, Api
 from tests.support.defaults import make_auth, make_settings
 

@@ -13,7 +13,7 @@ import pytest
 
 from api.app import create_app
 from api.payloads.codec import encode
-from store.pool import Database
+from store.connections.pool import Database
 from tests.api.conftest import CONTROL, WORKER, services_for, serving
 from tests.api.driver import Http
 from tests.support.defaults import make_auth, make_rules, make_settings

@@ -13,10 +13,10 @@ import httpx
 import orjson
 import pytest
 
-from api.http import json_text
-from api.http.body import parse_body
 from api.http.errors import ApiError
-from api.http.fields import Fields
+from api.http.input import json_text
+from api.http.input.body import parse_body
+from api.http.input.fields import Fields
 from api.payloads.codec import is_avro_blob
 from api.payloads.inputs import envelope_in, normalise_input
 from tests.api.conftest import CONTROL, Api

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from actors.run.commands.steps import RecordSideEffect
 from actors.run.payloads import in_codec
 from actors.run.values import Payload
-from api.http.fields import Fields
+from api.http.input.fields import Fields
 from api.payloads.avro_frames import Undecodable
 from api.payloads.codec import decoded, encode, is_avro_blob
 from api.payloads.inputs import normalise_arguments, normalise_input, normalise_message, normalise_side_effect, normalise_value

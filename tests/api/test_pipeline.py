@@ -14,7 +14,7 @@ from api.app import create_app
 from api.http.envelope import CONTRACT, PROJECTED_FIELDS
 from api.settings import AuthSettings
 from base.observability.metrics import Instrument, Labels, NoMetrics
-from store.pool import Database
+from store.connections.pool import Database
 from tests.api.conftest import CONTROL, Api, services_for, serving
 from tests.api.conftest import WORKER as WORKER_HEADERS
 from tests.api.echo import (

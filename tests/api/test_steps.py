@@ -21,8 +21,8 @@ from actors.run.commands.steps import (
     UpsertSearchAttributes,
 )
 from actors.run.values import Payload, RetryPolicy
-from api.http.fields import Fields
-from api.http.json_text import text_of
+from api.http.input.fields import Fields
+from api.http.input.json_text import text_of
 from api.payloads.codec import encode
 from api.worker.commands.batch import read_steps, scope_errors
 

@@ -10,7 +10,7 @@ import pytest
 from actors.workers.registry import WorkerRegistry
 from api.http.times import now_micros
 from store import workers
-from store.pool import Database
+from store.connections.pool import Database
 from tests.api.conftest import CONTROL, WORKER, Api
 from tests.support.defaults import STALE_AFTER_SECONDS, make_auth, make_settings
 

@@ -24,7 +24,7 @@ from actors.run.values import Payload, RetryPolicy, WorkerIdentity
 from bus.subjects import Subjects
 from store import instances, ready_tasks, runs
 from store.commit.group import GroupCommit
-from store.pool import Database
+from store.connections.pool import Database
 from tests.support.defaults import RULES
 
 R = TypeVar("R")

@@ -14,8 +14,8 @@ import asyncpg
 import httpx
 import pytest
 
+from store.connections.pool import Database
 from store.migrate import migrate
-from store.pool import Database
 from tests.conftest import MakeCluster
 from tests.support.defaults import seed_database
 from tests.support.server import ServerProcess

@@ -25,7 +25,7 @@ from actors.run.replies import (
 )
 from actors.run.state import RunState, View
 from actors.run.values import Payload, WorkerIdentity
-from api.http.fields import Fields
+from api.http.input.fields import Fields
 from api.worker.commands.batch import read_steps, scope_errors
 from tests.core.harness import OTHER, PLAIN, PYTHON, Event, RunModel, completion, failure_of, page_of, result_of, shown_events
 

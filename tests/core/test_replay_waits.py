@@ -25,7 +25,7 @@ from actors.run.commands.worker import ClaimTask
 from actors.run.dialect import Dialect, PlainHistory
 from actors.run.replies import QueryView, WorkflowTaskGrant
 from actors.run.values import Payload
-from api.http.fields import Fields
+from api.http.input.fields import Fields
 from api.worker.commands.batch import read_steps, scope_errors
 from tests.core.harness import OTHER, PYTHON, SCALE, Event, RunModel, resume_of
 from tests.core.replaying import ReplayedRun as Replayed

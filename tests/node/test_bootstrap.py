@@ -10,7 +10,7 @@ import pytest
 from node import bootstrap as bootstrapping
 from node.config import Config
 from store import deployment, namespaces, schema
-from store.pool import Database
+from store.connections.pool import Database
 from tests.support.services import TestServices
 
 

@@ -19,8 +19,8 @@ from actors.cluster.placement import Placement
 from actors.cluster.spread import wanted_owners
 from bus.broadcast import Broadcast
 from bus.connection import Bus
+from store.connections.pool import Database
 from store.migrate import migrate
-from store.pool import Database
 from tests.support.defaults import make_bus_options, seed_database
 from tests.support.proxy import Links
 from tests.support.services import Deployment, TestServices

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from store.commit.group import GroupCommit
+from store.connections.pool import Database
 from store.migrate import migrate
-from store.pool import Database
 from tests.support.defaults import seed_database
 from tests.support.services import TestServices
 

@@ -8,8 +8,8 @@ import pytest
 
 from store import history, instances, ready_tasks, run_messages, runs
 from store.commit.group import GroupCommit
+from store.connections.pool import Database
 from store.errors import StoreRejected, StoreUnavailable
-from store.pool import Database
 from tests.store.build import NOW, RunFixture, events, message, ready_task, row
 
 

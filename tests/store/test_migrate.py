@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from store import deployment, migrate, namespaces, schema
+from store.connections.pool import Database
 from store.errors import StoreError, StoreRejected
-from store.pool import Database
 from tests.support.defaults import seed_database
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from store import runs
 from store.commit.group import GroupCommit
+from store.connections.pool import Database
 from store.errors import StoreUnavailable
 from store.migrate import migrate
-from store.pool import Database
 from tests.store.build import RunFixture
 from tests.support.defaults import seed_database
 from tests.support.services import TestServices

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from store import nodes
+from store.connections.pool import Database
 from store.nodes import Beat
-from store.pool import Database
 
 
 def _shown(seen: Beat) -> list[tuple[str, str, bool]]:

@@ -9,8 +9,8 @@ import pytest
 
 from store import ready_tasks
 from store.commit import group, statement
-from store.pool import PLANNER
-from store.pools import SEARCH_SESSION
+from store.connections.pool import PLANNER
+from store.connections.pools import SEARCH_SESSION
 from store.visibility.conditions import All, Condition, InBucket, Part
 from store.visibility.listing import Position, listing_sql
 

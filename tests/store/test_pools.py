@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from store.connections.pool import Database
+from store.connections.pools import LEASE_CONNECTIONS, PROBE_CONNECTIONS, Pools
 from store.errors import StoreBusy, StoreTooSlow
-from store.pool import Database
-from store.pools import LEASE_CONNECTIONS, PROBE_CONNECTIONS, Pools
 
 # The time-out of the tests that wait for it, and one that no test reaches.
 SHORT, LONG = 0.5, 30.0

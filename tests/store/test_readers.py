@@ -12,8 +12,8 @@ from actors.run.status_buckets import BUCKETS, is_terminal
 from store import history, namespaces, ready_tasks, run_messages, runs
 from store.commit.group import GroupCommit
 from store.commit.writes import ReadyTaskRow
+from store.connections.pool import Database
 from store.errors import StoreRejected
-from store.pool import Database
 from store.visibility.conditions import All, Condition, InBucket, Part, Text
 from store.visibility.listing import Position, listing
 from tests.store.build import NOW, RunFixture, events, message, ready_task, row

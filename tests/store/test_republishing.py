@@ -7,7 +7,7 @@ import asyncio
 from actors.publishing.repetition import bound
 from store import republishing
 from store.commit.group import GroupCommit
-from store.pool import Database
+from store.connections.pool import Database
 from store.republishing import Loss
 from tests.store.build import NOW, RunFixture, row
 

@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 
 from store import migrate, schema
+from store.connections.pool import Database
 from store.errors import SchemaUnfit, StoreUnavailable
-from store.pool import Database
 from tests.support.defaults import seed_database
 
 LATEST = schema.migrations()[-1].version

@@ -17,7 +17,7 @@ from actors.run.status_buckets import status_bucket
 from actors.visibility.meaning import IllTyped, condition_of
 from actors.visibility.values import is_date_time, moment
 from store.commit.group import GroupCommit
-from store.pool import Database
+from store.connections.pool import Database
 from store.visibility import conditions as c
 from store.visibility.listing import Position, count, count_sql, listing, listing_sql
 from tests.store.build import NOW, RunFixture, row

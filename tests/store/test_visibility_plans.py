@@ -8,9 +8,9 @@ import pytest
 from actors.visibility.meaning import condition_of
 from actors.visibility.values import date_time
 from bench.filling import SPREAD_MICROS, fill
+from store.connections.pool import PLANNER
+from store.connections.pools import SEARCH_SESSION
 from store.migrate import migrate
-from store.pool import PLANNER
-from store.pools import SEARCH_SESSION
 from store.visibility.conditions import All, Condition, InBucket, Text
 from store.visibility.listing import Position, count_sql, listing_sql
 from tests.support.services import TestServices

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from store import workers
-from store.pool import Database
+from store.connections.pool import Database
 from store.workers import Contact, Worker
 from tests.store.build import NOW
 

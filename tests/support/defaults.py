@@ -14,8 +14,8 @@ from bus.connection import BusOptions
 from node.config import Config
 from node.http.limits import EdgeLimits
 from node.settings import api_settings, bus_options, edge_limits, engine_rules
+from store.connections.pool import Database
 from store.migrate import seed
-from store.pool import Database
 
 CONFIG = Config.read({}, host_name="durable-workflow")
 RULES = engine_rules(CONFIG, CONFIG.server.shards)

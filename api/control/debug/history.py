@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from api.control.workflows.events import StoredEvent, stored_event
-from api.http import json_text
+from api.http.input import json_text
 from store import history as stored_history
-from store.pool import Database
+from store.connections.pool import Database
 
 _PREVIEW_BYTES = 4096
 _MOST_KEYS = 20

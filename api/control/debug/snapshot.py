@@ -17,7 +17,7 @@ from api.control.debug.queue import active_count, task_queue
 from api.control.debug.tasks import Compatibility, Health, pruned
 from api.control.worker_fleet import live_workers, worker_fleet
 from api.control.workflows.lookup import current_run, named_run
-from api.http.fields import Fields
+from api.http.input.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts, ts_or_none

@@ -9,7 +9,7 @@ from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from actors.run.values import Payload
 from api.control.workflows.workflow_target import missing_target, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution
-from api.http.fields import Fields
+from api.http.input.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
 from api.payloads.inputs import normalise_message

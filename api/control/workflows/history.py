@@ -8,7 +8,7 @@ from actors.run.status_buckets import is_terminal
 from api.control.workflows.events import shown
 from api.control.workflows.lookup import run_not_found
 from api.http import page_tokens
-from api.http.fields import Fields
+from api.http.input.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
 from store import history as stored_history

@@ -10,7 +10,7 @@ from actors.visibility.meaning import IllTyped, condition_of
 from api.control.workflows.views import list_item
 from api.http import page_tokens
 from api.http.errors import ValidationFailed
-from api.http.fields import Fields
+from api.http.input.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
 from api.http.searching import searched

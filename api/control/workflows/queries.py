@@ -12,7 +12,7 @@ from actors.run.replies import Refused
 from actors.run.values import Payload
 from actors.workers.rules import QUERY_WORKER_INCOMPATIBLE, QUERY_WORKER_UNAVAILABLE
 from api.control.workflows.workflow_target import HISTORICAL, missing_target, operation_name, run_id_of, target_refused
-from api.http.fields import Fields
+from api.http.input.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
 from api.payloads.codec import shown

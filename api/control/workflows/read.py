@@ -8,7 +8,7 @@ from actors.run import state as run_state
 from api.control.workflows.events import stored_event
 from api.control.workflows.lookup import current_run, instance_not_found, named_run
 from api.control.workflows.views import description, run_item
-from api.http.offload import for_size
+from api.http.input.offload import for_size
 from api.http.request import Request
 from api.http.response import Response
 from api.http.searching import searched

@@ -11,11 +11,11 @@ from actors.run.commands.control import StartRun
 from actors.run.ids import RunId
 from actors.run.replies import Refused, Started
 from actors.visibility.values import typed
-from api.http import json_text
 from api.http.attribution import attribution
 from api.http.errors import ValidationFailed, refusal
-from api.http.fields import LONGEST_SECONDS, Fields
-from api.http.ids import new_ulid
+from api.http.input import json_text
+from api.http.input.fields import LONGEST_SECONDS, Fields
+from api.http.input.ids import new_ulid
 from api.http.request import Request
 from api.http.response import Response
 from api.payloads.inputs import normalise_input

@@ -10,8 +10,8 @@ from actors.run.values import Payload
 from api.control.workflows.commands import command_fields, result_fields
 from api.control.workflows.workflow_target import missing_target, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution
-from api.http.fields import LONGEST_SECONDS, Fields
-from api.http.offload import for_size
+from api.http.input.fields import LONGEST_SECONDS, Fields
+from api.http.input.offload import for_size
 from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts, ts_or_none

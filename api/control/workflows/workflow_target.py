@@ -11,7 +11,7 @@ from actors.run.replies import Refused
 from actors.run.words import Reason
 from api.control.workflows.lookup import named_instance
 from api.http.errors import ValidationFailed, refusal
-from api.http.fields import Fields, label
+from api.http.input.fields import Fields, label
 from api.http.request import Request
 from api.http.response import Response
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from actors.run.commands.steps import UpsertSearchAttributes
 from actors.visibility.values import typed
-from api.http import json_text
-from api.http.fields import Fields
+from api.http.input import json_text
+from api.http.input.fields import Fields
 
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
 _LONGEST = 255

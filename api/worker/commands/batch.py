@@ -14,8 +14,8 @@ from functools import partial
 from msgspec import Raw
 
 from actors.run.commands.steps import WorkflowCommand
-from api.http import json_text
-from api.http.fields import MOST_FAULTS, Fields, as_integer
+from api.http.input import json_text
+from api.http.input.fields import MOST_FAULTS, Fields, as_integer
 from api.worker.commands.readers import ACTIVITY_TIMEOUTS, READERS
 
 Errors = dict[str, list[str]]

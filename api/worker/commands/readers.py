@@ -22,8 +22,8 @@ from actors.run.commands.steps import (
     WorkflowCommand,
 )
 from actors.run.values import Payload, RetryPolicy
-from api.http import json_text
-from api.http.fields import LONGEST_SECONDS, Fields, as_integer
+from api.http.input import json_text
+from api.http.input.fields import LONGEST_SECONDS, Fields, as_integer
 from api.payloads.codec import AVRO
 from api.payloads.inputs import normalise_arguments, normalise_side_effect, normalise_value
 from api.worker.commands.attributes import read_attribute_types, read_attributes

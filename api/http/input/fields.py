@@ -13,9 +13,9 @@ from typing import Any
 
 from msgspec import Raw
 
-from api.http import json_text
 from api.http.errors import ValidationFailed
-from api.http.json_text import Members, Sparse
+from api.http.input import json_text
+from api.http.input.json_text import Members, Sparse
 
 # A century: far above any sense, and safely inside what times can hold.
 LONGEST_SECONDS = 3_155_760_000
@@ -56,8 +56,8 @@ class Fields:
     """The fields of one object. Readers return a usable value and note faults; `check()` raises them all together.
 
     `prefix` is put before field names in error keys ("commands.3."). Several readers may share one `errors` map. Values in
-    `data` may be texts not read yet (`api.http.json_text`): `get` reads them. `source`: see `Source`; without it opaque values
-    are written anew.
+    `data` may be texts not read yet (`api.http.input.json_text`): `get` reads them. `source`: see `Source`; without it opaque
+    values are written anew.
     """
 
     __slots__ = ("_source", "_texts", "data", "errors", "prefix")
@@ -85,7 +85,7 @@ class Fields:
         return not names.isdisjoint(data) if isinstance(data, dict) else any(name in data for name in names)
 
     def get(self, name: str) -> Any:
-        """The value of a field, None when absent. A long list or object is the text it is (`api.http.json_text.opened`)."""
+        """The value of a field, None when absent. A long list or object is the text it is (`json_text.opened`)."""
         value = self.data.get(name)
         return json_text.opened(value) if type(value) is Raw else value
 
@@ -280,7 +280,7 @@ class Fields:
         return value
 
     def items(self, name: str) -> list[Any] | None:
-        """A list, None when absent. The items of a long one are texts (`api.http.json_text.plain` opens them)."""
+        """A list, None when absent. The items of a long one are texts (`api.http.input.json_text.plain` opens them)."""
         value = self.get(name)
         found = json_text.listed(value)
         if found is None and value is not None:

@@ -1,4 +1,4 @@
-"""A pool of database connections. A node has several, so that one kind of work never waits for another (`store.pools`)."""
+"""A pool of database connections. A node has several, so that no kind of work waits for another (`pools`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 import asyncpg
 
-from store import sockets
+from store.connections import sockets
 from store.errors import DRIVER_ERRORS, StoreBusy, StoreUnavailable, translate
 
 

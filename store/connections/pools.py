@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from store.pool import Database
+from store.connections.pool import Database
 
 LEASE_CONNECTIONS = 2
 PROBE_CONNECTIONS = 2

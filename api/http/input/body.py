@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from api.http import json_text
 from api.http.errors import ApiError
-from api.http.json_text import Members, Sparse
-from api.http.offload import LONG
+from api.http.input import json_text
+from api.http.input.json_text import Members, Sparse
+from api.http.input.offload import LONG
 from api.http.request import Receive
 
 BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -69,7 +69,7 @@ def check_media_type(headers: dict[bytes, bytes]) -> None:
 def parse_body(headers: dict[bytes, bytes], body: bytes) -> Members | Sparse:
     """The fields of a JSON body; no fields for `[]` and other values that are no object. Raises ApiError 400 when malformed.
 
-    The values of a short body are read, those of a long one are texts (`api.http.json_text`).
+    The values of a short body are read, those of a long one are texts (`api.http.input.json_text`).
     """
     encoding = headers.get(b"content-encoding", b"identity").strip().lower()
     if encoding not in (b"identity", b""):
