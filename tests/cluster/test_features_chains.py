@@ -14,7 +14,7 @@ from tests.cluster.senders import SAMPLE, Senders, Updaters
 from tests.cluster.two_node_cluster import COUNT, LEASES, FinishedRun
 from tests.conftest import MakeCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 RUNS = 4
 

@@ -14,7 +14,7 @@ from tests.cluster.scripted import Script, Step, View, child, complete, envelope
 from tests.cluster.two_node_cluster import COUNT, LEASES, FinishedRun, TwoNodeCluster
 from tests.conftest import MakeCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 Runs = dict[str, list[FinishedRun]]
 

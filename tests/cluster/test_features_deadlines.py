@@ -17,7 +17,7 @@ from tests.cluster.scripted import Crew, Script, Step, View, activity, child, co
 from tests.cluster.two_node_cluster import COUNT, DEADLINE_SECONDS, LEASES, FinishedRun, TwoNodeCluster
 from tests.conftest import MakeCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 BEAT_SECONDS = 0.5
 MODES = ("quick", "patient", "activity", "timer", "signal", "chain", "parent", "family")

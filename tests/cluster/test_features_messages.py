@@ -21,7 +21,7 @@ from tests.cluster.senders import (
 from tests.cluster.two_node_cluster import COUNT, LEASES
 from tests.conftest import MakeCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 NOISE = ("RepairRequested", "StartAccepted")  # leases that ran out, starts that were repeated
 

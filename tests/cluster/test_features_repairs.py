@@ -18,7 +18,7 @@ from tests.cluster.two_node_cluster import COUNT, ENDINGS, LEASES, FinishedRun, 
 from tests.conftest import MakeCluster
 from tests.support.server import Cluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 # Backoffs that outlast the test: nothing but a repair gets a run out of one.
 BACKOFFS = {"DW_V2_TASK_REPAIR_REDISPATCH_AFTER_SECONDS": "600", "DW_V2_TASK_REPAIR_FAILURE_BACKOFF_MAX_SECONDS": "600"}

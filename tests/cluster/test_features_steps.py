@@ -16,7 +16,7 @@ from tests.cluster.scripted import Crew, Failed, Script, Step, View, activity, c
 from tests.cluster.two_node_cluster import COUNT, LEASES, TwoNodeCluster
 from tests.conftest import MakeCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 
 # -- activities --------------------------------------------------------------------------------------------------------

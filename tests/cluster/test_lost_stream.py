@@ -26,7 +26,7 @@ from tests.support.disk import SmallDisk, small_disk
 from tests.support.server import ServerProcess
 from tests.support.services import Deployment, TestServices, clean_environment
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 
 class Stream:

@@ -127,6 +127,7 @@ class Storm:
         node.signal(signal.SIGCONT)
 
 
+@pytest.mark.proof
 async def test_a_storm_leaves_no_lease_that_nobody_has(own_services: TestServices, cluster: MakeCluster) -> None:
     """Leases are long here, too: a task leased to nobody would wait for a minute."""
     place = own_services.deployment()

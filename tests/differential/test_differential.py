@@ -41,7 +41,7 @@ ENVIRONMENT = {
     "DW_V2_LIMIT_PENDING_TIMERS": "6",
 }
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 
 class SmallCache(ServerProcess):
