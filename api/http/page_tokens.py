@@ -14,8 +14,6 @@ from typing import Any
 
 import msgspec
 
-from api.http.errors import ValidationFailed
-
 _MARK_BYTES = 8
 
 
@@ -49,10 +47,7 @@ class ListTokens:
         return base64.urlsafe_b64encode(_mark(marked) + marked).decode().rstrip("=")
 
     def decode(self, token: object) -> Any:
-        """The position in a token; None for one that is not readable, which reads as the first page (control-plane 5.3).
-
-        Raises ValidationFailed for the token of another list.
-        """
+        """The position in a token; None for one that is not readable or of another list: the first page (control-plane 5.3)."""
         text = token.strip() if isinstance(token, str) else ""
         try:
             data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -62,8 +57,7 @@ class ListTokens:
         if len(marked) <= _MARK_BYTES or _mark(marked) != data[:_MARK_BYTES]:
             return None
         if marked[:_MARK_BYTES] != self._list:
-            text = "The next page token was made for another list: send the filters it was answered to."
-            raise ValidationFailed({"next_page_token": [text]})
+            return None
         try:
             return msgspec.msgpack.decode(marked[_MARK_BYTES:], type=self._key)
         except msgspec.MsgspecError:
