@@ -46,8 +46,8 @@ FROM (
 
 # What triggers do for each run, once for all.
 _STATUS = """
-INSERT INTO run_status (namespace, bucket, started_at, run_id, ended_at, workflow_type)
-SELECT namespace, run_bucket(closed_reason), started_at, run_id, closed_at, workflow_type FROM runs
+INSERT INTO run_status (namespace, bucket, started_at, run_id, ended_at, workflow_type, end_reason)
+SELECT namespace, run_bucket(closed_reason), started_at, run_id, closed_at, workflow_type, closed_reason FROM runs
 WHERE run_id LIKE '01filled%' AND namespace = $1
 """
 

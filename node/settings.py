@@ -54,6 +54,8 @@ def api_settings(config: Config) -> Settings:
         history_page_size_default=polling.history_page_size_default,
         history_page_size_max=polling.history_page_size_max,
         history_retention_days=config.limits.history_retention_days,
+        metrics_failure_type_limit=config.polling.metrics_workflow_task_failure_type_limit,
+        metrics_open_run_limit=config.polling.metrics_open_run_limit,
         current_compatibility=engine.current_compatibility,
         compression_enabled=config.http.compression_enabled,
         package_provenance=provenance(config) if config.http.expose_package_provenance else None,

@@ -173,7 +173,7 @@ async def cluster_info(request: Request) -> Response:
     listed = await services.workers.listing(request.namespace)
     live: dict[str, Any] = {
         "worker_fleet": worker_fleet(request.namespace, listed, settings, services.clock.now()),
-        "task_repair": {"policy": asdict(settings.repair_policy), "candidates": _candidates(settings)},
+        "task_repair": {"policy": asdict(settings.repair_policy), "candidates": repair_candidates(settings)},
     }
     principal = request.principal
     is_admin = principal is None or not principal.roles or principal.roles[0] == "admin"
@@ -182,7 +182,7 @@ async def cluster_info(request: Request) -> Response:
     return Response(200, envelope.splice(services.kept(_Manifests).prefix(settings), envelope.encode(live)))
 
 
-def _candidates(settings: Settings) -> dict[str, Any]:
+def repair_candidates(settings: Settings) -> dict[str, Any]:
     """Repair candidates. Every node repairs its own shards as it goes, so none ever wait for a repair pass."""
     return {
         "existing_task_candidates": 0,

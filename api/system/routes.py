@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from api.http.route import ALL, Route
+from api.http.route import ADMINS, ALL, Route
 from api.system import cluster_info, health
+from api.system.metrics.bounded import metrics
+from api.system.metrics.operator import operator_metrics
 
 ROUTES = [
     Route("GET", "/health", health.health, None, versioned=False, namespaced=False),
     Route("GET", "/ready", health.ready, None, versioned=False, namespaced=False),
     Route("GET", "/cluster/info", cluster_info.cluster_info, ALL, versioned=False, namespaced=False),
+    Route("GET", "/system/metrics", metrics, ADMINS),
+    Route("GET", "/system/operator-metrics", operator_metrics, ADMINS),
 ]

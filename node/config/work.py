@@ -123,9 +123,11 @@ class PollingConfig:
         "DW_METRICS_WORKFLOW_TASK_FAILURE_TYPE_LIMIT",
         whole(1, 100),
         20,
-        "series limit of a metric",
+        "workflow types that the JSON metrics name as failing",
         alias=S,
-        not_yet="there are no metrics",
+    )
+    metrics_open_run_limit: int = variable(
+        "DW_METRICS_OPEN_RUN_LIMIT", whole(1), 20_000, "open runs of a namespace, newest first, that operator metrics look at"
     )
 
     @property
