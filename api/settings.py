@@ -65,6 +65,8 @@ class Settings:
     history_page_size_default: int
     history_page_size_max: int
     history_retention_days: int
+    export_key: str | None = field(repr=False)  # of the signature of exports
+    export_key_id: str | None
     metrics_failure_type_limit: int  # workflow types shown as failing
     metrics_open_run_limit: int  # open runs looked at for the metrics of a namespace
     current_compatibility: str | None

@@ -54,6 +54,8 @@ def api_settings(config: Config) -> Settings:
         history_page_size_default=polling.history_page_size_default,
         history_page_size_max=polling.history_page_size_max,
         history_retention_days=config.limits.history_retention_days,
+        export_key=(engine.history_export_signing_key or "").strip() or None,
+        export_key_id=(engine.history_export_signing_key_id or "").strip() or None,
         metrics_failure_type_limit=config.polling.metrics_workflow_task_failure_type_limit,
         metrics_open_run_limit=config.polling.metrics_open_run_limit,
         current_compatibility=engine.current_compatibility,

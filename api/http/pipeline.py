@@ -7,8 +7,9 @@ authentication and role.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -201,8 +202,11 @@ class Pipeline:
                 if route is not None and route.operation is not None:
                     envelope.add_control_plane(body, route.operation, request.path)
                 data = envelope.encode(body)
-            else:
+            elif isinstance(body, bytes):
                 data = body
+            else:
+                await self._stream(request, route, response, body, out, send)
+                return
         if request.compressible and len(data) >= THRESHOLD_BYTES and self._settings.compression_enabled:
             encoding = negotiate(headers.get(b"accept-encoding", b""))
             if encoding is not None:
@@ -212,6 +216,32 @@ class Pipeline:
         self._metrics.count(REQUESTS, (request.method, "none" if route is None else route.template, response.status))
         await send({"type": "http.response.start", "status": response.status, "headers": out})
         await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else data})
+
+    async def _stream(
+        self,
+        request: Request,
+        route: Route | None,
+        response: Response,
+        pieces: AsyncGenerator[bytes, None],
+        headers: list[tuple[bytes, bytes]],
+        send: Send,
+    ) -> None:
+        """Sends an answer piece by piece, as fast as it is taken; whole to a client that reads no answer in pieces."""
+        self._metrics.count(REQUESTS, (request.method, "none" if route is None else route.template, response.status))
+        start = {"type": "http.response.start", "status": response.status, "headers": headers}
+        async with contextlib.aclosing(pieces):
+            if request.method == "HEAD":
+                await send(start)
+            elif request.http_version == "1.0":
+                whole = b"".join([piece async for piece in pieces])
+                await send({**start, "headers": [*headers, (b"content-length", b"%d" % len(whole))]})
+                await send({"type": "http.response.body", "body": whole})
+                return
+            else:
+                await send(start)
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
 
 def _decoded(path: dict[str, str]) -> dict[str, str]:

@@ -51,6 +51,7 @@ class Request:
     method: str
     url_path: str
     """The path of the URL as text, undecoded."""
+    http_version: str
     query_string: bytes
     sent: list[tuple[bytes, bytes]]
     """The header fields in the order sent, names in lower case."""
@@ -78,6 +79,7 @@ class Request:
         self.services = services
         self.method = scope["method"]
         self.url_path = scope["path"]
+        self.http_version = scope["http_version"]
         self.query_string = scope["query_string"]
         self.sent = scope["headers"]
         self.headers = fields_of(self.sent)

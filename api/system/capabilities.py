@@ -24,7 +24,7 @@ CAPABILITIES: dict[str, bool] = {
     "schedule_jitter": False,
     "schedule_max_runs": False,
     "search_attributes": True,
-    "history_export": False,
+    "history_export": True,
     "continue_as_new": True,
     "child_workflows": True,
     "activity_timeouts": True,

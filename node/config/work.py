@@ -247,10 +247,9 @@ class EngineConfig:
         None,
         "HMAC key of history exports",
         alias=W,
-        not_yet="there is no history export",
     )
     history_export_signing_key_id: str | None = variable(
-        "DW_V2_HISTORY_EXPORT_SIGNING_KEY_ID", TEXT, None, "name of that key", alias=W, not_yet="there is no history export"
+        "DW_V2_HISTORY_EXPORT_SIGNING_KEY_ID", TEXT, None, "name of that key", alias=W
     )
     update_wait_completion_timeout_seconds: int = variable(
         "DW_V2_UPDATE_WAIT_COMPLETION_TIMEOUT_SECONDS", whole(1), 10, "default wait of an update", alias=W

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.control.workflows import commands, history, listing, queries, read, start, updates
+from api.control.workflows import commands, export, history, listing, queries, read, start, updates
 from api.http.route import OPERATORS, Route
 
 _WORKFLOW = "/workflows/{workflow_id}"
@@ -16,6 +16,7 @@ _WORKFLOWS = [
     Route("GET", "/workflows/{workflow_id}/runs", read.list_runs, OPERATORS, operation="list_runs"),
     Route("GET", _RUN, read.describe_run, OPERATORS, operation="describe_run"),
     Route("GET", f"{_RUN}/history", history.history, OPERATORS, operation="history"),
+    Route("GET", f"{_RUN}/history/export", export.export, OPERATORS),
     Route("POST", f"{_WORKFLOW}/repair", commands.repair, OPERATORS, operation="repair"),
     Route("POST", f"{_WORKFLOW}/archive", commands.archive, OPERATORS, operation="archive"),
 ]
