@@ -25,6 +25,22 @@ async def load(db: Database, run_id: str, after: int = 0, upto: int | None = Non
     return events
 
 
+async def batches(db: Database, run_id: str, after: int, most_bytes: int) -> list[bytes]:
+    """The next events behind `after`, the last of a batch or 0: whole batches as they were recorded, none read twice.
+
+    About `most_bytes`, at least a batch (of 2 MiB and a little at most, what one request can bring); none: that was all.
+    """
+    rows = await db.fetch(
+        "SELECT body FROM (SELECT first_sequence, body, sum(octet_length(body)) OVER (ORDER BY first_sequence) AS upto FROM ("
+        "  SELECT first_sequence, body FROM history WHERE run_id = $1 AND first_sequence > $2 ORDER BY first_sequence LIMIT 100"
+        ") AS batch) AS sized WHERE upto - octet_length(body) < $3 ORDER BY first_sequence",
+        run_id,
+        after,
+        most_bytes,
+    )
+    return [line for row in rows for line in row[0].split(b"\n")]
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Events of a run, and what a reader of them must know of the run."""

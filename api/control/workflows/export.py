@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 
 from actors.export.bundle import Bundle
 from actors.export.canonical import Seal, read
@@ -15,8 +15,9 @@ from api.http.response import Response
 from store import history as stored_history
 from store.connections.pool import Database
 
-_MOST_EVENTS = 50
-_PAGE_BYTES = 128 << 10  # read and made into text at once, so that others wait a few milliseconds
+_READ_BYTES = 512 << 10
+_CHUNK_EVENTS = 50
+_CHUNK_BYTES = 128 << 10
 
 
 async def export(request: Request) -> Response:
@@ -40,18 +41,33 @@ async def _pieces(db: Database, bundle: Bundle, facts: RunFacts) -> AsyncGenerat
     try:
         yield bundle.head()
         state = facts.state
-        average = state.history_bytes // max(1, state.last_sequence)
-        size = max(1, min(_MOST_EVENTS, _PAGE_BYTES // max(1, average)))
         after = 0
         while after < state.last_sequence:
-            lines = await stored_history.load(db, state.run_id, after, min(after + size, state.last_sequence))
+            lines = await stored_history.batches(db, state.run_id, after, _READ_BYTES)
             if not lines:
                 break  # its history was pruned
-            yield bundle.events(lines)
+            lines = lines[: state.last_sequence - after]  # what was recorded since is another bundle's
             after += len(lines)
+            for chunk in _chunks(lines):
+                yield bundle.events(chunk)
+                await asyncio.sleep(0)
         for piece in bundle.tail():
             if piece:
                 yield piece
             await asyncio.sleep(0)
     finally:
         bundle.close()
+
+
+def _chunks(lines: list[bytes]) -> Iterator[list[bytes]]:
+    """As many events at once as cost the others a few milliseconds."""
+    chunk: list[bytes] = []
+    size = 0
+    for line in lines:
+        chunk.append(line)
+        size += len(line)
+        if size >= _CHUNK_BYTES or len(chunk) >= _CHUNK_EVENTS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
