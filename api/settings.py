@@ -6,6 +6,7 @@ configuration-and-security 6).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from actors.run.rules import Limits, Rules
@@ -48,6 +49,16 @@ class RepairPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class StorageRules:
+    """Where payloads outside the database may lie (operations 8). `root`: the folder of the driver `local`, None for none;
+    `profiles`: credentials of object stores by name, as obstore names them.
+    """
+
+    root: str | None
+    profiles: Mapping[str, Mapping[str, str]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the API reads from configuration. `rules` are those of the runs; `limits` are theirs."""
 
@@ -65,6 +76,7 @@ class Settings:
     history_page_size_default: int
     history_page_size_max: int
     history_retention_days: int
+    storage: StorageRules
     export_key: str | None = field(repr=False)  # of the signature of exports
     export_key_id: str | None
     metrics_failure_type_limit: int  # workflow types shown as failing

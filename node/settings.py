@@ -6,7 +6,7 @@ from pathlib import Path
 
 from actors.queue.query_broker import QueryRules
 from actors.run.rules import Limits, RequestLimits, Rules, StructuralLimits
-from api.settings import AttributionSettings, AuthSettings, RepairPolicy, Settings
+from api.settings import AttributionSettings, AuthSettings, RepairPolicy, Settings, StorageRules
 from bus.connection import BusOptions
 from node.config import Config
 from node.config.urls import without_login
@@ -54,6 +54,7 @@ def api_settings(config: Config) -> Settings:
         history_page_size_default=polling.history_page_size_default,
         history_page_size_max=polling.history_page_size_max,
         history_retention_days=config.limits.history_retention_days,
+        storage=_storage(config),
         export_key=(engine.history_export_signing_key or "").strip() or None,
         export_key_id=(engine.history_export_signing_key_id or "").strip() or None,
         metrics_failure_type_limit=config.polling.metrics_workflow_task_failure_type_limit,
@@ -64,6 +65,12 @@ def api_settings(config: Config) -> Settings:
         cache_store="nats",
         update_wait_seconds=engine.update_wait_completion_timeout_seconds,
     )
+
+
+def _storage(config: Config) -> StorageRules:
+    database, storage = config.database, config.storage
+    beside = f"{database.embedded_data_dir}/payloads" if database.embedded else None
+    return StorageRules(root=storage.root or beside, profiles=storage.all_profiles())
 
 
 def _auth(config: Config) -> AuthSettings:

@@ -17,7 +17,8 @@ from store.namespaces import Namespace
 _NAME = re.compile(r"[a-zA-Z0-9._-]+\Z")
 
 
-def _resource(namespace: Namespace) -> dict[str, Any]:
+def resource(namespace: Namespace) -> dict[str, Any]:
+    """A namespace as it is shown."""
     return {
         "name": namespace.name,
         "description": namespace.description,
@@ -29,14 +30,15 @@ def _resource(namespace: Namespace) -> dict[str, Any]:
     }
 
 
-def _not_found(name: str) -> ApiError:
+def not_found(name: str) -> ApiError:
+    """404 for a namespace that is not there."""
     return ApiError(404, "namespace_not_found", f"Namespace [{name}] not found.", namespace=name)
 
 
 async def list_(request: Request) -> Response:
     """GET /api/namespaces: all of them, in creation order."""
     found = await searched(namespaces.listing(request.services.searches))
-    return Response(200, {"namespaces": [_resource(namespace) for namespace in found]})
+    return Response(200, {"namespaces": [resource(namespace) for namespace in found]})
 
 
 async def describe(request: Request) -> Response:
@@ -44,8 +46,8 @@ async def describe(request: Request) -> Response:
     name = request.path["namespace"].lower()
     namespace = await namespaces.get(request.services.db, name)
     if namespace is None:
-        raise _not_found(name)
-    return Response(200, _resource(namespace))
+        raise not_found(name)
+    return Response(200, resource(namespace))
 
 
 def _read_new(request: Request) -> tuple[str, str | None, int | None]:
@@ -77,8 +79,8 @@ async def create(request: Request) -> Response:
     request.services.namespaces.forget(name)
     namespace = await namespaces.get(db, name)
     if namespace is None:
-        raise _not_found(name)
-    return Response(201, _resource(namespace))
+        raise not_found(name)
+    return Response(201, resource(namespace))
 
 
 async def update(request: Request) -> Response:
@@ -86,9 +88,9 @@ async def update(request: Request) -> Response:
     name = request.path["namespace"].lower()
     db = request.services.db
     if await namespaces.get(db, name) is None:
-        raise _not_found(name)
+        raise not_found(name)
     description, days = await request.read(_read_change)
     namespace = await namespaces.update(db, name, description, days, request.services.clock.now())
     if namespace is None:
-        raise _not_found(name)
-    return Response(200, _resource(namespace))
+        raise not_found(name)
+    return Response(200, resource(namespace))

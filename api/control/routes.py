@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.control import namespaces, search_attributes, workers
+from api.control import namespaces, search_attributes, storage, workers
 from api.control.debug import routes as debug
 from api.control.workflows import routes as workflows
 from api.http.route import ADMINS, OPERATORS, Route
@@ -12,6 +12,8 @@ _NAMESPACES = [
     Route("POST", "/namespaces", namespaces.create, ADMINS, namespaced=False),
     Route("GET", "/namespaces/{namespace}", namespaces.describe, OPERATORS, namespaced=False),
     Route("PUT", "/namespaces/{namespace}", namespaces.update, ADMINS, namespaced=False),
+    Route("PUT", "/namespaces/{namespace}/external-storage", storage.set_policy, ADMINS, namespaced=False),
+    Route("POST", "/storage/test", storage.test, ADMINS),
 ]
 
 _WORKERS = [

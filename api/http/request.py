@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
+from actors.payload_storage.reference import faults_of
 from api.http.errors import ValidationFailed
 from api.http.input.fields import Fields
 from api.http.input.json_text import Members, Sparse
 from api.http.input.offload import for_size
 from api.http.input.singletons import fields_of
 from api.http.response import Response
+from api.payloads.storage import usable_location
 
 if TYPE_CHECKING:
     from api.http.auth import Principal
@@ -101,7 +103,13 @@ class Request:
 
     def fields(self) -> Fields:
         """A reader of the body's fields."""
-        return Fields(self.body, source=self.text)
+        return Fields(self.body, source=self.text, reference_faults=self._reference_faults)
+
+    def _reference_faults(self, reference: Any, codec: str) -> dict[str, str]:
+        """What is wrong with a reference to a payload outside, where the namespace keeps them now."""
+        services = self.services
+        location = usable_location(services.namespaces.policy(self.namespace), self.namespace, services.settings.storage)
+        return faults_of(reference, codec, location, services.clock.now())
 
     async def read(self, reader: Callable[[Request], T]) -> T:
         """What `reader` makes of the request; of a long one beside the event loop."""

@@ -1,4 +1,4 @@
-"""The payloads of a request: envelopes checked, external references refused, plain JSON made into envelopes.
+"""The payloads of a request: envelopes and references checked, plain JSON made into envelopes.
 
 Blobs a client sends are kept unchanged. Contract: control-plane 5.2, worker-protocol 9.2, 9.4.
 """
@@ -57,20 +57,23 @@ def check_envelope(fields: Fields, name: str, value: dict[str, Any], codecs: tup
         fields.fault(f"{name}.codec", f"The {label(name)}.codec field must be {' or '.join(codecs)}.")
         return None
     if "external_storage" in value:
-        refuse_reference(fields, f"{name}.external_storage", value["external_storage"], codec)
-        return None
+        return check_reference(fields, f"{name}.external_storage", value["external_storage"], codec)
     if not isinstance(value["blob"], str):
         fields.fault(f"{name}.blob", f"The {label(name)}.blob field must be a string.")
         return None
     return Payload(codec, value["blob"])
 
 
-def refuse_reference(fields: Fields, name: str, reference: Any, codec: str) -> None:
-    """Notes why an external reference cannot be taken: no storage driver is usable yet (worker-protocol 9.4)."""
-    if isinstance(reference, dict) and reference.get("codec", codec) != codec:
-        fields.fault(f"{name}.codec", "The reference has another codec than its envelope.")
-    else:
-        fields.fault(name, "The namespace has no usable external payload storage.")
+def check_reference(fields: Fields, name: str, sent: Any, codec: str) -> Payload | None:
+    """The payload of a reference to one outside, handed on as it is (worker-protocol 9.4); None after noting its faults."""
+    reference = json_text.plain(sent)
+    if fields.reference_faults is None:
+        fields.fault(name, "A reference cannot stand here.")
+        return None
+    faults = fields.reference_faults(reference, codec)
+    for member, text in faults.items():
+        fields.fault(f"{name}.{member}" if member else name, text)
+    return None if faults else Payload(codec, external_storage=reference)
 
 
 def normalise_input(fields: Fields, name: str = "input") -> Payload:
@@ -106,7 +109,7 @@ def normalise_message(fields: Fields, name: str = "input") -> Payload | None:
     envelope = envelope_in(fields, name)
     if envelope is not None:
         payload = check_envelope(fields, name, envelope, (AVRO,))
-        return None if payload is None or payload.blob is None else _positional(fields, name, payload.blob)
+        return payload if payload is None or payload.blob is None else _positional(fields, name, payload.blob)
     if json_text.kind(value) in (dict, list):
         return Payload(AVRO, wrapped(_text(fields, name).decode()))
     fields.fault(name, f"The {label(name)} field must be a list or an object.")

@@ -16,7 +16,7 @@ from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts
 from api.payloads.codec import decoded_or_none
-from api.payloads.inputs import EMPTY_LIST, envelope_in, refuse_reference
+from api.payloads.inputs import EMPTY_LIST, check_reference, envelope_in
 from api.worker.lease_fence import guard, read_failure
 from api.worker.polling import Empty, hold, read_poll
 
@@ -85,8 +85,8 @@ def _result_envelope(fields: Fields) -> dict[str, Any] | None:
         return None
     codec = reader.required_text("codec", longest=_LONGEST_CODEC)
     if reader.has("external_storage") and not reader.has("blob"):
-        refuse_reference(reader, "external_storage", reader.get("external_storage"), codec)
-        return None
+        payload = check_reference(reader, "external_storage", reader.get("external_storage"), codec)
+        return None if payload is None else payload.envelope()
     blob = reader.free_text("blob", required=True)
     if not fields.errors and envelope_in(fields, "result_envelope") is None:
         fields.fault("result_envelope", "The result envelope field must be an object of codec and blob.")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from node.config.entry import ConfigError, Entry, Reader, entries_of, read_group
 from node.config.ignored import IGNORED, without_effect
 from node.config.server import AuthConfig, BootstrapConfig, HttpConfig, ServerConfig
-from node.config.services import DatabaseConfig, DatabaseParts, NatsConfig, read_database
+from node.config.services import DatabaseConfig, DatabaseParts, NatsConfig, StorageConfig, read_database
 from node.config.work import MAX_POLL_TIMEOUT_SECONDS, AdmissionConfig, EngineConfig, LimitsConfig, PollingConfig
 
 GROUPS = (
@@ -27,6 +27,7 @@ GROUPS = (
     EngineConfig,
     DatabaseParts,
     DatabaseConfig,
+    StorageConfig,
     NatsConfig,
 )
 
@@ -48,6 +49,7 @@ class Config:
     limits: LimitsConfig
     engine: EngineConfig = dataclasses.field(repr=False)
     database: DatabaseConfig
+    storage: StorageConfig = dataclasses.field(repr=False)
     nats: NatsConfig = dataclasses.field(repr=False)
     invalid: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -79,6 +81,7 @@ class Config:
             limits=read_group(LimitsConfig, reader),
             engine=read_group(EngineConfig, reader),
             database=read_database(reader, server.data_dir, notes),
+            storage=read_group(StorageConfig, reader),
             nats=read_group(NatsConfig, reader),
         )
         config.nats.check()
@@ -143,5 +146,6 @@ __all__ = [
     "NatsConfig",
     "PollingConfig",
     "ServerConfig",
+    "StorageConfig",
     "table",
 ]

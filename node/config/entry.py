@@ -172,8 +172,16 @@ def _read_object(text: str) -> dict[str, Any]:
     return value
 
 
+def _read_objects(text: str) -> dict[str, dict[str, str]]:
+    value = _read_object(text)
+    if not all(isinstance(each, dict) and all(isinstance(item, str) for item in each.values()) for each in value.values()):
+        raise Unreadable("JSON object of objects of texts")
+    return value
+
+
 TEXT = Kind("str", lambda text: text)
 SECRET = Kind("secret", lambda text: text)
+SECRET_OBJECTS = Kind("secret", _read_objects)
 PATH = Kind("path", lambda text: text)
 BOOL = Kind("bool", _read_bool)
 OBJECT = Kind("JSON object", _read_object)
@@ -253,7 +261,7 @@ def variable(
     if alias is not None and alias.endswith("_"):
         alias += name.removeprefix("DW_")
     entry = Entry(name, kind, default, about, alias, treatment, since, empty_means, not_yet)
-    return dataclasses.field(metadata={"entry": entry}, repr=kind is not SECRET)
+    return dataclasses.field(metadata={"entry": entry}, repr=kind.name != SECRET.name)
 
 
 def entries_of(group: type[Any]) -> list[tuple[str, Entry]]:

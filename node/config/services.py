@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from node.config.entry import SECRET, TEXT, ConfigError, Kind, Reader, Treatment, Unreadable, read_group, variable, whole
+from node.config.entry import (
+    BOOL,
+    PATH,
+    SECRET,
+    SECRET_OBJECTS,
+    TEXT,
+    ConfigError,
+    Kind,
+    Reader,
+    Treatment,
+    Unreadable,
+    read_group,
+    variable,
+    whole,
+)
 from node.config.urls import checked_url
 
 POSTGRES_WORDS = ("pgsql", "postgres", "postgresql")
@@ -59,6 +74,49 @@ class DatabaseParts:
     database: str | None = variable("DB_DATABASE", TEXT, None, "database name, embedded: a path", treatment=Treatment.FRAMEWORK)
     username: str = variable("DB_USERNAME", TEXT, "workflow", "user", treatment=Treatment.FRAMEWORK)
     password: str | None = variable("DB_PASSWORD", SECRET, None, "password", treatment=Treatment.FRAMEWORK)
+
+
+@dataclass(frozen=True)
+class StorageConfig:
+    """Payloads outside the database (operations 8). A namespace's policy names a profile by `config.disk`."""
+
+    root: str | None = variable(
+        "DW_EXTERNAL_STORAGE_ROOT",
+        PATH,
+        None,
+        "folder of the driver local where a policy names none; unset: beside the data of the embedded Postgres, else none",
+    )
+    profiles: Mapping[str, Mapping[str, str]] = variable(
+        "DW_EXTERNAL_STORAGE_PROFILES",
+        SECRET_OBJECTS,
+        lambda read: {},
+        "credentials of object stores by profile: a JSON object of objects (access_key_id, secret_access_key, endpoint ...)",
+    )
+    aws_access_key_id: str | None = variable(
+        "AWS_ACCESS_KEY_ID", SECRET, None, "of the profile s3, unless that is given", treatment=Treatment.FRAMEWORK
+    )
+    aws_secret_access_key: str | None = variable(
+        "AWS_SECRET_ACCESS_KEY", SECRET, None, "of the profile s3", treatment=Treatment.FRAMEWORK
+    )
+    aws_region: str | None = variable("AWS_DEFAULT_REGION", TEXT, None, "of the profile s3", treatment=Treatment.FRAMEWORK)
+    aws_endpoint: str | None = variable("AWS_ENDPOINT", TEXT, None, "of the profile s3", treatment=Treatment.FRAMEWORK)
+    aws_path_style: bool = variable(
+        "AWS_USE_PATH_STYLE_ENDPOINT", BOOL, True, "whether the bucket stands in the path", treatment=Treatment.FRAMEWORK
+    )
+
+    def all_profiles(self) -> Mapping[str, Mapping[str, str]]:
+        """The profiles with the one that the AWS variables make."""
+        if not self.aws_access_key_id or not self.aws_secret_access_key:
+            return self.profiles
+        options = {
+            "access_key_id": self.aws_access_key_id,
+            "secret_access_key": self.aws_secret_access_key,
+            "region": self.aws_region or "us-east-1",
+            "virtual_hosted_style_request": "false" if self.aws_path_style else "true",
+        }
+        if self.aws_endpoint:
+            options["endpoint"] = self.aws_endpoint
+        return {"s3": options, **self.profiles}
 
 
 @dataclass(frozen=True)

@@ -361,6 +361,7 @@ def test_every_row_takes_effect() -> None:
         "DW_WORKER_PROTOCOL_VERSION": ("1.0",),
         "DW_DEFAULT_NAMESPACE": ("other",),
         "DB_PORT": ("1",),
+        "DW_EXTERNAL_STORAGE_PROFILES": ('{"s3":{"region":"r"}}',),
         "DW_QUERY_TASK_TTL_SECONDS": ("999",),
     }
     beside = {"DB_PORT", "DB_DATABASE", "DB_USERNAME", "DB_PASSWORD"}
@@ -375,4 +376,4 @@ def test_every_row_takes_effect() -> None:
 
 
 def test_table_covers_the_names_of_its_groups() -> None:
-    assert all(re.fullmatch(r"(DW|DB|APP|LOG)_[A-Z0-9_]+", row.name) for row in table())
+    assert all(re.fullmatch(r"(DW|DB|APP|LOG|AWS)_[A-Z0-9_]+", row.name) for row in table())

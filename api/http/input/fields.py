@@ -26,6 +26,9 @@ MOST_FAULTS = 1000
 # The JSON text a reader's object was read from, or what fetches it.
 Source = bytes | Callable[[], bytes | Raw | None]
 
+# What is wrong with a reference to a payload outside, by its member; nothing: it can be taken.
+ReferenceFaults = Callable[[Any, str], dict[str, str]]
+
 _UNREACHABLE = (".", "..")
 
 _DIGITS = re.compile(r"-?[0-9]{1,18}\Z")
@@ -57,10 +60,10 @@ class Fields:
 
     `prefix` is put before field names in error keys ("commands.3."). Several readers may share one `errors` map. Values in
     `data` may be texts not read yet (`api.http.input.json_text`): `get` reads them. `source`: see `Source`; without it opaque
-    values are written anew.
+    values are written anew. `reference_faults` judges references to payloads outside; without it none can be taken.
     """
 
-    __slots__ = ("_source", "_texts", "data", "errors", "prefix")
+    __slots__ = ("_source", "_texts", "data", "errors", "prefix", "reference_faults")
 
     def __init__(
         self,
@@ -68,8 +71,10 @@ class Fields:
         prefix: str = "",
         errors: dict[str, list[str]] | None = None,
         source: Source | None = None,
+        reference_faults: ReferenceFaults | None = None,
     ) -> None:
         self.data = data
+        self.reference_faults = reference_faults
         self.prefix = prefix
         self.errors: dict[str, list[str]] = {} if errors is None else errors
         self._source = source
@@ -240,7 +245,7 @@ class Fields:
             self.fault(name, f"The {label(name)} field must be an object.")
             return None
         data = json_text.members(value) if type(value) is Raw else value
-        return Fields(data, prefix, self.errors, lambda: self.raw(name))
+        return Fields(data, prefix, self.errors, lambda: self.raw(name), self.reference_faults)
 
     def shallow(self, name: str) -> dict[str, Any] | None:
         """A JSON object whose texts, booleans and small integers are read, all else being JSON text; None when absent."""

@@ -72,7 +72,7 @@ def scope_errors(request: Fields) -> list[Fields]:
             if len(request.errors) >= MOST_FAULTS:
                 break
             continue
-        fields = Fields(members, f"{name}.{index}.", request.errors, partial(texts.item, index))
+        fields = Fields(members, f"{name}.{index}.", request.errors, partial(texts.item, index), request.reference_faults)
         kind = fields.text("type", required=True, longest=None)
         if kind is None:
             if len(request.errors) >= MOST_FAULTS:
