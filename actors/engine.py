@@ -15,21 +15,27 @@ from actors.cluster import protocol
 from actors.cluster.answers import resolved, respond
 from actors.cluster.protocol import (
     Announced,
+    AnnouncedStarts,
     Answer,
     AskFinishQuery,
     AskPoll,
     AskQuery,
     AskRun,
+    AskSchedule,
     AskStart,
     AskTake,
+    AwaitStarts,
     Failed,
     QueryAnswered,
+    ScheduleAnswered,
     TaskOffer,
 )
 from actors.cluster.router import Router
 from actors.cluster.run_messages import MessageDelivery
+from actors.cluster.schedule_messages import ScheduleMessages, Starter
 from actors.errors import Unavailable
 from actors.hosting.host import Host
+from actors.hosting.schedule_host import ScheduleHost
 from actors.polling.polls import Polls
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant
@@ -40,12 +46,16 @@ from actors.run.commands.base import Command
 from actors.run.commands.worker import ClaimTask
 from actors.run.replies import Refused, RunReply
 from actors.run.transition import ReadyTask, RunMessage
+from actors.schedule.messages import ScheduleMessage
+from actors.schedules import Schedules
 from actors.workers.registry import WorkerRegistry
 from actors.workflow_commands import WorkflowCommands
 from bus.ask import Ask
 from bus.dispatch import Dispatch
 from store.connections.pool import Database
 from store.errors import StoreError
+
+_TOLD_TOGETHER = 20  # messages of schedules
 
 
 @dataclass(slots=True, frozen=True)
@@ -64,7 +74,8 @@ class Engine:
 
     - `runs`: have the run of a task decide a command;
     - `polls`: wait for a task;
-    - `workflows`: start, signal, cancel, update, query a workflow id.
+    - `workflows`: start, signal, cancel, update, query a workflow id;
+    - `schedules`: create, change, fire a schedule.
     """
 
     def __init__(
@@ -76,16 +87,23 @@ class Engine:
         dispatch: Dispatch,
         workers: WorkerRegistry,
         query_rules: QueryRules,
+        schedule_host: ScheduleHost,
+        starter: Starter,
     ) -> None:
         """From here on other nodes are answered, as far as `ask` and `dispatch` are started."""
         self._host = host
+        self.schedule_host = schedule_host
         self._ask = ask
         self._dispatch = dispatch
         self._queries = QueryBroker(query_rules, router.ask_run, host.now)
         self.runs = router
         self.polls = Polls(host, self._queries, router, ask)
         self.workflows = WorkflowCommands(db, host, self._queries, router, ask, workers)
-        self.messages = MessageDelivery(db, host)
+        self.schedules = Schedules(db, router, schedule_host)
+        applied = ScheduleMessages(db, host, schedule_host, self.workflows, starter, router.shards)
+        self.messages = MessageDelivery(db, host, applied)
+        schedule_host.owns = router.owns
+        schedule_host.announce = self._announce_starts
         host.link = Link(
             owns=router.owns,
             ask_run=router.ask_run,
@@ -118,6 +136,20 @@ class Engine:
                 here.append(message)
         self.messages.deliver(here)
 
+    def _announce_starts(self, messages: list[ScheduleMessage]) -> None:
+        """The same for messages of schedules, of which there may be many at a time."""
+        here: list[ScheduleMessage] = []
+        away: dict[str, list[ScheduleMessage]] = {}
+        for message in messages:
+            owner = self.runs.elsewhere(message.shard)
+            (here if owner is None else away.setdefault(owner, [])).append(message)
+        for owner, theirs in away.items():
+            for start in range(0, len(theirs), _TOLD_TOGETHER):
+                part = theirs[start : start + _TOLD_TOGETHER]
+                if not self._ask.tell(owner, protocol.encode(AnnouncedStarts(part))):
+                    here += part
+        self.messages.deliver(here)
+
     def _bring(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to the node hosting its queue; losing it is harmless, the row is there."""
         owner = self.runs.elsewhere(self._host.queue_shard(namespace, task.queue))
@@ -141,7 +173,7 @@ class Engine:
 
     def _told(self, payload: bytes) -> None:
         told = protocol.decode_told(payload)
-        if isinstance(told, Announced):
+        if isinstance(told, Announced | AnnouncedStarts):
             self.messages.deliver(told.messages)
 
     def _offered(self, payload: bytes) -> None:
@@ -165,6 +197,8 @@ class Engine:
             return self._serve_query(question)
         if isinstance(question, AskFinishQuery):
             return respond(resolved(self._queries.finish(question.namespace, question.outcome)))
+        if isinstance(question, AskSchedule | AwaitStarts):
+            return self._serve_schedule(question)
         if isinstance(question, AskStart):
             return self._serve_reply(lambda: self.workflows.start_here(question.command))
         return self._serve_reply(lambda: self.workflows.here(question))
@@ -176,6 +210,16 @@ class Engine:
         try:
             await self.runs.confirm_lease()
             return protocol.encode(Answer(await reply()))
+        except (Unavailable, StoreError) as error:
+            return protocol.encode(Failed(str(error)))
+
+    async def _serve_schedule(self, question: AskSchedule | AwaitStarts) -> bytes:
+        try:
+            await self.runs.confirm_lease()
+            if isinstance(question, AwaitStarts):
+                return protocol.encode(await self.schedules.await_starts(question))
+            names = question.namespace, question.schedule_id
+            return protocol.encode(ScheduleAnswered(await self.schedules.here(*names, question.key, question.command)))
         except (Unavailable, StoreError) as error:
             return protocol.encode(Failed(str(error)))
 
@@ -194,6 +238,7 @@ class Engine:
         """
         shards = set(released)
         await self._host.release(shards, drain)
+        await self.schedule_host.release(shards, drain)
         # Last, so that the shards are not ours any more when the polls look for their next place.
         self.polls.move(shards)
 

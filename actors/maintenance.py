@@ -15,9 +15,10 @@ from actors.hosting.repeats import forgotten_before
 from actors.periodic import every
 from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
+from actors.publishing.schedule_publisher import SchedulePublisher
 from actors.run import ids, setback
 from base.service import Service
-from store import applied, runs
+from store import applied, runs, schedules
 from store import ready_tasks as tasks
 from store.connections.pool import Database
 from store.errors import StoreUnavailable
@@ -42,6 +43,7 @@ class Maintenance(Service):
         host: Host,
         engine: Engine,
         publisher: Publisher,
+        schedule_publisher: SchedulePublisher,
         held: Callable[[], frozenset[int]],
         republisher: Republisher,
         bus_up: Callable[[], bool],
@@ -54,6 +56,7 @@ class Maintenance(Service):
         self._host = host
         self._engine = engine
         self._publisher = publisher
+        self._schedules = schedule_publisher
         self._held = held
         self._republisher = republisher
         self._bus_up = bus_up
@@ -75,6 +78,7 @@ class Maintenance(Service):
         """What was published is noted."""
         await self._republisher.stop()
         await self._publisher.flush()
+        await self._schedules.flush()
 
     async def acquired(self, taken: Sequence[int]) -> None:
         """Shards are hosted here from now on: find what is due and what a dead node left unpublished.
@@ -90,6 +94,7 @@ class Maintenance(Service):
             await self._wake_due(shards)
             await self._engine.messages.scan(shards)
             await self._publisher.sweep(shards, self._host.now())
+            await self._schedules.sweep(shards)
 
     async def _tick(self) -> None:
         self._engine.polls.send_on()
@@ -99,6 +104,7 @@ class Maintenance(Service):
             await self._engine.messages.scan(held)
             self._look_for_setbacks()
         await self._publisher.flush()
+        await self._schedules.flush()
         now = asyncio.get_running_loop().time()
         if 0 in held and now - self._last_forgetting >= _FORGET_SECONDS:
             self._last_forgetting = now
@@ -114,6 +120,8 @@ class Maintenance(Service):
         now = self._host.now()
         for run_id, _, wake_at in await runs.due(self._db, list(shards), now + 2 * int(_TICK_SECONDS * 1e6), _DUE_LIMIT):
             self._host.deadlines.set(ids.key_in(run_id), wake_at, now)
+        reach = now + 2 * int(_TICK_SECONDS * 1e6)
+        self._engine.schedule_host.due(await schedules.due(self._db, list(shards), reach, _DUE_LIMIT))
 
     # -- a clock that was ahead ------------------------------------------------------------------------------------------
 
@@ -162,3 +170,4 @@ class Maintenance(Service):
             await self._republisher.check()
         if held and self._bus_up():
             await self._publisher.sweep(held, self._host.now() - int(_UNPUBLISHED_AFTER_SECONDS * 1e6))
+            await self._schedules.sweep(held)

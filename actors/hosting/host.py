@@ -98,7 +98,7 @@ class Host:
         self._queue_shards: dict[tuple[str, str], int] = {}
         self._current: dict[str, RunId] = {}  # workflow id -> run id of the open runs in memory
         self.watchers = Watchers()
-        self.deadlines = DeadlineQueue(self._wake, self.now)
+        self.deadlines: DeadlineQueue[RunKey] = DeadlineQueue(self._wake, self.now)
         self.transitions = 0
         clock.on_step(self._stepped)
 

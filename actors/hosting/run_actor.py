@@ -17,7 +17,7 @@ from actors.hosting.write_set import write_set
 from actors.queue.parked_poll import Reservation
 from actors.run.commands.base import Command
 from actors.run.commands.control import StartRun, UpdateRun
-from actors.run.commands.messages import StartChildRun
+from actors.run.commands.messages import StartChildRun, StartScheduledRun
 from actors.run.commands.worker import ClaimTask
 from actors.run.decide import decide, needs_history, reads_what_stays
 from actors.run.dialect import Dialect
@@ -164,7 +164,7 @@ class RunActor:
             return
         self.mailbox = []
         self.busy = True
-        begins = isinstance(batch[0].command, StartRun | StartChildRun) and self.state is None
+        begins = isinstance(batch[0].command, StartRun | StartChildRun | StartScheduledRun) and self.state is None
         if not begins and (self.state is None or (self.history is None and self._needs_history(self.state, batch))):
             self._task = asyncio.get_running_loop().create_task(self._load(batch))
             self._task.add_done_callback(lambda done: self._loaded(batch, done))
@@ -257,6 +257,8 @@ class RunActor:
         host = self._host
         if isinstance(command, StartChildRun):
             return starting.create_child(command, now, host.rules, host.dialect)
+        if isinstance(command, StartScheduledRun):
+            return starting.create_scheduled(command, now, host.rules, host.dialect)
         assert isinstance(command, StartRun)
         return starting.create(command, now, host.rules, host.dialect)
 

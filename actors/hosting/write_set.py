@@ -9,10 +9,12 @@ import orjson
 
 from actors.hosting.repeats import encode_answer
 from actors.run import ids, opaque
+from actors.run.commands.messages import ScheduleNews
 from actors.run.replies import RunReply
 from actors.run.state import encode
 from actors.run.transition import ReadyTask, RunMessage, Transition
 from store.commit.writes import AppliedCommand, MessageRow, ReadyTaskRow, RunIdentity, RunRow, UpdateRequest, WriteSet
+from store.run_messages import apart
 
 QueueShard = Callable[[str, str], int]
 
@@ -68,9 +70,10 @@ _encoder = msgspec.msgpack.Encoder()
 
 def message_row(message: RunMessage) -> MessageRow:
     """The mailbox row of a message."""
+    shard = ids.shard_of_id(message.run_id)
     return MessageRow(
         message_id=message.message_id,
-        shard=ids.shard_of_id(message.run_id),
+        shard=apart(shard) if isinstance(message.command, ScheduleNews) else shard,
         namespace=message.namespace,
         workflow_id=message.workflow_id,
         run_id=message.run_id,

@@ -183,6 +183,14 @@ class Origin(Struct, omit_defaults=True):
     timeout_snapshot: dict[str, Any] | None = None
 
 
+class ScheduledBy(Struct, frozen=True):
+    """The start of a schedule that a run goes back to; continue-as-new hands it on. `schedule_key`: whom to tell its end."""
+
+    schedule_key: str
+    record_id: str
+    number: int
+
+
 class View(Struct, omit_defaults=True):
     """The order in which workers of the 0.4 generation are shown the run's events (`actors.dialects.sdk04`).
 
@@ -252,6 +260,7 @@ class RunState(Struct, omit_defaults=True):
     receivers: list[int] = []  # sequences of signals and applied updates that no completed normal task has seen
     children: dict[str, Child] = {}  # open child calls, by call id
     origin: Origin | None = None  # on a child: whose
+    scheduled: ScheduledBy | None = None  # the start of a schedule that its chain goes back to
     archived: bool = False
     duplicate_starts: int = 0  # starts that met this run
     activities: dict[str, Activity] = {}  # those without an outcome, and on a closed run those that may report, by task id

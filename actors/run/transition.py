@@ -9,14 +9,14 @@ the time of what happens: recorded times never go back, the clock may (`actors.r
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import orjson
 from msgspec import Struct
 
 from actors.run import ids, opaque
-from actors.run.commands.messages import MessageCommand
+from actors.run.commands.messages import MessageCommand, ScheduleNews
 from actors.run.dialect import Dialect, PlainHistory, Recorded
 from actors.run.events.stored import memo_of
 from actors.run.events.types import RESOLUTIONS, EventType
@@ -45,7 +45,7 @@ class ReadyTask(Struct, frozen=True):
 
 
 class RunMessage(Struct, frozen=True):
-    """A message to another run, applied there exactly once (architecture, rule 4)."""
+    """A message to another run, or to a schedule (then `run_id` is its key), applied there once (architecture, rule 4)."""
 
     message_id: str = msgspec.field(name="mail_id")
     namespace: str
@@ -236,6 +236,13 @@ class Transition:
         """Have another run apply `command`, exactly once, after this transition is committed."""
         self.messages.append(RunMessage(self.mint(ids.MESSAGE), self.state.namespace, workflow_id, run_id, command))
         self.changed = True
+
+    def tell_schedule(self, what: Literal["started", "closed"]) -> None:
+        """Tell the schedule that this run goes back to, if there is one."""
+        scheduled = self.state.scheduled
+        if scheduled is not None:
+            news = ScheduleNews(scheduled.record_id, scheduled.number, what)
+            self.send("", RunId(scheduled.schedule_key), news)
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
 

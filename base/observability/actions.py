@@ -37,7 +37,7 @@ FIELDS = {
     "action": "what the line tells of, a name of the table below",
     "node": "the node that writes, on every line of the JSON form that comes from a configured process",
     "peer": "another node",
-    "run_id": "a run",
+    "run_id": "a run; of a write that may be of a schedule, its key",
     "run_key": "the part of a run's ids that names the run",
     "workflow_id": "the workflow id of a run",
     "task_id": "a workflow, activity or query task",

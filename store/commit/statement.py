@@ -63,12 +63,12 @@ def statement(creates: bool, mails: bool, requests: bool, applied: bool) -> str:
         names = ["repeated", *names, "applied"]
         groups["applied"] = APPLIED
         gates.append(_NOT_REPEATED)
-    words = {**_COLUMNS, **_unnested(groups), "may_win": " ".join(gates)}
+    words = {**_COLUMNS, **unnested(groups), "may_win": " ".join(gates)}
     body = ",\n".join(filled(_PARTS[name], **words) for name in names)
     return f"WITH\n{body}\nSELECT ARRAY(SELECT i FROM won)"
 
 
-def _unnested(groups: dict[str, Given]) -> dict[str, str]:
+def unnested(groups: dict[str, Given]) -> dict[str, str]:
     """How each group of arrays is read as a table `u`; parameters are numbered through, in the order of the groups."""
     found: dict[str, str] = {}
     number = 0
