@@ -298,7 +298,11 @@ def assemble(
     dsn = config.database.dsn
     if dsn is None:
         raise ValueError("a node needs a database")
-    parts = Parts(config, dsn, address, clock or Clock(config.server.clock_skew_seconds), restart_nats, metrics)
+    return assembly_of(Parts(config, dsn, address, clock or Clock(config.server.clock_skew_seconds), restart_nats, metrics))
+
+
+def assembly_of(parts: Parts) -> Assembly:
+    """The parts of a node in the order in which they start."""
     return Assembly(
         app=create_app(parts.services),
         services=(

@@ -114,8 +114,11 @@ class SchedulePublisher:
 
 
 def body_of(namespace: str, schedule_id: str, event: AuditEvent | AuditRow) -> bytes:
-    """An audit event as subscribers get it: the keys of a run's event, with `schedule_id` in place of the run."""
+    """An audit event as subscribers get it: with the keys of a run's event, of which those of the run are null."""
     head = {
+        "workflow_id": None,
+        "run_id": None,
+        "workflow_type": None,
         "schedule_id": schedule_id,
         "sequence": event.sequence,
         "id": event.event_id,

@@ -1,0 +1,200 @@
+"""Schedules on a node with a real database: fired, confirmed, stopped, drained, and told to the event stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from actors.run.commands.control import TerminateRun
+from actors.run.replies import CommandAnswered
+from actors.schedule.commands import (
+    BackfillSchedule,
+    CreateSchedule,
+    DeleteSchedule,
+    PauseSchedule,
+    ResumeSchedule,
+    TriggerSchedule,
+    UpdateSchedule,
+)
+from actors.schedule.replies import Acted, Refused
+from actors.schedule.state import Definition
+from actors.schedules import FireOutcome
+from store import runs
+from tests.schedule.live import ACTION, EVERY_SECOND, NEVER, LiveNode, once_each
+from tests.support.services import Deployment
+
+SECOND = 1_000_000
+
+
+@pytest.fixture
+async def node(place: Deployment) -> AsyncIterator[LiveNode]:
+    async with LiveNode(place) as made:
+        yield made
+
+
+async def trigger(node: LiveNode, schedule_id: str = "s", policy: str | None = None) -> FireOutcome:
+    outcome = await node.engine.schedules.trigger("default", schedule_id, TriggerSchedule(policy))
+    assert isinstance(outcome, FireOutcome), outcome
+    return outcome
+
+
+async def close(node: LiveNode, workflow_id: str | None) -> None:
+    assert workflow_id is not None
+    answer = await node.engine.workflows.command("default", workflow_id, TerminateRun())
+    assert isinstance(answer, CommandAnswered) and answer.rejection is None
+
+
+async def status(node: LiveNode, run_id: str | None) -> str:
+    stored = await runs.load(node.parts.db, run_id or "")
+    assert stored is not None
+    return stored.row.status
+
+
+async def test_a_trigger_starts_a_run_that_knows_where_it_comes_from(node: LiveNode) -> None:
+    await node.create("s", memo={"a": 1}, search_attributes={"Area": "north"})
+    outcome = await trigger(node)
+    assert outcome.outcome == "triggered"
+    stored = await runs.load(node.parts.db, outcome.run_id or "")
+    assert stored is not None and stored.identity.workflow_id == outcome.workflow_id
+    assert stored.identity.workflow_type == "tick" and stored.identity.task_queue == "ticks"
+    assert stored.identity.memo == b'{"a":1}' and stored.row.search_attributes == b'{"Area": "north"}'
+    (payload,) = await node.triggered()
+    assert payload["schedule_id"] == "s" and payload["trigger_number"] == 1
+    assert [event.event_type for event in await node.audit("s")] == ["ScheduleCreated", "ScheduleTriggered"]
+    shown = await node.detail("s")
+    assert shown["info"]["fires_count"] == 1 and shown["latest_workflow_instance_id"] == outcome.workflow_id
+    await node.quiet()
+
+
+async def test_an_interval_fires_by_itself_each_occurrence_once(node: LiveNode) -> None:
+    await node.create("s", spec=EVERY_SECOND, overlap_policy="allow_all")
+    await node.until("s", lambda state: state.fires_count >= 3)
+    assert await node.engine.schedules.pause("default", "s", PauseSchedule()) == Acted("paused")
+    await node.quiet()
+    state = await node.state("s")
+    payloads = await node.triggered()
+    assert len(payloads) == state.fires_count
+    once_each(payloads)
+
+
+async def test_commands_that_do_not_fit_change_nothing(node: LiveNode) -> None:
+    schedules = node.engine.schedules
+    assert await schedules.pause("default", "s", PauseSchedule()) == Refused("schedule_not_found")
+    await node.create("s")
+    twice = CreateSchedule(schedules.new_record_id("default", "s"), Definition(spec=NEVER, action=ACTION))
+    assert await schedules.create("default", "s", twice) == Refused("schedule_already_exists", {"schedule_id": "s"})
+    wrong = await schedules.update("default", "s", UpdateSchedule(spec={"cron_expressions": ["x"]}))
+    assert isinstance(wrong, Refused) and wrong.reason == "validation_failed"
+    assert await schedules.backfill("default", "s", BackfillSchedule(2, 1)) == Refused("invalid_time_range")
+    assert await schedules.delete("default", "s", DeleteSchedule()) == Acted("deleted")
+    assert await schedules.delete("default", "s", DeleteSchedule()) == Refused("schedule_not_found")
+    assert await schedules.trigger("default", "s", TriggerSchedule()) == Refused("schedule_not_found")
+    assert [event.event_type for event in await node.audit("s")] == ["ScheduleCreated", "ScheduleDeleted"]
+
+
+async def test_an_id_that_was_deleted_begins_anew(node: LiveNode) -> None:
+    await node.create("s")
+    await trigger(node)
+    await node.engine.schedules.delete("default", "s", DeleteSchedule())
+    await node.create("s")
+    assert (await node.state("s")).fires_count == 0
+    assert (await trigger(node)).outcome == "triggered"
+    types = [event.event_type.removeprefix("Schedule") for event in await node.audit("s")]
+    assert types == ["Created", "Triggered", "Deleted", "Created", "Triggered"]
+
+
+async def test_a_command_with_the_same_key_is_applied_once(node: LiveNode) -> None:
+    await node.create("s", overlap_policy="allow_all")
+    shard = node.engine.runs.shard_of_workflow("default", "s")
+    from actors.hosting.repeats import new_key
+
+    key = new_key(shard, node.engine.runs.now())
+    told = [node.engine.schedules.trigger("default", "s", TriggerSchedule(), key) for _ in range(3)]
+    outcomes = await asyncio.gather(*told)
+    assert len({str(outcome) for outcome in outcomes}) == 1
+    assert len(await node.triggered()) == 1
+    key = new_key(shard, node.engine.runs.now())
+    for _ in range(2):
+        assert await node.engine.schedules.delete("default", "s", DeleteSchedule(), key) == Acted("deleted")
+
+
+@pytest.mark.parametrize(
+    ("policy", "second"),
+    [
+        ("skip", FireOutcome("skipped", reason="overlap_policy_skip")),
+        ("buffer_one", FireOutcome("buffered", buffer_depth=1)),
+        ("buffer_all", FireOutcome("buffered", buffer_depth=1)),
+    ],
+)
+async def test_policies_that_start_nothing_while_a_run_is_open(node: LiveNode, policy: str, second: FireOutcome) -> None:
+    await node.create("s", overlap_policy=policy)
+    first = await trigger(node)
+    assert await trigger(node) == second
+    third = await trigger(node)
+    expected = {"skip": "skipped", "buffer_one": "buffer_full", "buffer_all": "buffered"}[policy]
+    assert third.outcome == expected
+    await close(node, first.workflow_id)
+    waiting = {"skip": 1, "buffer_one": 2, "buffer_all": 2}[policy]
+    state = await node.until("s", lambda state: state.fires_count == waiting and not state.sent)
+    assert len(state.buffer) == (1 if policy == "buffer_all" else 0)
+    if policy != "skip":
+        assert state.recent[-1].outcome == "drained"
+
+
+@pytest.mark.parametrize(("policy", "end"), [("cancel_other", "cancelled"), ("terminate_other", "terminated")])
+async def test_policies_that_stop_the_run_before(node: LiveNode, policy: str, end: str) -> None:
+    await node.create("s", overlap_policy=policy)
+    first = await trigger(node)
+    second = await trigger(node)
+    assert second.outcome == "triggered"
+    await node.quiet()
+    assert await status(node, first.run_id) == end
+    assert await status(node, second.run_id) == "pending"
+
+
+async def test_all_runs_at_once(node: LiveNode) -> None:
+    await node.create("s", overlap_policy="allow_all")
+    outcomes = [await trigger(node) for _ in range(3)]
+    assert {outcome.outcome for outcome in outcomes} == {"triggered"}
+    assert len({outcome.workflow_id for outcome in outcomes}) == 3
+
+
+async def test_a_schedule_whose_runs_are_used_up_is_deleted(node: LiveNode) -> None:
+    await node.create("s", overlap_policy="allow_all", max_runs=2)
+    await trigger(node)
+    await trigger(node)
+    assert await node.engine.schedules.trigger("default", "s", TriggerSchedule()) == Refused("schedule_not_found")
+    assert (await node.audit("s"))[-1].event_type == "ScheduleDeleted"
+
+
+async def test_a_backfill_is_answered_when_all_of_its_runs_are_there(node: LiveNode) -> None:
+    spec = {"intervals": [{"every": "PT1H"}]}
+    await node.create("s", spec=spec, paused=True)
+    paused = await node.engine.schedules.backfill("default", "s", BackfillSchedule(0, 2 * 3600 * SECOND))
+    assert isinstance(paused, list) and [each.outcome for each in paused] == ["skipped", "skipped"]
+    await node.engine.schedules.resume("default", "s", ResumeSchedule())
+    command = BackfillSchedule(0, 24 * 3600 * SECOND, "allow_all", at_most=10)
+    outcomes = await node.engine.schedules.backfill("default", "s", command)
+    assert isinstance(outcomes, list) and [each.outcome for each in outcomes] == ["triggered"] * 24
+    assert [each.occurrence for each in outcomes] == [hour * 3600 * SECOND for hour in range(24)]
+    assert len(await node.triggered()) == 24
+
+
+async def test_a_start_that_the_rules_refuse_is_a_failure(node: LiveNode) -> None:
+    await node.create("s", memo={"no such key!": 1})
+    outcome = await trigger(node)
+    assert outcome.outcome == "failed" and outcome.reason is not None and "memo key" in outcome.reason
+    state = await node.state("s")
+    assert state.failures_count == 1 and state.fires_count == 0 and not state.sent
+    await node.quiet()
+
+
+async def test_a_schedule_that_stays_evicted_fires_when_it_is_due(node: LiveNode) -> None:
+    due: dict[str, Any] = {"spec": {"intervals": [{"every": "PT2S"}]}, "overlap_policy": "allow_all"}
+    await node.create("s", **due)
+    await node.parts.schedules.release(set(range(64)), True)
+    state = await node.until("s", lambda state: state.fires_count >= 1)
+    assert state.recent[0].occurrence is not None and state.recent[0].fired_at - state.recent[0].occurrence < 2 * SECOND
