@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors.hosting.repeats import new_key
 from actors.run.commands.control import TerminateRun
 from actors.run.replies import CommandAnswered
 from actors.schedule.commands import (
@@ -109,8 +110,6 @@ async def test_an_id_that_was_deleted_begins_anew(node: LiveNode) -> None:
 async def test_a_command_with_the_same_key_is_applied_once(node: LiveNode) -> None:
     await node.create("s", overlap_policy="allow_all")
     shard = node.engine.runs.shard_of_workflow("default", "s")
-    from actors.hosting.repeats import new_key
-
     key = new_key(shard, node.engine.runs.now())
     told = [node.engine.schedules.trigger("default", "s", TriggerSchedule(), key) for _ in range(3)]
     outcomes = await asyncio.gather(*told)
