@@ -17,7 +17,7 @@ from actors.dialects.sdk04 import DIALECT, Sdk04
 from actors.run import ids
 from actors.run.commands import RunCommand, WakeUp
 from actors.run.commands.control import ReadForQuery, SignalRun, StartRun, UpdateRun
-from actors.run.commands.messages import StartChildRun
+from actors.run.commands.messages import StartChildRun, StartScheduledRun
 from actors.run.commands.steps import (
     CompleteWorkflow,
     ContinueAsNew,
@@ -129,6 +129,16 @@ class RunModel:
         run = cls.__new__(cls)
         run._empty(parent.rules, parent.dialect, parent.clock)
         tx = starting.create_child(command, Micros(run.now), run.rules, run.dialect)
+        run.started = decide(tx, command)
+        run._keep(tx)
+        return run
+
+    @classmethod
+    def scheduled(cls, command: StartScheduledRun) -> RunModel:
+        """A run that a schedule has begun."""
+        run = cls.__new__(cls)
+        run._empty(RULES, Sdk04(), Clock())
+        tx = starting.create_scheduled(command, Micros(run.now), run.rules, run.dialect)
         run.started = decide(tx, command)
         run._keep(tx)
         return run
