@@ -141,6 +141,8 @@ class Maintenance(Service):
         try:
             for task_id in await tasks.last_available(self._db, list(shards), self._reach(), _DUE_LIMIT):
                 self._engine.wake(task_id)
+            for key in await schedules.waiting_since_later(self._db, list(shards), self._reach()):
+                self._engine.schedule_host.wake(key)
             for shard in shards:
                 after = (self._reach(), "")
                 while page := await runs.awaited(self._db, shard, after, _PAGE):

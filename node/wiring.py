@@ -123,6 +123,7 @@ class Parts:
         self.republisher = Republisher(
             self.db,
             self.publisher,
+            self.schedule_publisher,
             self.events,
             lambda: self.placement.held,
             config.nats.republish_seconds,

@@ -90,6 +90,28 @@ async def due(db: Database, shards: Sequence[int], until: int, limit: int) -> li
     return [(row[0], row[1]) for row in rows]
 
 
+async def waiting_since_later(db: Database, shards: Sequence[int], at: int) -> list[str]:
+    """The schedules of these shards that wait for something and were changed after a time that is still to come."""
+    rows = await db.fetch(
+        "SELECT schedule_key FROM schedules WHERE shard = ANY ($1) AND wake_at IS NOT NULL AND updated_at > $2",
+        list(shards),
+        at,
+    )
+    return [row[0] for row in rows]
+
+
+async def recorded_since(db: Database, shards: Sequence[int], at: int, namespace: str | None) -> list[tuple[str, int]]:
+    """(key, sequence of the first such event) of the schedules of these shards with audit events recorded since a time."""
+    rows = await db.fetch(
+        "SELECT e.schedule_key, min(e.sequence) FROM schedules s JOIN schedule_events e USING (schedule_key)"
+        " WHERE s.shard = ANY ($1) AND e.recorded_at >= $2 AND ($3::text IS NULL OR s.namespace = $3) GROUP BY e.schedule_key",
+        list(shards),
+        at,
+        namespace,
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
 async def unpublished(db: Database, shards: Sequence[int], limit: int) -> list[tuple[str, int]]:
     """(key, published_sequence) of schedules in these shards with audit events not marked as published."""
     rows = await db.fetch(

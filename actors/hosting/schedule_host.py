@@ -7,25 +7,29 @@ evicted, least recently used first.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable
 
 from actors.clock import Clock
+from actors.errors import Unavailable
 from actors.hosting.deadlines import DeadlineQueue
 from actors.hosting.schedule_actor import Names, ScheduleActor, Told
 from actors.hosting.schedule_rows import announced, decode_answer
 from actors.publishing.schedule_publisher import SchedulePublisher
 from actors.run import ids
 from actors.run.times import Micros
-from actors.schedule.commands import ScheduleCommand, WakeUp
+from actors.schedule.commands import RunClosed, ScheduleCommand, WakeUp
 from actors.schedule.messages import ScheduleMessage, Settled
 from actors.schedule.replies import ScheduleReply
+from actors.schedule.state import Latest
 from actors.schedule.transition import Transition
 from bus.errors import fail
-from store import applied, run_messages, schedules
+from store import applied, instances, run_messages, schedules
 from store.commit.group import ScheduleCommit
 from store.commit.schedule_writes import ScheduleWrite
 from store.connections.pool import Database
+from store.errors import StoreError
 from store.schedules import StoredSchedule
 
 _MOST_RESTING = 4000  # live schedules that have nothing to do
@@ -34,6 +38,7 @@ _BYTES = 4000  # of one without its definition
 _MOST_LOADED = 200  # in one read
 _MOST_REMEMBERED = 10_000  # outcomes nobody has asked for yet
 _AGAIN_MICROS = 1_000_000
+_LOOK_MICROS = 30_000_000
 
 
 class ScheduleHost:
@@ -54,7 +59,8 @@ class ScheduleHost:
         self._resting: OrderedDict[str, int] = OrderedDict()  # key -> bytes
         self._resting_bytes = 0
         self._loading: dict[str, asyncio.Future[StoredSchedule | None]] = {}
-        self._loads: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._looked: dict[str, Micros] = {}
         self._settled: OrderedDict[str, Settled] = OrderedDict()  # by run id
         self._waiting: dict[str, set[asyncio.Event]] = {}  # by run id
         self.deadlines: DeadlineQueue[str] = DeadlineQueue(self.wake, self.now)
@@ -106,8 +112,8 @@ class ScheduleHost:
         wanted, self._loading = list(self._loading.items()), {}
         for start in range(0, len(wanted), _MOST_LOADED):
             task = asyncio.get_running_loop().create_task(self._load(dict(wanted[start : start + _MOST_LOADED])))
-            self._loads.add(task)
-            task.add_done_callback(self._loads.discard)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _load(self, wanted: dict[str, asyncio.Future[StoredSchedule | None]]) -> None:
         try:
@@ -213,9 +219,37 @@ class ScheduleHost:
             self.ask(schedule_key, WakeUp()).add_done_callback(lambda done: self._woken(schedule_key, done))
 
     def _woken(self, schedule_key: str, done: asyncio.Future[ScheduleReply]) -> None:
-        if not done.cancelled() and done.exception() is not None:
+        if done.cancelled():
+            return
+        if done.exception() is not None:
             now = self.now()
             self.deadlines.set(schedule_key, now + _AGAIN_MICROS, now)
+            return
+        actor = self._live.get(schedule_key)
+        state = None if actor is None else actor.state
+        if state is not None and state.latest is not None and not state.latest.closed and not state.sent:
+            self._look_after(schedule_key, state.record_id, state.latest)
+
+    def _look_after(self, schedule_key: str, record_id: str, latest: Latest) -> None:
+        """See now and then whether a run that a schedule waits for has ended.
+
+        Programs from before schedules, which may have hosted the run while the cluster was renewed, tell nothing.
+        """
+        now = self.now()
+        if len(self._looked) > _MOST_REMEMBERED:
+            self._looked.clear()
+        if self._looked.get(schedule_key, 0) + _LOOK_MICROS > now:
+            return
+        self._looked[schedule_key] = now
+
+        async def look() -> None:
+            with contextlib.suppress(StoreError, Unavailable):
+                if await instances.ended(self._db, latest.workflow_id):
+                    await self.ask(schedule_key, RunClosed(record_id, latest.number))
+
+        task = asyncio.get_running_loop().create_task(look())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def due(self, found: Iterable[tuple[str, int]]) -> None:
         """Arm schedules whose deadline, as it is stored, is in reach."""

@@ -42,6 +42,7 @@ def schedule_write(
         row=ScheduleRow(
             status=state.status,
             created_at=state.created_at,
+            updated_at=state.updated_at,
             wake_at=tx.wake_at(),
             last_sequence=state.last_sequence,
             published_sequence=published,

@@ -6,7 +6,7 @@ published stands in its row: written along with its next commit, and by a statem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import orjson
 
@@ -20,8 +20,10 @@ from store import schedules
 from store.commit.schedule_writes import AuditRow
 from store.connections.pool import Database
 from store.errors import StoreUnavailable
+from store.republishing import Job
 
 _PAGE = 1000
+_MOST = 100_000  # events of a schedule that are published once more
 
 
 class SchedulePublisher:
@@ -35,6 +37,7 @@ class SchedulePublisher:
         self._acked: dict[str, int] = {}
         self._dropped: set[str] = set()
         self._catching_up: set[str] = set()
+        self._again: dict[str, int] = {}  # key -> the first event to be published once more
 
     def attach(self, stream: EventStream) -> None:
         """The stream to publish to; its callbacks are `acked` and `dropped`."""
@@ -79,6 +82,14 @@ class SchedulePublisher:
             for key, sequence in acked.items():
                 self._acked.setdefault(key, sequence)
 
+    async def repeat(self, jobs: Mapping[int, Job]) -> None:
+        """Publish once more what was recorded in shards hosted here since the times of these jobs (`republisher`)."""
+        for shard, job in jobs.items():
+            if self._owns(shard):
+                for key, first in await schedules.recorded_since(self._db, [shard], job.since, job.namespace):
+                    self._again[key] = min(first, self._again.get(key, first))
+                    self._dropped.add(key)  # what is new comes behind it
+
     async def sweep(self, shards: Collection[int]) -> None:
         """Publish the tails of schedules whose events did not get out: of a dead node, dropped, or committed elsewhere."""
         stream = self._stream
@@ -103,9 +114,12 @@ class SchedulePublisher:
                 self._dropped.discard(schedule_key)
                 return
             stored = found[0]
-            published = max(published, stored.published_sequence)
-            rows = await schedules.events(self._db, schedule_key, published, _PAGE)
+            again = self._again.get(schedule_key)
+            published = max(published, stored.published_sequence) if again is None else again - 1
+            rows = await schedules.events(self._db, schedule_key, published, _PAGE if again is None else _MOST)
             # From here on nothing is awaited: a commit in between would find it dropped and leave its events to the next look.
+            if again is not None and self._again.get(schedule_key) == again:
+                del self._again[schedule_key]
             stream.resume(schedule_key)
             self._dropped.discard(schedule_key)
             self.publish(schedule_key, decode(stored.state, stored.definition), rows, published)

@@ -37,6 +37,7 @@ class ScheduleRow:
 
     status: str
     created_at: Int8
+    updated_at: Int8
     wake_at: Int8 | None
     last_sequence: Int8
     published_sequence: Int8

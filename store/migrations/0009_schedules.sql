@@ -11,6 +11,7 @@ CREATE TABLE schedules (
     version            int8 NOT NULL,
     status             text NOT NULL,     -- active, paused, deleted
     created_at         int8 NOT NULL,     -- of the present record
+    updated_at         int8 NOT NULL,
     wake_at            int8,
     last_sequence      int8 NOT NULL,     -- of its audit events, over all records of the id
     published_sequence int8 NOT NULL,

@@ -6,11 +6,22 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import nats
+import orjson
 import pytest
 
 from actors.hosting.repeats import new_key
-from actors.run.commands.control import TerminateRun
-from actors.run.replies import CommandAnswered
+from actors.hosting.schedule_rows import message_row
+from actors.run import ids
+from actors.run.commands.control import StartRun, TerminateRun
+from actors.run.commands.steps import CompleteWorkflow, ContinueAsNew, WorkflowCommand
+from actors.run.commands.worker import ClaimTask, CompleteWorkflowTask
+from actors.run.ids import RunId
+from actors.run.replies import CommandAnswered, WorkflowTaskCompleted, WorkflowTaskGrant
+from actors.run.state import decode as decode_run
+from actors.run.state import encode as encode_run
+from actors.run.times import SECOND, iso
+from actors.run.values import Payload, WorkerIdentity
 from actors.schedule.commands import (
     BackfillSchedule,
     CreateSchedule,
@@ -20,14 +31,16 @@ from actors.schedule.commands import (
     TriggerSchedule,
     UpdateSchedule,
 )
+from actors.schedule.keys import schedule_key
+from actors.schedule.messages import Origin, StartOccurrence
 from actors.schedule.replies import Acted, Refused
 from actors.schedule.state import Definition
 from actors.schedules import FireOutcome
-from store import runs
+from store import instances, ready_tasks, run_messages, runs, schedules
+from tests.cluster.events import EventWatch
 from tests.schedule.live import ACTION, EVERY_SECOND, NEVER, LiveNode, once_each
+from tests.support.defaults import SHARDS
 from tests.support.services import Deployment
-
-SECOND = 1_000_000
 
 
 @pytest.fixture
@@ -82,17 +95,17 @@ async def test_an_interval_fires_by_itself_each_occurrence_once(node: LiveNode) 
 
 
 async def test_commands_that_do_not_fit_change_nothing(node: LiveNode) -> None:
-    schedules = node.engine.schedules
-    assert await schedules.pause("default", "s", PauseSchedule()) == Refused("schedule_not_found")
+    engine = node.engine.schedules
+    assert await engine.pause("default", "s", PauseSchedule()) == Refused("schedule_not_found")
     await node.create("s")
-    twice = CreateSchedule(schedules.new_record_id("default", "s"), Definition(spec=NEVER, action=ACTION))
-    assert await schedules.create("default", "s", twice) == Refused("schedule_already_exists", {"schedule_id": "s"})
-    wrong = await schedules.update("default", "s", UpdateSchedule(spec={"cron_expressions": ["x"]}))
+    twice = CreateSchedule(engine.new_record_id("default", "s"), Definition(spec=NEVER, action=ACTION))
+    assert await engine.create("default", "s", twice) == Refused("schedule_already_exists", {"schedule_id": "s"})
+    wrong = await engine.update("default", "s", UpdateSchedule(spec={"cron_expressions": ["x"]}))
     assert isinstance(wrong, Refused) and wrong.reason == "validation_failed"
-    assert await schedules.backfill("default", "s", BackfillSchedule(2, 1)) == Refused("invalid_time_range")
-    assert await schedules.delete("default", "s", DeleteSchedule()) == Acted("deleted")
-    assert await schedules.delete("default", "s", DeleteSchedule()) == Refused("schedule_not_found")
-    assert await schedules.trigger("default", "s", TriggerSchedule()) == Refused("schedule_not_found")
+    assert await engine.backfill("default", "s", BackfillSchedule(2, 1)) == Refused("invalid_time_range")
+    assert await engine.delete("default", "s", DeleteSchedule()) == Acted("deleted")
+    assert await engine.delete("default", "s", DeleteSchedule()) == Refused("schedule_not_found")
+    assert await engine.trigger("default", "s", TriggerSchedule()) == Refused("schedule_not_found")
     assert [event.event_type for event in await node.audit("s")] == ["ScheduleCreated", "ScheduleDeleted"]
 
 
@@ -197,3 +210,135 @@ async def test_a_schedule_that_stays_evicted_fires_when_it_is_due(node: LiveNode
     await node.parts.schedules.release(set(range(64)), True)
     state = await node.until("s", lambda state: state.fires_count >= 1)
     assert state.recent[0].occurrence is not None and state.recent[0].fired_at - state.recent[0].occurrence < 2 * SECOND
+
+
+async def step(node: LiveNode, run_id: str | None, command: WorkflowCommand) -> None:
+    """Claim the workflow task of a run, and complete it with this."""
+    rows = await ready_tasks.ready(node.parts.db, "default", "ticks", "workflow", 100)
+    (task_id,) = [row.task_id for row in rows if ids.key_in(row.task_id) == ids.key_in(run_id or "")]
+    grant = await node.engine.runs.ask_run(task_id, ClaimTask(task_id, WorkerIdentity("worker")))
+    assert isinstance(grant, WorkflowTaskGrant), grant
+    done = CompleteWorkflowTask(grant.task_id, grant.lease_owner, grant.workflow_task_attempt, [command])
+    assert isinstance(await node.engine.runs.ask_run(task_id, done), WorkflowTaskCompleted)
+
+
+async def test_a_chain_is_followed_to_its_end(node: LiveNode) -> None:
+    await node.create("s", overlap_policy="buffer_one")
+    first = await trigger(node)
+    assert (await trigger(node)).outcome == "buffered"
+    await step(node, first.run_id, ContinueAsNew())
+    await node.quiet()
+    assert len((await node.state("s")).buffer) == 1
+    instance = await instances.get(node.parts.db, first.workflow_id or "")
+    assert instance is not None and instance.run_count == 2
+    await step(node, instance.current_run_id, CompleteWorkflow())
+    state = await node.until("s", lambda state: state.fires_count == 2 and not state.sent)
+    assert not state.buffer and state.recent[-1].outcome == "drained"
+
+
+async def test_a_start_whose_workflow_id_somebody_has_is_a_failure(node: LiveNode) -> None:
+    await node.create("s", overlap_policy="allow_all")
+    await node.engine.schedules.pause("default", "s", PauseSchedule())
+    state = await node.state("s")
+    workflow_id = "taken"
+    taken = StartRun("default", workflow_id, RunId(""), "tick", None, Payload("avro", "AARbXQI="))
+    await node.engine.workflows.start(taken)
+    run_id = node.engine.runs.new_run_id("default", workflow_id)
+    occurrence = StartOccurrence(
+        "default", workflow_id, run_id, Origin("s", state.record_id, 1), "tick", "fail", {"schedule_id": "s"}
+    )
+    row = message_row(run_id[:-1] + ids.MESSAGE, occurrence, SHARDS)
+    await node.parts.db.execute(
+        "INSERT INTO mailbox (mail_id, shard, namespace, workflow_id, run_id, body) VALUES ($1, $2, $3, $4, $5, $6)",
+        *(row.message_id, row.shard, row.namespace, row.workflow_id, row.run_id, row.body),
+    )
+    await node.quiet()  # refused, though nobody knows of such a start
+    assert (await node.state("s")).failures_count == 0
+
+
+async def test_audit_events_are_in_the_stream_beside_those_of_runs(node: LiveNode) -> None:
+    async with EventWatch(node.place) as watch:
+        await node.create("s.1 *", overlap_policy="terminate_other")
+        for _ in range(3):
+            await trigger(node, "s.1 *")
+        await node.quiet()
+        await node.engine.schedules.delete("default", "s.1 *", DeleteSchedule())
+        events = await node.audit("s.1 *")
+        key = schedule_key("default", "s.1 *", SHARDS)
+        await watch.wait_for({key: len(events)})
+        watch.check_order({key: len(events)})
+    (told,) = [orjson.loads(data) for number, data in watch.seen[key] if number == 2]
+    assert told == {
+        "workflow_id": None,
+        "run_id": None,
+        "workflow_type": None,
+        "schedule_id": "s.1 *",
+        "sequence": 2,
+        "id": events[1].event_id,
+        "event_type": "ScheduleTriggered",
+        "namespace": "default",
+        "payload": orjson.loads(events[1].payload),
+        "workflow_instance_id": events[1].workflow_instance_id,
+        "workflow_run_id": events[1].workflow_run_id,
+        "recorded_at": iso(events[1].recorded_at),
+    }
+    stored = await schedules.get(node.parts.db, "default", "s.1 *")
+    async with asyncio.timeout(30):
+        while stored is None or stored.published_sequence < len(events):
+            await asyncio.sleep(0.1)
+            stored = await schedules.get(node.parts.db, "default", "s.1 *")
+
+
+async def test_what_did_not_get_into_the_stream_is_published_later(node: LiveNode) -> None:
+    key = schedule_key("default", "s", SHARDS)
+    node.parts.schedule_publisher.dropped(key)
+    await node.create("s")
+    async with EventWatch(node.place) as watch:
+        await watch.wait_for({key: 1})
+
+
+async def test_older_programs_do_not_see_messages_of_schedules(node: LiveNode) -> None:
+    await node.create("s")
+    seen = []
+    message = run_messages.apart(5)
+    assert message < 0 and run_messages.apart(message) == 5
+    await node.parts.db.execute(
+        "INSERT INTO mailbox VALUES ('later', $1, 'default', 's', NULL, $2)", message, b"\x81\xa2do\xa3new"
+    )
+    seen += await node.parts.db.fetch("SELECT mail_id FROM mailbox WHERE shard = ANY ($1)", list(range(SHARDS)))
+    assert not seen
+    assert (await trigger(node)).outcome == "triggered"  # nor do messages of later ones stop this one
+    await node.parts.db.execute("DELETE FROM mailbox WHERE mail_id = 'later'")
+
+
+async def test_an_end_that_nobody_told_of_is_found(node: LiveNode) -> None:
+    """A program from before schedules that hosted the run meanwhile has lost where it came from."""
+    await node.create("s", overlap_policy="buffer_one")
+    first = await trigger(node)
+    await node.quiet()
+    stored = await runs.load(node.parts.db, first.run_id or "")
+    assert stored is not None
+    state = decode_run(stored.row.state)
+    state.scheduled = None
+    sql = "UPDATE runs SET state = $2, version = version + 1 WHERE run_id = $1"
+    await node.parts.db.execute(sql, first.run_id, encode_run(state))
+    await close(node, first.workflow_id)
+    assert (await trigger(node)).outcome == "buffered"
+    node.parts.schedules.wake(schedule_key("default", "s", SHARDS))
+    state_ = await node.until("s", lambda state: state.fires_count == 2)
+    assert not state_.buffer
+
+
+async def test_what_a_lost_stream_had_is_published_once_more(node: LiveNode) -> None:
+    await node.create("s")
+    await trigger(node)
+    key = schedule_key("default", "s", SHARDS)
+    async with EventWatch(node.place) as watch:
+        await watch.wait_for({key: 2})
+    stream = node.parts.bus.subjects.event_stream
+    connection = await nats.connect(node.place.nats_url)
+    await connection.jetstream().delete_stream(stream)
+    await connection.close()
+    async with EventWatch(node.place) as watch:
+        await watch.wait_for({key: 2})
+        watch.check_order({key: 2})
