@@ -38,6 +38,7 @@ class EventWatch:
 
     async def _received(self, message: Msg) -> None:
         event = orjson.loads(message.data)
+        assert message.headers is not None
         run_id = event["run_id"] or message.headers["Nats-Msg-Id"].partition(":")[0]  # of a schedule: its key
         self.seen.setdefault(run_id, []).append((event["sequence"], message.data))
 

@@ -30,7 +30,7 @@ COMMAND = StartScheduledRun(start_command(), ScheduledBy(KEY, "record", 4), TRIG
 
 def told(run: RunModel) -> list[str]:
     """What the last command had its schedule told."""
-    found = []
+    found: list[str] = []
     for message in run.messages:
         if isinstance(message.command, ScheduleNews):
             assert message.run_id == KEY and (message.command.record_id, message.command.number) == ("record", 4)
