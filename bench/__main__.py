@@ -49,6 +49,8 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     option("--signal-rate", type=float, default=defaults.signal_rate, help="signals: per second (default: %(default)s)")
     option("--history-events", type=int, default=defaults.history_events, help="longhistory: events (default: %(default)s)")
     option("--runs", type=int, default=defaults.runs, help="visibility: runs to search (default: %(default)s)")
+    option("--schedules", type=int, default=defaults.schedules, help="schedules: due at a time (default: %(default)s)")
+    option("--idle-schedules", type=int, default=defaults.idle_schedules, help="schedules-idle (default: %(default)s)")
     option("--payload-bytes", type=int, default=defaults.payload_bytes, help="text per payload (default: %(default)s)")
     option("--patience", type=float, default=defaults.patience, help="seconds a workflow may take (default: %(default)s)")
     arguments = parser.parse_args(given)
@@ -67,6 +69,8 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
         "signal_rate",
         "history_events",
         "runs",
+        "schedules",
+        "idle_schedules",
     )
     for name in positive:
         if getattr(arguments, name) <= 0:

@@ -11,6 +11,7 @@ from bench.workloads.fanout import Fanout
 from bench.workloads.idle import Idle
 from bench.workloads.latency import Latency
 from bench.workloads.longhistory import LongHistory
+from bench.workloads.schedules import IdleSchedules, Schedules
 from bench.workloads.signals import Signals
 from bench.workloads.standard import Standard
 from bench.workloads.starts import Starts
@@ -43,6 +44,8 @@ _ALL: tuple[Workload, ...] = (
     LongHistory("longhistory-pages", reads_all_pages=True),
     Starts("starts", attributes=False),
     Starts("starts-attributes", attributes=True),
+    Schedules(),
+    IdleSchedules(),
     Visibility(),
 )
 
