@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from store.commit import schedule_writes
 from store.commit.statement import statement
 
 FOLDER = Path(__file__).with_name("golden")
@@ -17,12 +18,17 @@ VARIANTS = {
 }
 
 
+SCHEDULES = "schedules.sql"
+
+
 def text(name: str) -> str:
     """What a file holds."""
+    if name == SCHEDULES:
+        return f"{schedule_writes.statement()};\n"
     return f"{statement(*VARIANTS[name])};\n"
 
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for name in VARIANTS:
+    for name in (*VARIANTS, SCHEDULES):
         (FOLDER / name).write_text(text(name), encoding="utf-8")

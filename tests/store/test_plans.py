@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from store import ready_tasks
-from store.commit import group, statement
+from store.commit import group, schedule_writes, statement
 from store.connections.pool import PLANNER
 from store.connections.pools import SEARCH_SESSION
 from store.visibility.conditions import All, Condition, InBucket, Part
@@ -22,8 +22,29 @@ INSERT INTO run_marks SELECT 'r' || g, g % 64, g, true FROM generate_series(1, 5
 INSERT INTO instances SELECT 'w' || g, 'd', 'T', 1, 'r', 1 FROM generate_series(1, 5000) g;
 INSERT INTO ready_tasks SELECT 't' || g, 1, 'd', 'q', 'k', 't', NULL, 1, NULL, 1, g FROM generate_series(1, 5000) g;
 INSERT INTO mailbox SELECT 'm' || g, 1, 'd', 'w', NULL, '' FROM generate_series(1, 5000) g;
+INSERT INTO schedules SELECT 's' || g, 3, 'd', 's' || g, 1, 'active', g, g, g, 1, 0, '', '' FROM generate_series(1, 5000) g;
+INSERT INTO schedule_events SELECT 's' || g, 1, 'e' || g, 't', '', g FROM generate_series(1, 5000) g;
 ANALYZE
 """
+
+
+@pytest.mark.parametrize("size", ["new", "0", "3", "5000"])
+async def test_no_part_of_a_commit_of_schedules_reads_a_whole_table(dsn: str, size: str) -> None:
+    connection = await asyncpg.connect(dsn, server_settings=group.SESSION)
+    try:
+        if size != "new":
+            await connection.execute(FILL.replace("5000", size))
+        sql = schedule_writes.statement()
+        arrays = max(int(number) for number in re.findall(r"\$(\d+)", sql))
+        await connection.execute(f"PREPARE schedules_commit AS {sql}")
+        empty = ", ".join(["'{}'"] * arrays)
+        rows = await connection.fetch(f"EXPLAIN (COSTS OFF) EXECUTE schedules_commit({empty})")
+        plan = "\n".join(row[0] for row in rows)
+        assert not re.search(r"Seq Scan|Hash|Merge|Materialize", plan), plan
+        for node in re.findall(r"Index (?:Only )?Scan[^\n]*\n([^\n]*)", plan):
+            assert "Index Cond" in node, plan
+    finally:
+        await connection.close()
 
 
 @pytest.mark.parametrize("size", ["new", "0", "3", "5000"])

@@ -16,13 +16,13 @@ from store.commit.statement import statement
 from store.commit.writes import ReadyTaskRow, RunIdentity, RunRow
 from store.sql import filled, parts
 from tests.store.build import RunFixture, ready_task
-from tests.store.golden import FOLDER, VARIANTS, text
+from tests.store.golden import FOLDER, SCHEDULES, VARIANTS, text
 
 FILES = sorted(path for path in Path(store.__file__).parent.rglob("*.sql") if path.parent.name != "migrations")
 SWITCHES = list(itertools.product((False, True), repeat=4))
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", [*VARIANTS, SCHEDULES])
 def test_whole_statements_are_kept_to_be_read(name: str) -> None:
     assert (FOLDER / name).read_text(encoding="utf-8") == text(name), "run `python -m tests.store.golden`, read what it changed"
 
