@@ -143,7 +143,8 @@ class ScheduleHost:
 
     def unchanged(self, actor: ScheduleActor, wake_at: int | None) -> None:
         """It was looked at, and nothing was due."""
-        self._arm(actor.key, None if wake_at is None else max(wake_at, self.now() + _AGAIN_MICROS // 100))
+        now = self.now()
+        self._arm(actor.key, wake_at if wake_at is None or wake_at > now else now + _AGAIN_MICROS)
 
     def _arm(self, key: str, wake_at: int | None) -> None:
         if self.owns(ids.shard_of_id(key)):

@@ -1,6 +1,6 @@
 """The pools of one node: each kind of work has connections of its own, so that none waits for another's.
 
-A node opens `pool_size` (reads) + `search_pool_size` + `LEASE_CONNECTIONS` + `PROBE_CONNECTIONS` connections at most, and one
+A node opens `pool_size` (reads) + `search_pool_size` + `LEASE_CONNECTIONS` + `PROBE_CONNECTIONS` connections at most, and two
 for commits (`store.commit.group`); those not used for five minutes are closed.
 """
 
