@@ -78,6 +78,10 @@ class LiveNode:
                 await asyncio.sleep(0.02)
         return state
 
+    async def fired(self, schedule_id: str, times: int) -> None:
+        """Wait until it has fired so often."""
+        await self.until(schedule_id, lambda state: state.fires_count >= times)
+
     async def audit(self, schedule_id: str) -> list[AuditRow]:
         events = await schedules.audit(self.parts.db, "default", schedule_id, 0, 10_000)
         assert events is not None

@@ -19,6 +19,7 @@ from actors.schedule.commands import PauseSchedule, TriggerSchedule
 from actors.schedule.keys import schedule_key
 from actors.schedule.replies import Acted
 from actors.schedule.state import OVERLAP_POLICIES
+from actors.schedules import FireOutcome
 from store.errors import StoreUnavailable
 from tests.cluster.events import EventWatch
 from tests.cluster.faults import cut_off_commits, take_each_other_for_dead
@@ -26,6 +27,7 @@ from tests.conftest import MakeCluster
 from tests.schedule.live import EVERY_SECOND, LiveNode
 from tests.support.defaults import SHARDS
 from tests.support.server import Cluster
+from tests.support.services import TestServices
 
 pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
@@ -131,3 +133,26 @@ async def _strike(made: Cluster) -> None:
             await asyncio.sleep(1.5)
     finally:
         await connection.close()
+
+
+async def test_without_nats_schedules_fire_and_are_answered(own_services: TestServices, cluster: MakeCluster) -> None:
+    place = own_services.deployment()
+    cluster(1, place=place)
+    names = [f"s-{number}" for number in range(8)]
+    async with LiveNode(place) as node:
+        for name in names:
+            await node.create(name, spec=EVERY_SECOND, overlap_policy="allow_all")
+        own_services.nats.stop()
+        before = {name: (await node.state(name)).fires_count for name in names}
+        for name in names:
+            await node.fired(name, before[name] + 2)
+        outcomes = [await node.engine.schedules.trigger("default", name, TriggerSchedule()) for name in names]
+        assert {outcome.outcome for outcome in outcomes if isinstance(outcome, FireOutcome)} == {"triggered"}
+        for name in names:
+            await _pause(node, name)
+        await node.quiet()
+        begun = await _begun(place.dsn)
+        for name in names:
+            events = await node.audit(name)
+            fires = [event.workflow_run_id for event in events if event.event_type == "ScheduleTriggered"]
+            assert Counter(fires) == Counter(begun[name])
