@@ -35,14 +35,15 @@ PATIENCE_SECONDS = 60
 class LiveNode:
     """Inside `async with`. What it is asked for is the engine's, wherever a schedule is hosted."""
 
-    def __init__(self, place: Deployment, node_id: str = "inside") -> None:
+    def __init__(self, place: Deployment, node_id: str = "inside", clock: Clock | None = None) -> None:
         environment = {**place.environment(), "DW_AUTH_TOKEN": "t", "DW_SERVER_ID": node_id}
         self.place = place
         config = Config.read(environment, host_name=node_id)
         dsn = config.database.dsn
         assert dsn is not None
         bound = bind("127.0.0.1", 0)
-        self.parts = Parts(config, dsn, base_url(bound), Clock(config.server.clock_skew_seconds), None, NO_METRICS)
+        clock = clock or Clock(config.server.clock_skew_seconds)
+        self.parts = Parts(config, dsn, base_url(bound), clock, None, NO_METRICS)
         self._node = Node(assembly_of(self.parts), bound, 5, EDGE)
 
     async def __aenter__(self) -> Self:

@@ -10,6 +10,7 @@ import nats
 import orjson
 import pytest
 
+from actors.clock import Clock
 from actors.hosting.repeats import new_key
 from actors.hosting.schedule_rows import message_row
 from actors.run import ids
@@ -340,3 +341,24 @@ async def test_what_a_lost_stream_had_is_published_once_more(node: LiveNode) -> 
     async with EventWatch(node.place) as watch:
         await watch.wait_for({key: 2})
         watch.check_order({key: 2})
+
+
+class Shifted(Clock):
+    """The clock of a node whose database's clock is so many seconds ahead."""
+
+    ahead = 24.0 * 3600
+
+    def observe(self, database: int, sent: int) -> None:
+        super().observe(database + int(self.ahead * SECOND), sent)
+
+
+async def test_what_a_clock_that_was_ahead_has_planned_is_planned_anew(place: Deployment) -> None:
+    clock = Shifted()
+    async with LiveNode(place, clock=clock) as node:
+        await node.create("s", spec={"intervals": [{"every": "PT5M"}]})
+        await node.parts.schedules.release(range(SHARDS), True)
+        planned = (await node.state("s")).next_fire_at
+        clock.ahead = 0.0
+        state = await node.until("s", lambda state: state.next_fire_at != planned)
+        assert planned is not None and state.next_fire_at is not None
+        assert planned - state.next_fire_at > 23 * 3600 * SECOND
