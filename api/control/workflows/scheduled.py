@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import orjson
 
+from actors.payload_storage.reference import faults_of
 from actors.run.commands.control import StartRun
 from actors.run.opaque import embed
 from actors.schedule.messages import StartOccurrence
@@ -15,6 +16,7 @@ from api.control.workflows.start import read_start
 from api.http.errors import ValidationFailed
 from api.http.input import json_text
 from api.http.input.fields import Fields
+from api.payloads.storage import usable_location
 
 if TYPE_CHECKING:
     from api.http.services import Services
@@ -28,7 +30,14 @@ class ScheduledStarts:
 
     async def __call__(self, occurrence: StartOccurrence) -> StartRun | str:
         """The start, with the ids that the schedule chose; a text for clients when there can be none."""
-        services = self._services
+        services, namespace = self._services, occurrence.namespace
+        if not services.namespaces.known(namespace) and not await services.namespaces.exists(namespace):
+            return "The namespace does not exist."
+
+        def reference_faults(reference: Any, codec: str) -> dict[str, str]:
+            location = usable_location(services.namespaces.policy(namespace), namespace, services.settings.storage)
+            return faults_of(reference, codec, location, services.clock.now())
+
         wanted: dict[str, Any] = {
             "workflow_id": occurrence.workflow_id,
             "workflow_type": occurrence.workflow_type,
@@ -42,10 +51,11 @@ class ScheduledStarts:
         }
         text = orjson.dumps({name: value for name, value in wanted.items() if value is not None}, embed)
         try:
-            start = read_start(Fields(json_text.members(text), source=text), occurrence.namespace, services.settings)
+            fields = Fields(json_text.members(text), source=text, reference_faults=reference_faults)
+            start = read_start(fields, namespace, services.settings)
         except ValidationFailed as failed:
             return str(failed.body["message"])
         if start.search_attributes:
-            types = await services.attribute_types.of(occurrence.namespace)
+            types = await services.attribute_types.of(namespace)
             start = msgspec.structs.replace(start, search_attributes=typed(start.search_attributes, types))
         return msgspec.structs.replace(start, run_id=occurrence.run_id)
