@@ -20,10 +20,11 @@ from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.run import ids
 from actors.run.commands.base import Command
-from actors.run.commands.control import ControlCommand, NoteDuplicateStart, StartRun, UpdateRun
+from actors.run.commands.control import ControlCommand, NoteDuplicateStart, SignalOnce, StartRun, StartStandalone, UpdateRun
 from actors.run.lifecycle.starting import started
 from actors.run.replies import CommandAnswered, Done, Refused, RunReply, Started, UpdateStatus
 from actors.run.state import decode
+from actors.run.words import STANDALONE_TYPE
 from actors.update_waiters import UpdateWaiters
 from actors.workers.registry import WorkerRegistry
 from bus.ask import Ask
@@ -36,6 +37,7 @@ _MARGIN_SECONDS = 5.0
 _TRIES = 5
 _START_TRIES = 5
 
+REPEATED = "deduped_existing_command"  # the outcome of a signal that was accepted before (operations 10.1)
 
 _R = TypeVar("_R")
 UpdateOutcome = UpdateStatus | CommandAnswered | Refused
@@ -61,8 +63,9 @@ class WorkflowCommands:
 
     # -- starting ------------------------------------------------------------------------------------------------------
 
-    async def start(self, command: StartRun) -> Started | Refused:
-        """Start a workflow: `Started`, or `Refused` (`workflow_type_mismatch`, `workflow_id_reserved_in_namespace`).
+    async def start(self, command: StartRun | StartStandalone) -> Started | Refused:
+        """Start a workflow or a standalone activity: `Started`, or `Refused` (`workflow_type_mismatch`,
+        `workflow_id_reserved_in_namespace`).
 
         An empty `run_id` is filled in. Raises `Unavailable` when the outcome is unknown (control-plane 5.1).
         """
@@ -80,8 +83,8 @@ class WorkflowCommands:
 
         return await self._router.certainly(once)
 
-    async def start_here(self, command: StartRun) -> Started | Refused:
-        """Start a workflow whose shard is hosted here, once: a start is known again by the id of its run."""
+    async def start_here(self, command: StartRun | StartStandalone) -> Started | Refused:
+        """Start one whose shard is hosted here, once: a start is known again by the id of its run."""
         for _ in range(_START_TRIES):
             try:
                 return await self._host.start_run(command)
@@ -154,7 +157,7 @@ class WorkflowCommands:
         self, namespace: str, workflow_id: str, command: ControlCommand, run_id: str | None = None
     ) -> CommandAnswered | Refused:
         """Signal, cancel, terminate, repair, archive: `CommandAnswered`, or `Refused` (`instance_not_found`,
-        `historical_run_command_rejected`).
+        `historical_run_command_rejected`). A `SignalOnce` that was accepted before has the outcome `REPEATED`.
         """
         shard = self._router.shard_of_workflow(namespace, workflow_id)
         key = new_key(shard, self._router.now())
@@ -167,9 +170,34 @@ class WorkflowCommands:
                 )
                 if reply is not None:
                     return reply
-            return await self._tell_current(namespace, workflow_id, key, command, run_id)
+            return await self._command_here(namespace, workflow_id, key, command, run_id)
 
         return await self._router.certainly(once)
+
+    async def _command_here(
+        self, namespace: str, workflow_id: str, key: str, command: ControlCommand, run_id: str | None
+    ) -> CommandAnswered | Refused:
+        if not isinstance(command, SignalOnce):
+            return await self._tell_current(namespace, workflow_id, key, command, run_id)
+        for _ in range(_TRIES):
+            earlier = await update_requests.find(self._db, workflow_id, command.once)
+            if earlier is not None:
+                reply: CommandAnswered | Refused = await self._repeated(namespace, workflow_id, key, earlier[0])
+            else:
+                reply = await self._tell_current(namespace, workflow_id, key, command, run_id)
+            if not isinstance(reply, Refused) or reply.reason != REQUEST_TAKEN:
+                return reply
+        raise Unavailable("the signal was accepted, and is not to be found")
+
+    async def _repeated(self, namespace: str, workflow_id: str, key: str, run_id: str) -> CommandAnswered | Refused:
+        """The answer to a signal that `run_id` accepted before: in this same request, or in another one."""
+        known = await self._current(namespace, workflow_id, sure=True)
+        if isinstance(known, Refused):
+            return known
+        answer = (await self._host.answers_to([key])).get(key)
+        if isinstance(answer, CommandAnswered):
+            return answer
+        return CommandAnswered(workflow_id, run_id, "", "", 0, REPEATED)
 
     async def update(
         self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None = None, wait_seconds: float | None = None
@@ -181,6 +209,10 @@ class WorkflowCommands:
         if not isinstance(status, UpdateStatus) or status.status != "accepted" or not wait_seconds:
             return status
         return await self._waits.until_end(namespace, status, wait_seconds)
+
+    async def update_end(self, namespace: str, accepted: UpdateStatus, seconds: float) -> UpdateStatus:
+        """An `accepted` update once it has ended, or as it was when `seconds` are over."""
+        return await self._waits.until_end(namespace, accepted, seconds)
 
     async def _accept(self, namespace: str, workflow_id: str, command: UpdateRun, run_id: str | None) -> UpdateOutcome:
         shard = self._router.shard_of_workflow(namespace, workflow_id)
@@ -207,7 +239,8 @@ class WorkflowCommands:
                 earlier = await update_requests.find(self._db, workflow_id, command.request_id)
                 status = None if earlier is None else await self._waits.find(namespace, workflow_id, *earlier)
                 if status is not None:
-                    return status
+                    ours = (await self._host.answers_to([key])).get(key)  # this same request, told again
+                    return msgspec.structs.replace(status, repeated=ours is None)
             reply = await self._tell_current(namespace, workflow_id, key, command, run_id)
             if not isinstance(reply, Refused) or reply.reason != REQUEST_TAKEN:
                 return reply
@@ -221,7 +254,7 @@ class WorkflowCommands:
             return await self._accept_here(
                 question.namespace, question.workflow_id, question.key, question.command, question.run_id
             )
-        return await self._tell_current(
+        return await self._command_here(
             question.namespace, question.workflow_id, question.key, question.command, question.run_id
         )
 
@@ -239,6 +272,8 @@ class WorkflowCommands:
         current, identity = stored.run_id, stored.identity
         if run_id is not None and run_id != current:
             return Refused("historical_run_command_rejected")
+        if identity.workflow_type == STANDALONE_TYPE:
+            return Refused("rejected_unknown_query", {"run_id": current})  # nobody there to answer it
         queue = identity.task_queue or "default"
         reason = await self._workers.missing_for_query(namespace, queue, identity.workflow_type, identity.compatibility)
         if reason is not None:

@@ -54,6 +54,12 @@ async def load(db: Database, run_id: str) -> StoredRun | None:
     return None if row is None else _stored(row)
 
 
+async def load_all(db: Database, run_ids: Sequence[str]) -> dict[str, StoredRun]:
+    """Those of these runs that there are, by id."""
+    rows = await db.fetch(f"{_SELECT} WHERE run_id = ANY ($1)", list(run_ids))
+    return {row[0]: _stored(row) for row in rows}
+
+
 async def load_by_key(db: Database, run_key: str) -> StoredRun | None:
     """The run whose ids carry this key; None when there is none."""
     row = await db.fetchrow(f"{_SELECT} WHERE run_key = $1", run_key)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from actors.queue.poll import Poll
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome, QueryTaskGrant
 from actors.run.commands import RunCommand
-from actors.run.commands.control import ControlCommand, StartRun, UpdateRun
+from actors.run.commands.control import ControlCommand, StartRun, StartStandalone, UpdateRun
 from actors.run.ids import RunKey
 from actors.run.replies import ActivityTaskGrant, RunReply, UpdateStatus, WorkflowTaskGrant
 from actors.run.transition import RunMessage
@@ -30,9 +30,9 @@ class AskRun(Struct, tag="run", frozen=True):
 
 
 class AskStart(Struct, tag="start", frozen=True):
-    """Start a workflow, duplicates included."""
+    """Start a workflow or a standalone activity, duplicates included."""
 
-    command: StartRun
+    command: StartRun | StartStandalone
 
 
 class AskPoll(Struct, tag="poll", frozen=True):

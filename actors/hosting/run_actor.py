@@ -16,7 +16,7 @@ from actors.hosting.repeats import too_old
 from actors.hosting.write_set import write_set
 from actors.queue.parked_poll import Reservation
 from actors.run.commands.base import Command
-from actors.run.commands.control import StartRun, UpdateRun
+from actors.run.commands.control import SignalOnce, StartRun, UpdateRun
 from actors.run.commands.messages import StartChildRun, StartScheduledRun
 from actors.run.commands.worker import ClaimTask
 from actors.run.decide import decide, needs_history, reads_what_stays
@@ -43,7 +43,7 @@ _MAX_RETRIES = 20
 _PAUSE_SECONDS_PER_ACTIVITY = 16e-6
 _LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.01
 
-REQUEST_TAKEN: Reason = "update_request_taken"  # another update was accepted under the request id meanwhile
+REQUEST_TAKEN: Reason = "update_request_taken"  # another update or signal was accepted under the request id meanwhile
 
 _EagerGrant = tuple[Reservation, TaskGrant]
 
@@ -440,6 +440,8 @@ def _needs_certainty(asked: Asked, reply: RunReply) -> bool:
 
 def _request_id(asked: Asked) -> str | None:
     command = asked.command
+    if isinstance(command, SignalOnce):
+        return command.once
     return command.request_id if isinstance(command, UpdateRun) else None
 
 

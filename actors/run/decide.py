@@ -20,8 +20,10 @@ from actors.run.commands.control import (
     ReadForQuery,
     ReadUpdate,
     RepairRun,
+    SignalOnce,
     SignalRun,
     StartRun,
+    StartStandalone,
     TerminateRun,
     UpdateRun,
 )
@@ -41,7 +43,7 @@ from actors.run.commands.worker import (
     RereadClaim,
 )
 from actors.run.inbox import signals, updates
-from actors.run.lifecycle import closing, starting, stopping
+from actors.run.lifecycle import closing, standalone, starting, stopping
 from actors.run.replies import Done, Refused
 from actors.run.state import RunState
 from actors.run.steps import children, condition_waits, timers
@@ -79,6 +81,8 @@ def decide(tx: Transition, command: Command[R]) -> R | Refused:
     if tx.state.recorded_at > tx.now + setback.TOLERANCE:
         setback.follow(tx)
     reply: R | Refused = HANDLERS[type(command)](tx, command)
+    if tx.outcome is not None:
+        standalone.settle(tx)
     if tx.state.recorded_at > tx.now + setback.TOLERANCE:
         setback.follow(tx)  # perhaps only now: the command recorded what history had promised for later
     return reply
@@ -111,7 +115,8 @@ def wake_up(tx: Transition, _: WakeUp) -> Done | Refused:
 
 HANDLERS: dict[type, Handler] = {
     StartRun: starting.begin,
-    NoteDuplicateStart: starting.duplicate,
+    StartStandalone: standalone.begin,
+    NoteDuplicateStart: standalone.duplicate,
     ClaimTask: _by_kind(scheduling.claim, lease.claim),
     RereadClaim: _by_kind(scheduling.reread, lease.reread),
     ReleaseClaim: _by_kind(scheduling.release, lease.release),
@@ -125,6 +130,7 @@ HANDLERS: dict[type, Handler] = {
     HeartbeatActivity: scheduling.heartbeat,
     WakeUp: wake_up,
     SignalRun: signals.receive,
+    SignalOnce: signals.receive_once,
     UpdateRun: updates.accept,
     ReadUpdate: updates.read,
     ReadForQuery: query_view.view,

@@ -36,6 +36,18 @@ class NotDue(Reply, frozen=True, tag="not_due"):
     available_at: int
 
 
+class StandaloneStart(Struct, frozen=True, array_like=True):
+    """What the answer to the start of a standalone activity says beside its run. Times in microseconds."""
+
+    execution_id: str
+    activity_type: str
+    activity_class: str
+    task_queue: str
+    started_at: int
+    schedule_to_start_at: int | None
+    schedule_to_close_at: int | None
+
+
 class Started(Reply, frozen=True, tag="started"):
     """`outcome`: `started_new`, `returned_existing_active` or `rejected_duplicate` (control-plane 5.1).
 
@@ -50,6 +62,7 @@ class Started(Reply, frozen=True, tag="started"):
     business_key: str | None
     payload_codec: str
     outcome: StartOutcome
+    activity: StandaloneStart | None = None  # of a host run
 
 
 class WorkflowTaskGrant(Reply, frozen=True, tag="workflow_task"):
@@ -184,6 +197,7 @@ class UpdateStatus(Reply, frozen=True, tag="update_status"):
     failure_id: str | None = None
     failure_message: str | None = None
     closed_at: int | None = None
+    repeated: bool = False  # an earlier command made it: this one only names it by its request id
 
 
 class QueryView(Reply, frozen=True, tag="query_view"):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
-from actors.run.commands.control import ControlCommand, StartRun, UpdateRun
+from actors.run.commands.control import ControlCommand, SignalOnce, StartRun, StartStandalone, UpdateRun
 from actors.run.events.stored import command_of
 from actors.run.replies import CommandAnswered
 from actors.run.times import iso
 from actors.run.transition import Transition
 from actors.run.words import Rejection
+
+# Kinds of a command that clients know by one name.
+_TYPES: dict[type, str] = {StartStandalone: "start", SignalOnce: "signal"}
 
 
 def number(tx: Transition) -> tuple[str, int]:
@@ -50,7 +53,7 @@ def snapshot(
     keys = {
         "id": numbered[0],
         "sequence": numbered[1],
-        "type": command.__struct_config__.tag,
+        "type": _TYPES.get(type(command), command.__struct_config__.tag),
         "target_scope": "run" if to_run else "instance",
         "requested_run_id": run_id if to_run else None,
         "resolved_run_id": run_id,

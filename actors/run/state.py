@@ -15,7 +15,7 @@ from msgspec import Struct
 from actors.run import ids, opaque
 from actors.run.ids import RunId, RunKey
 from actors.run.values import FIRST_TASK, Resume
-from actors.run.words import ActivityStatus, ClosedReason, RunStatus, TaskStatus
+from actors.run.words import ActivityStatus, AttemptEnd, ClosedReason, RunStatus, StandaloneEnd, TaskStatus
 
 # An instant no deadline reaches.
 NEVER = 1 << 62
@@ -191,6 +191,34 @@ class ScheduledBy(Struct, frozen=True):
     number: int
 
 
+class Attempt(Struct, omit_defaults=True):
+    """An attempt of a standalone activity that has ended."""
+
+    attempt_id: str
+    number: int
+    status: AttemptEnd
+    owner: str | None
+    started_at: int
+    closed_at: int
+    last_heartbeat_at: int = 0
+
+
+class Standalone(Struct, omit_defaults=True):
+    """On a host run: the standalone activity it is there for. The last fields are set when that has its outcome and is no
+    longer among the run's activities.
+    """
+
+    activity_type: str
+    activity_class: str  # a label of the caller
+    execution_id: str = ""
+    attempts: list[Attempt] = []  # the newest of those that have ended
+    status: StandaloneEnd | None = None
+    attempt_count: int = 0
+    last_heartbeat_at: int = 0
+    schedule_to_start_at: int | None = None
+    schedule_to_close_at: int | None = None
+
+
 class View(Struct, omit_defaults=True):
     """The order in which workers of the 0.4 generation are shown the run's events (`actors.dialects.sdk04`).
 
@@ -261,6 +289,7 @@ class RunState(Struct, omit_defaults=True):
     children: dict[str, Child] = {}  # open child calls, by call id
     origin: Origin | None = None  # on a child: whose
     scheduled: ScheduledBy | None = None  # the start of a schedule that its chain goes back to
+    standalone: Standalone | None = None  # on a host run: what for
     archived: bool = False
     duplicate_starts: int = 0  # starts that met this run
     activities: dict[str, Activity] = {}  # those without an outcome, and on a closed run those that may report, by task id

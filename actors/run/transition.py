@@ -24,7 +24,7 @@ from actors.run.ids import RunId
 from actors.run.rules import Rules
 from actors.run.state import NEVER, RunState, WorkflowTask
 from actors.run.times import Micros, iso
-from actors.run.values import FIRST_TASK, Resume
+from actors.run.values import FIRST_TASK, Payload, Resume
 from actors.run.words import TaskKind
 
 PLAIN_HISTORY = PlainHistory()
@@ -42,6 +42,14 @@ class ReadyTask(Struct, frozen=True):
     priority: int = 5
     fairness_key: str | None = None
     fairness_weight: int = 1
+
+
+class ActivityOutcome(Struct, frozen=True):
+    """What a standalone activity ended with: the event that says so, its keys, and the result of one that completed."""
+
+    event_type: EventType
+    keys: dict[str, Any]
+    result: Payload | None = None
 
 
 class RunMessage(Struct, frozen=True):
@@ -73,6 +81,7 @@ class Transition:
         "messages",
         "near",
         "now",
+        "outcome",
         "ready",
         "requests",
         "rules",
@@ -107,6 +116,7 @@ class Transition:
         self.messages: list[RunMessage] = []
         self.requests: list[tuple[str, str]] = []  # (request id, update id) newly accepted
         self.closed_updates: list[str] = []
+        self.outcome: ActivityOutcome | None = None  # of a host run's activity, recorded by the command being decided
         self.successor: Transition | None = None
         self.task_id: str | None = None
         self.attributes_changed = False
@@ -152,8 +162,9 @@ class Transition:
         state.history_bytes += len(line)
         self.events.append(line)
         self.history.append(line)
-        resolves = step if event_type in RESOLUTIONS else 0
-        self.dialect.recorded(state, Recorded(sequence, event_type, resolves, self.task_id is not None))
+        if state.standalone is None:  # no worker is ever shown the history of a host run
+            resolves = step if event_type in RESOLUTIONS else 0
+            self.dialect.recorded(state, Recorded(sequence, event_type, resolves, self.task_id is not None))
         self.changed = True
         return sequence
 

@@ -12,18 +12,28 @@ RunStatus = Literal["pending", "waiting", "running", "completed", "failed", "can
 
 ClosedReason = Literal["completed", "failed", "cancelled", "terminated", "timed_out", "continued"]
 
-# Of a workflow task.
-TaskStatus = Literal["ready", "leased", "completed", "cancelled"]
+# Of a workflow task. `never`: a host run has none and never will; programs that know no host runs refuse the word, so that
+# none of them makes one.
+TaskStatus = Literal["ready", "leased", "completed", "cancelled", "never"]
 
 # Of an activity: `ready` (a task row waits), `running`, `withdrawn` (the run went on without it), `completed` (that was taken
 # note of), `cancelled` (with its run).
 ActivityStatus = Literal["ready", "running", "withdrawn", "completed", "cancelled"]
+
+# Of an attempt of a standalone activity that has ended. `expired`: it timed out or was lost.
+AttemptEnd = Literal["completed", "failed", "cancelled", "expired"]
+
+# What became of a standalone activity.
+StandaloneEnd = Literal["completed", "failed", "cancelled"]
 
 UpdateState = Literal["accepted", "completed", "failed"]
 
 StartOutcome = Literal["started_new", "returned_existing_active", "rejected_duplicate"]
 
 TaskKind = Literal["workflow", "activity"]
+
+# The workflow type of host runs: of runs that are there for one standalone activity. No caller may start a workflow of it.
+STANDALONE_TYPE = "dw.standalone_activity"
 
 # Why a caller is refused, in the contract's words.
 ContractReason = Literal[
@@ -41,6 +51,7 @@ ContractReason = Literal[
     "query_worker_incompatible",
     "query_worker_timeout",
     "query_worker_unavailable",
+    "rejected_unknown_query",
     "run_cancelled",
     "run_closed",
     "run_not_active",
@@ -66,6 +77,6 @@ InternalReason = Literal["run_continued", "too_early", "not_ready", "not_leased"
 if TYPE_CHECKING:
     Reason = ContractReason | InternalReason
     # Why a command of the control plane had no effect.
-    Rejection = Literal["run_not_active", "run_not_closed", "structural_limit_exceeded"]
+    Rejection = Literal["run_not_active", "run_not_closed", "structural_limit_exceeded", "unknown_signal", "unknown_update"]
 else:
     Reason = Rejection = str

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from api.control import namespaces, search_attributes, storage, workers
+from api.control.activities import routes as activities
+from api.control.bridge import webhook
 from api.control.debug import routes as debug
 from api.control.workflows import routes as workflows
 from api.http.route import ADMINS, OPERATORS, Route
@@ -28,4 +30,4 @@ _SEARCH_ATTRIBUTES = [
     Route("DELETE", "/search-attributes/{name}", search_attributes.delete, OPERATORS),
 ]
 
-ROUTES = [*_NAMESPACES, *workflows.ROUTES, *debug.ROUTES, *_WORKERS, *_SEARCH_ATTRIBUTES]
+ROUTES = [*_NAMESPACES, *workflows.ROUTES, *activities.ROUTES, *webhook.ROUTES, *debug.ROUTES, *_WORKERS, *_SEARCH_ATTRIBUTES]

@@ -36,7 +36,7 @@ CAPABILITIES: dict[str, bool] = {
     "history_retention": False,
     "payload_codec_envelope": True,
     "payload_codec_envelope_responses": True,
-    "bridge_adapter_outcome_contract": False,
+    "bridge_adapter_outcome_contract": True,
     "external_executor_config_contract": False,
     "invocable_carrier_contract": False,
 }

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from actors.dialects.sdk04 import DIALECT, Sdk04
 from actors.run import ids
 from actors.run.commands import RunCommand, WakeUp
-from actors.run.commands.control import ReadForQuery, SignalRun, StartRun, UpdateRun
+from actors.run.commands.control import ReadForQuery, SignalRun, StartRun, StartStandalone, UpdateRun
 from actors.run.commands.messages import StartChildRun, StartScheduledRun
 from actors.run.commands.steps import (
     CompleteWorkflow,
@@ -44,6 +44,7 @@ from actors.run.state import RunState, decode, encode
 from actors.run.times import SECOND, Micros
 from actors.run.transition import ReadyTask, RunMessage, Transition
 from actors.run.values import Failure, Payload, RetryPolicy, WorkerIdentity
+from actors.run.words import STANDALONE_TYPE
 from tests.support.defaults import RULES
 
 R = TypeVar("R", bound=RunReply)
@@ -88,6 +89,12 @@ def start_command(**changes: Any) -> StartRun:
         "arguments": blob("INPUT"),
     }
     return StartRun(**{**fields, **changes})
+
+
+def standalone_command(activity: ScheduleActivity, class_: str = "label", **changes: Any) -> StartStandalone:
+    """The start of a standalone activity; `changes` replace fields of the start."""
+    fields = msgspec.structs.asdict(start_command(**{"workflow_id": "scan-4", "workflow_type": STANDALONE_TYPE, **changes}))
+    return StartStandalone(**fields, activity=activity, activity_class=class_)
 
 
 class Clock:
@@ -139,6 +146,19 @@ class RunModel:
         run = cls.__new__(cls)
         run._empty(RULES, Sdk04(), Clock())
         tx = starting.create_scheduled(command, Micros(run.now), run.rules, run.dialect)
+        run.started = decide(tx, command)
+        run._keep(tx)
+        return run
+
+    @classmethod
+    def host(
+        cls, activity: ScheduleActivity, rules: Rules = RULES, clock: Clock | None = None, class_: str = "label", **start: Any
+    ) -> RunModel:
+        """A host run of one standalone activity."""
+        run = cls.__new__(cls)
+        run._empty(rules, Sdk04(), clock or Clock())
+        command = standalone_command(activity, class_, **start)
+        tx = starting.create(command, Micros(run.now), run.rules, run.dialect)
         run.started = decide(tx, command)
         run._keep(tx)
         return run

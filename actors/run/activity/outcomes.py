@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids
+from actors.run.activity import attempts
 from actors.run.activity.common import (
     activity_copy,
     attempted,
@@ -23,8 +24,9 @@ from actors.run.replies import ActivityRecorded, Refused
 from actors.run.rules import backoff_after
 from actors.run.state import Activity, RunState
 from actors.run.times import SECOND, iso, iso_or_none, iso_seconds
-from actors.run.transition import Transition
+from actors.run.transition import ActivityOutcome, Transition
 from actors.run.values import Failure, Resume
+from actors.run.words import AttemptEnd, StandaloneEnd
 
 TIMEOUT_CLASS = "ActivityTimeoutException"
 TIMEOUT_WORDS = {
@@ -104,7 +106,8 @@ def complete(tx: Transition, command: CompleteActivity) -> ActivityRecorded | Re
     tx.measure("payload_size", size, limit)
     payload = {**named(activity), **attempted(activity), **result_keys(result, activity.payload_codec, tx.state.payload_codec)}
     tx.record("ActivityCompleted", payload, step=activity.step)
-    return ActivityRecorded(resolved(tx, command.task_id, activity, "ActivityCompleted"))
+    outcome = ActivityOutcome("ActivityCompleted", payload, result)
+    return ActivityRecorded(resolved(tx, command.task_id, activity, outcome))
 
 
 def fail(tx: Transition, command: FailActivity) -> ActivityRecorded | Refused:
@@ -145,7 +148,7 @@ def fail_finally(
         **(extra or {}),
     }
     tx.record("ActivityFailed", payload, step=activity.step)
-    return resolved(tx, task_id, activity, "ActivityFailed")
+    return resolved(tx, task_id, activity, ActivityOutcome("ActivityFailed", payload))
 
 
 def exception_keys(failure: Failure) -> dict[str, Any]:
@@ -174,6 +177,7 @@ def retry(tx: Transition, task_id: str, activity: Activity, keys: dict[str, Any]
     backoff = backoff_after(activity.backoff_seconds, activity.attempts)
     if activity.status == "ready":
         tx.withdraw(task_id)
+    attempts.ended(state, activity, "expired" if reason == "timeout" else "failed", tx.stamp)
     next_task = tx.mint(ids.ACTIVITY_TASK)
     available_at = tx.now + backoff * SECOND
     tx.record(
@@ -209,11 +213,28 @@ def retry(tx: Transition, task_id: str, activity: Activity, keys: dict[str, Any]
     return next_task
 
 
-def resolved(tx: Transition, task_id: str, activity: Activity, event_type: EventType) -> str | None:
-    """The activity has its outcome: forget it and see that a workflow task shows it. Returns that task's id if it is open."""
+_ENDS: dict[EventType, tuple[StandaloneEnd, AttemptEnd]] = {
+    "ActivityCompleted": ("completed", "completed"),
+    "ActivityFailed": ("failed", "failed"),
+    "ActivityTimedOut": ("failed", "expired"),
+}
+
+
+def resolved(tx: Transition, task_id: str, activity: Activity, outcome: ActivityOutcome) -> str | None:
+    """The activity has its outcome: forget it and see that a workflow task shows it. Returns that task's id if it is open.
+
+    A host run has no workflow: it is closed instead, when the command has been decided (`lifecycle.standalone`).
+    """
+    state = tx.state
     if activity.status == "ready":
         tx.withdraw(task_id)
-    del tx.state.activities[task_id]
+    del state.activities[task_id]
+    if state.standalone is not None:
+        end, attempt_end = _ENDS[outcome.event_type]
+        attempts.ended(state, activity, attempt_end, tx.stamp)
+        attempts.settled(state, activity, end)
+        tx.outcome = outcome
+        return None
     context = Resume(
         workflow_wait_kind="activity",
         open_wait_id=f"activity:{activity.execution_id}",
@@ -223,7 +244,7 @@ def resolved(tx: Transition, task_id: str, activity: Activity, event_type: Event
         activity_attempt_id=activity.attempt_id,
         activity_type=activity.activity_type,
         workflow_sequence=activity.step,
-        workflow_event_type=event_type,
+        workflow_event_type=outcome.event_type,
     )
     return wake_workflow(tx, context, activity.step)
 
@@ -276,18 +297,15 @@ def expire(tx: Transition, task_id: str, activity: Activity, kind: str) -> None:
     if kind != "schedule_to_close" and activity.attempts < activity.max_attempts:
         retry(tx, task_id, activity, keys, reason="timeout")
         return
-    tx.record(
-        "ActivityTimedOut",
-        {
-            **named(activity),
-            **(attempted(activity) if activity.attempt_id is not None else {}),
-            "failure_id": tx.mint(ids.FAILURE),
-            "failure_category": "timeout",
-            "non_retryable": False,
-            **keys,
-            **{name: iso_seconds(at) for name, at in deadlines.items() if at is not None},
-            "activity": activity_copy(activity, tx.state, status="failed"),
-        },
-        step=activity.step,
-    )
-    resolved(tx, task_id, activity, "ActivityTimedOut")
+    payload = {
+        **named(activity),
+        **(attempted(activity) if activity.attempt_id is not None else {}),
+        "failure_id": tx.mint(ids.FAILURE),
+        "failure_category": "timeout",
+        "non_retryable": False,
+        **keys,
+        **{name: iso_seconds(at) for name, at in deadlines.items() if at is not None},
+        "activity": activity_copy(activity, tx.state, status="failed"),
+    }
+    tx.record("ActivityTimedOut", payload, step=activity.step)
+    resolved(tx, task_id, activity, ActivityOutcome("ActivityTimedOut", payload))

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from actors.run import ids
-from actors.run.activity import outcomes
+from actors.run.activity import attempts, outcomes
 from actors.run.activity.common import activity_copy, attempted, expired_kind, make_ready, named, offer, set_deadline
 from actors.run.commands.steps import ScheduleActivity
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, HeartbeatActivity, ReleaseClaim, RereadClaim
@@ -106,6 +106,7 @@ def claim(tx: Transition, command: ClaimTask) -> ActivityTaskGrant | NotDue | Re
         return Refused("not_ready")
     now = tx.now
     tx.not_before(activity.retry_at)
+    attempts.ended(state, activity, "expired", tx.stamp)  # one that was lost and may report no more
     activity.retry_at = 0
     activity.status = "running"
     activity.attempts += 1
@@ -298,6 +299,8 @@ def cancel_all(tx: Transition, command_id: str | None) -> None:
             step=activity.step,
             command_id=command_id,
         )
+        attempts.ended(tx.state, activity, "cancelled", tx.stamp)
+        attempts.settled(tx.state, activity, "cancelled")
         activity.status = "cancelled"
         activity.deadline = NEVER
         if activity.attempt_id is not None:

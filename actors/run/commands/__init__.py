@@ -14,8 +14,10 @@ from actors.run.commands.control import (
     ReadForQuery,
     ReadUpdate,
     RepairRun,
+    SignalOnce,
     SignalRun,
     StartRun,
+    StartStandalone,
     TerminateRun,
     UpdateRun,
 )
@@ -42,6 +44,7 @@ class WakeUp(Command[Done], frozen=True, tag="wake_up"):
 
 RunCommand = (
     StartRun
+    | StartStandalone
     | NoteDuplicateStart
     | ClaimTask
     | RereadClaim
@@ -56,6 +59,7 @@ RunCommand = (
     | HeartbeatActivity
     | WakeUp
     | SignalRun
+    | SignalOnce
     | UpdateRun
     | CancelRun
     | TerminateRun

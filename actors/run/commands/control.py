@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.commands.base import Command, R_co
+from actors.run.commands.steps import ScheduleActivity
 from actors.run.ids import RunId
 from actors.run.replies import CommandAnswered, QueryView, Started, UpdateStatus
 from actors.run.values import Payload
@@ -36,10 +37,20 @@ class StartRun(Command[Started], frozen=True, tag="start"):
     attribution: dict[str, Any] | None = None
 
 
+class StartStandalone(StartRun, frozen=True, tag="start_standalone", kw_only=True):
+    """Create a host run for one standalone activity (operations 10.2): a start with what is to be scheduled.
+
+    A command of its own, so that a node that knows no host runs refuses it instead of starting a workflow.
+    """
+
+    activity: ScheduleActivity
+    activity_class: str
+
+
 class NoteDuplicateStart(Command[Started], frozen=True, tag="note_duplicate_start"):
     """A start met this run as the instance's current one: record it and answer by the duplicate policy."""
 
-    start: StartRun
+    start: StartRun | StartStandalone
 
 
 class ControlCommandBase(Command[R_co], frozen=True):
@@ -57,6 +68,15 @@ class ControlCommandBase(Command[R_co], frozen=True):
 class SignalRun(ControlCommandBase[CommandAnswered], frozen=True, tag="signal"):
     name: str = ""
     arguments: Payload | None = None
+
+
+class SignalOnce(SignalRun, frozen=True, tag="signal_once", kw_only=True):
+    """A signal that the workflow id accepts once, over all of its runs (operations 10.1).
+
+    `once`: what a repetition is known by. It stands among the request ids of updates, and differs from all that callers send.
+    """
+
+    once: str
 
 
 class UpdateRun(ControlCommandBase[UpdateStatus | CommandAnswered], frozen=True, tag="update"):
@@ -81,7 +101,7 @@ class ArchiveRun(ControlCommandBase[CommandAnswered], frozen=True, tag="archive"
 
 
 # What the control plane may command a run to do, an update excepted: that has an answer of its own.
-ControlCommand = SignalRun | CancelRun | TerminateRun | RepairRun | ArchiveRun
+ControlCommand = SignalRun | SignalOnce | CancelRun | TerminateRun | RepairRun | ArchiveRun
 
 
 class ReadUpdate(Command[UpdateStatus], frozen=True, tag="read_update"):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run import ids, requests
-from actors.run.commands.control import SignalRun
+from actors.run.commands.control import SignalOnce, SignalRun
 from actors.run.events.stored import arguments_of, envelope_or_none
 from actors.run.next_task import signal_task
-from actors.run.replies import CommandAnswered
+from actors.run.replies import CommandAnswered, Refused
 from actors.run.state import Signal, WorkflowTask
 from actors.run.transition import Transition
 from actors.run.values import Payload
@@ -19,6 +19,8 @@ def receive(tx: Transition, command: SignalRun) -> CommandAnswered:
     state = tx.state
     if not state.is_open:
         return requests.not_active(tx)
+    if state.standalone is not None:  # nobody would read it
+        return requests.rejected(tx, "unknown_signal", "rejected_unknown_signal")
     limit = tx.rules.limits.structural.pending_signal_count
     if limit and len(state.signals) >= limit:
         return requests.rejected(tx, "structural_limit_exceeded", None)
@@ -37,6 +39,19 @@ def receive(tx: Transition, command: SignalRun) -> CommandAnswered:
     if state.wait is not None and state.open_task is None:
         signal_task(tx, signal)
     return requests.accepted(tx, numbered, "signal_received")
+
+
+def receive_once(tx: Transition, command: SignalOnce) -> CommandAnswered | Refused:
+    """Accept a signal that no run of the workflow id has accepted yet: the commit finds out (`Transition.requests`).
+
+    Refused as `update_request_taken` when another one of this transition is the same.
+    """
+    if any(request_id == command.once for request_id, _ in tx.requests):
+        return Refused("update_request_taken")
+    reply = receive(tx, command)
+    if reply.rejection is None:
+        tx.requests.append((command.once, tx.state.signals[-1].signal_id))
+    return reply
 
 
 def record(tx: Transition, signal: Signal, arguments: Payload | None, snapshot: dict[str, Any] | None) -> None:

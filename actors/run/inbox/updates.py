@@ -30,9 +30,11 @@ def accept(tx: Transition, command: UpdateRun) -> UpdateStatus | CommandAnswered
     if command.request_id is not None:
         for update_id, update in state.updates.items():
             if update.request_id == command.request_id:
-                return _status(tx, update_id, update)
+                return _status(tx, update_id, update, repeated=True)
     if not state.is_open:
         return requests.not_active(tx)
+    if state.standalone is not None:  # nobody would answer it
+        return requests.rejected(tx, "unknown_update", "rejected_unknown_update")
     limit = tx.rules.limits.structural.pending_update_count
     if limit and len(state.updates) >= limit:
         return _reject(tx, command, "structural_limit_exceeded")
@@ -102,7 +104,7 @@ def record(tx: Transition, update_id: str, update: Update, arguments: Payload | 
     state.updates[update_id] = update
 
 
-def _status(tx: Transition, update_id: str, update: Update) -> UpdateStatus:
+def _status(tx: Transition, update_id: str, update: Update, *, repeated: bool = False) -> UpdateStatus:
     state = tx.state
     return UpdateStatus(
         update_id=update_id,
@@ -114,6 +116,7 @@ def _status(tx: Transition, update_id: str, update: Update) -> UpdateStatus:
         command_id=update.command_id,
         command_sequence=update.command_sequence,
         accepted_at=update.accepted_at,
+        repeated=repeated,
     )
 
 

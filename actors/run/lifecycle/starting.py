@@ -11,9 +11,9 @@ from actors.run.commands.control import NoteDuplicateStart, StartRun
 from actors.run.commands.messages import StartChildRun, StartScheduledRun
 from actors.run.dialect import Dialect
 from actors.run.lifecycle.continuing import record_started
-from actors.run.replies import Refused, Started
+from actors.run.replies import Refused, StandaloneStart, Started
 from actors.run.rules import Rules
-from actors.run.state import Origin, RunState
+from actors.run.state import Origin, RunState, Standalone
 from actors.run.times import SECOND, Micros
 from actors.run.transition import PLAIN_HISTORY, Transition
 from actors.run.words import StartOutcome
@@ -63,16 +63,21 @@ def begin(tx: Transition, command: StartRun) -> Started:
     state = tx.state
     if state.last_sequence:
         return started(state, "started_new")
+    record_start(tx, command)
+    tx.open_workflow_task()
+    return started(state, "started_new")
+
+
+def record_start(tx: Transition, command: StartRun) -> None:
+    """The two events that a start by a caller begins a history with."""
     command_id, outcome = tx.mint(ids.COMMAND), "started_new"
-    snapshot = requests.snapshot(tx, (command_id, state.command_sequence), command, outcome, applied=True)
+    snapshot = requests.snapshot(tx, (command_id, tx.state.command_sequence), command, outcome, applied=True)
     tx.record(
         "StartAccepted",
         {**requests.command_keys(tx, command_id), **_start_keys(command), "outcome": outcome, "command": snapshot},
         command_id=command_id,
     )
     record_started(tx, command.arguments, {}, command_id)
-    tx.open_workflow_task()
-    return started(state, "started_new")
 
 
 def create_scheduled(command: StartScheduledRun, now: Micros, rules: Rules, dialect: Dialect = PLAIN_HISTORY) -> Transition:
@@ -169,6 +174,20 @@ def started(state: RunState, outcome: StartOutcome) -> Started:
         business_key=state.business_key,
         payload_codec=state.payload_codec,
         outcome=outcome,
+        activity=None if state.standalone is None else _standalone(state, state.standalone),
+    )
+
+
+def _standalone(state: RunState, host: Standalone) -> StandaloneStart:
+    activity = next(iter(state.activities.values()), host)
+    return StandaloneStart(
+        execution_id=host.execution_id,
+        activity_type=host.activity_type,
+        activity_class=host.activity_class,
+        task_queue=state.task_queue,
+        started_at=state.started_at,
+        schedule_to_start_at=activity.schedule_to_start_at,
+        schedule_to_close_at=activity.schedule_to_close_at,
     )
 
 

@@ -20,7 +20,14 @@ _REJECTIONS = {
     "run_not_active": "The run is closed.",
     "run_not_closed": "The run is still open.",
     "structural_limit_exceeded": "A structural limit of the run is reached.",
+    "unknown_signal": "A standalone activity takes no signals.",
+    "unknown_update": "A standalone activity takes no updates.",
 }
+
+
+def rejection_status(reply: CommandAnswered) -> int:
+    """The status a rejected command is answered with (control-plane 5.7)."""
+    return 404 if reply.rejection in ("unknown_signal", "unknown_update") else 409
 
 
 def result_fields(request: Request, reply: CommandAnswered | UpdateStatus) -> dict[str, Any]:
@@ -61,7 +68,7 @@ async def _command(request: Request, command: ControlCommand, status: int, **nam
     reply = await workflows.command(request.namespace, request.path["workflow_id"], command, run_id_of(request))
     if isinstance(reply, Refused):
         return target_refused(request, reply)
-    return Response(status if reply.rejection is None else 409, {**command_fields(request, reply), **named})
+    return Response(status if reply.rejection is None else rejection_status(reply), {**command_fields(request, reply), **named})
 
 
 def _read_signal(request: Request) -> tuple[Fields, Payload | None, str | None]:

@@ -22,7 +22,11 @@ def run_not_found(request: Request) -> ApiError:
 
 async def named_instance(request: Request) -> Instance | None:
     """The workflow id in the URL, None when the request's namespace has none."""
-    instance = await instances.get(request.services.db, request.path["workflow_id"])
+    return await _instance(request, request.path["workflow_id"])
+
+
+async def _instance(request: Request, workflow_id: str) -> Instance | None:
+    instance = await instances.get(request.services.db, workflow_id)
     return instance if instance is not None and instance.namespace == request.namespace else None
 
 
@@ -36,7 +40,15 @@ async def _run(request: Request) -> StoredRun:
 
 async def current_run(request: Request) -> tuple[StoredRun, Instance]:
     """The current run of the workflow id in the URL; raises ApiError 404."""
-    instance = await named_instance(request)
+    found = await current_run_of(request, request.path["workflow_id"])
+    if found is None:
+        raise instance_not_found(request)
+    return found
+
+
+async def current_run_of(request: Request, workflow_id: str) -> tuple[StoredRun, Instance] | None:
+    """The current run of a workflow id, None when the request's namespace has none."""
+    instance = await _instance(request, workflow_id)
     while instance is not None:
         run = await runs.load(request.services.db, instance.current_run_id)
         if run is None:
@@ -44,11 +56,11 @@ async def current_run(request: Request) -> tuple[StoredRun, Instance]:
         if run.row.closed_reason is None:
             return run, instance
         # It may have gone on as another run between the two reads: its own end would pass for the workflow's.
-        newest = await named_instance(request)
+        newest = await _instance(request, workflow_id)
         if newest is None or newest.current_run_id == run.run_id:
             return run, instance
         instance = newest
-    raise instance_not_found(request)
+    return None
 
 
 async def named_run(request: Request) -> tuple[StoredRun, Instance]:

@@ -25,6 +25,7 @@ _OURS = {
     "query_task_queue_full": (429, "Too many queries are waiting for the workers of the task queue."),
     "query_task_queue_unavailable": (503, "Queries cannot be handed to workers just now."),
     "query_worker_timeout": (504, "No worker answered the query in time."),
+    "rejected_unknown_query": (404, "A standalone activity answers no queries."),
 }
 
 # Why a worker has no answer; every other reason it gives is a 409.

@@ -33,7 +33,7 @@ async def describe_run(request: Request) -> Response:
 async def _described(request: Request, run: StoredRun, instance: Instance) -> Response:
     state = run_state.decode(run.row.state)
     started = await stored_history.load(request.services.db, run.run_id, state.input_event - 1, state.input_event)
-    closed = await _completed_event(request, run) if run.row.closed_reason == "completed" else None
+    closed = await completed_event(request, run) if run.row.closed_reason == "completed" else None
     is_current = instance.current_run_id == run.run_id
     describe_it = partial(
         description,
@@ -49,7 +49,7 @@ async def _described(request: Request, run: StoredRun, instance: Instance) -> Re
     return Response(200, await for_size(max(started[0] if started else b"", closed or b"", key=len), describe_it))
 
 
-async def _completed_event(request: Request, run: StoredRun) -> bytes | None:
+async def completed_event(request: Request, run: StoredRun) -> bytes | None:
     """The serialized WorkflowCompleted event: the last one, or a little before (closed updates, refused starts, archiving)."""
     upto, size = run.row.last_sequence, 1
     while upto > 0:

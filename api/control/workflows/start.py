@@ -16,13 +16,14 @@ from api.http.errors import ValidationFailed, refusal
 from api.http.input import json_text
 from api.http.input.fields import LONGEST_SECONDS, Fields
 from api.http.input.ids import new_ulid
+from api.http.input.reserved import workflow_type_in
 from api.http.request import Request
 from api.http.response import Response
 from api.payloads.inputs import normalise_input
 from api.settings import Settings
 from api.worker.commands.attributes import Unfit, attribute_value
 
-_WORKFLOW_ID = re.compile(r"[a-zA-Z0-9._:-]+\Z")
+WORKFLOW_ID = re.compile(r"[a-zA-Z0-9._:-]+\Z")
 _MEMO_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
 _ATTRIBUTE_KEY = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*\Z")
 _FAIRNESS_KEY = re.compile(r"[A-Za-z0-9._:-]+\Z")
@@ -64,8 +65,8 @@ def read_start(fields: Fields, namespace: str, settings: Settings, caused_by: di
         for name, text in _UNSUPPORTED.items():
             if fields.has(name):
                 fields.fault(name, text)
-    workflow_type = fields.required_text("workflow_type")
-    workflow_id = fields.identifier("workflow_id", longest=128, pattern=_WORKFLOW_ID)
+    workflow_type = workflow_type_in(fields)
+    workflow_id = fields.identifier("workflow_id", longest=128, pattern=WORKFLOW_ID)
     task_queue = fields.text("task_queue")
     business_key = fields.text("business_key")
     if fields.get("payload_codec") is not None:
@@ -77,9 +78,7 @@ def read_start(fields: Fields, namespace: str, settings: Settings, caused_by: di
     attributes = _search_attributes(fields, settings)
     execution_timeout = fields.integer("execution_timeout_seconds", low=1, high=LONGEST_SECONDS)
     run_timeout = fields.integer("run_timeout_seconds", low=1, high=LONGEST_SECONDS)
-    priority = fields.integer("priority", low=0, high=9, default=5)
-    fairness_key = fields.text("fairness_key", longest=64, pattern=_FAIRNESS_KEY)
-    fairness_weight = fields.integer("fairness_weight", low=1, high=1000, default=1)
+    turn = read_turn(fields)
     fields.check()
     return StartRun(
         namespace=namespace,
@@ -95,12 +94,21 @@ def read_start(fields: Fields, namespace: str, settings: Settings, caused_by: di
         duplicate_policy=policy or "fail",
         execution_timeout_seconds=execution_timeout,
         run_timeout_seconds=run_timeout,
-        priority=5 if priority is None else priority,
-        fairness_key=fairness_key.lower() if fairness_key else None,
-        fairness_weight=fairness_weight or 1,
+        **turn,
         compatibility=settings.current_compatibility,
         attribution=caused_by,
     )
+
+
+def read_turn(fields: Fields) -> dict[str, Any]:
+    """When the tasks of what is started have their turn: `priority`, `fairness_key` and `fairness_weight`."""
+    priority = fields.integer("priority", low=0, high=9, default=5)
+    fairness_key = fields.text("fairness_key", longest=64, pattern=_FAIRNESS_KEY)
+    return {
+        "priority": 5 if priority is None else priority,
+        "fairness_key": fairness_key.lower() if fairness_key else None,
+        "fairness_weight": fields.integer("fairness_weight", low=1, high=1000, default=1) or 1,
+    }
 
 
 def _memo(fields: Fields, settings: Settings) -> dict[str, Any] | bytes:

@@ -7,7 +7,7 @@ from typing import Any
 from actors.run.commands.control import UpdateRun
 from actors.run.replies import CommandAnswered, Refused, UpdateStatus
 from actors.run.values import Payload
-from api.control.workflows.commands import command_fields, result_fields
+from api.control.workflows.commands import command_fields, rejection_status, result_fields
 from api.control.workflows.workflow_target import missing_target, operation_name, run_id_of, target_refused
 from api.http.attribution import attribution
 from api.http.input.fields import LONGEST_SECONDS, Fields
@@ -53,7 +53,7 @@ async def update(request: Request) -> Response:
         return target_refused(request, reply)
     waited = {"wait_for": wait_for, "wait_timed_out": False, "wait_timeout_seconds": seconds}
     if isinstance(reply, CommandAnswered):
-        return Response(409, {**_rejected(request, reply), **waited, "update_name": name})
+        return Response(rejection_status(reply), {**_rejected(request, reply), **waited, "update_name": name})
     waited["wait_timed_out"] = seconds is not None and reply.status == "accepted"
     return _answer({**await _status(request, reply), **waited, "update_name": name}, reply)
 

@@ -94,6 +94,7 @@ def description(
     identity, row = run.identity, run.row
     terminal = is_terminal(row.status)
     active = is_current and not terminal
+    heard = state.standalone is None  # a standalone activity takes no signals, updates and queries
     input_envelope = envelope_of(started, "arguments")
     output_envelope = envelope_of(closed, "output")
     wait = waiting(state, now)
@@ -131,9 +132,9 @@ def description(
         "memo": msgspec.Raw(identity.memo),
         "search_attributes": msgspec.Raw(identity.search_attributes),
         "actions": {
-            "can_signal": active,
-            "can_query": not terminal,
-            "can_update": active,
+            "can_signal": active and heard,
+            "can_query": not terminal and heard,
+            "can_update": active and heard,
             "can_cancel": active,
             "can_terminate": active,
             "can_repair": active,

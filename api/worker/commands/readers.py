@@ -24,6 +24,7 @@ from actors.run.commands.steps import (
 from actors.run.values import Payload, RetryPolicy
 from api.http.input import json_text
 from api.http.input.fields import LONGEST_SECONDS, Fields, as_integer
+from api.http.input.reserved import workflow_type_in
 from api.payloads.codec import AVRO
 from api.payloads.inputs import normalise_arguments, normalise_side_effect, normalise_value
 from api.worker.commands.attributes import read_attribute_types, read_attributes
@@ -58,12 +59,14 @@ def _timeouts(fields: Fields, names: tuple[str, ...]) -> dict[str, int | None]:
     return {name: fields.integer(name, low=1, high=LONGEST_SECONDS) for name in names}
 
 
-def _retry_policy(fields: Fields) -> RetryPolicy | None:
+def retry_policy(fields: Fields, *, one_backoff: bool = False) -> RetryPolicy | None:
+    """The `retry_policy` (worker-protocol 5.1), None without one. `one_backoff`: an integer may stand for a list of it."""
     reader = fields.nested("retry_policy")
     if reader is None:
         return None
     backoff: list[int] = []
-    for index, item in enumerate(reader.items("backoff_seconds") or ()):
+    single = one_backoff and as_integer(reader.get("backoff_seconds")) is not None
+    for index, item in enumerate([reader.get("backoff_seconds")] if single else reader.items("backoff_seconds") or ()):
         seconds = as_integer(json_text.plain(item))
         if seconds is None or not 0 <= seconds <= LONGEST_SECONDS:
             reader.fault(f"backoff_seconds.{index}", f"The backoff seconds.{index} field must be an integer of at least 0.")
@@ -95,7 +98,7 @@ def _schedule_activity(fields: Fields) -> ScheduleActivity:
         key = fields.get("fairness_key")
         options = {
             "connection": fields.text("connection", blank_is_fault=True),
-            "retry_policy": _retry_policy(fields),
+            "retry_policy": retry_policy(fields),
             "priority": _or_none(fields.get("priority"), 0, 9),
             "fairness_key": key.strip().lower() if isinstance(key, str) and _FAIRNESS_KEY.match(key.strip()) else None,
             "fairness_weight": _or_none(fields.get("fairness_weight"), 1, 1000),
@@ -121,12 +124,12 @@ def _start_child(fields: Fields) -> StartChild:
     if policy is not None and policy not in _CLOSE_POLICIES:
         fields.fault("parent_close_policy", f"The parent close policy field must be one of {', '.join(_CLOSE_POLICIES)}.")
     return StartChild(
-        workflow_type=fields.required_text("workflow_type"),
+        workflow_type=workflow_type_in(fields),
         arguments=_arguments(fields),
         queue=_queue(fields),
         connection=fields.text("connection", blank_is_fault=True),
         parent_close_policy=policy or "abandon",
-        retry_policy=_retry_policy(fields),
+        retry_policy=retry_policy(fields),
         **_timeouts(fields, _CHILD_TIMEOUTS),
     )
 
@@ -190,7 +193,7 @@ def _fail_workflow(fields: Fields) -> FailWorkflow:
 
 def _continue_as_new(fields: Fields) -> ContinueAsNew:
     return ContinueAsNew(
-        workflow_type=fields.text("workflow_type", blank_is_fault=True),
+        workflow_type=workflow_type_in(fields, required=False) or None,
         arguments=_arguments(fields),
         queue=_queue(fields),
     )
