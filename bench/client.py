@@ -31,7 +31,11 @@ class Client:
         value = self._program.make_input(workflow_id)
         node = number % len(self._wires)
         task_queue = self._task_queues[number // len(self._wires) % len(self._task_queues)]
-        request = self._wires[node].start_workflow(workflow_id, self._program.workflow_type, task_queue, encode(value))
+        wire, program = self._wires[node], self._program
+        if program.standalone:
+            request = wire.start_activity(workflow_id, program.activity_type, task_queue, encode(value))
+        else:
+            request = wire.start_workflow(workflow_id, program.workflow_type, task_queue, encode(value))
         flight = board.take_off(workflow_id, value)
         try:
             await self._start_and_wait(flight, request, node)
@@ -49,7 +53,7 @@ class Client:
         self._board.note("start_accepted", self._board.clock() - flight.started_at)
         if answer["outcome"] != "started_new" or answer["workflow_id"] != flight.workflow_id:
             raise WrongAnswerError(f"start: {answer['outcome']=}, {answer['workflow_id']=}")
-        flight.run_id = answer["run_id"]
+        flight.run_id = answer["workflow_run_id" if self._program.standalone else "run_id"]
         await flight.done
 
     async def _verify(self, flight: Flight, node: int) -> None:

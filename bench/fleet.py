@@ -132,6 +132,9 @@ class Poller:
             board.count("activities")
         except (HttpError, WrongAnswerError, KeyError, TypeError, ValueError) as error:
             board.fail_flight(flight, WrongAnswerError(f"{type(error).__name__}: {error}"))
+            return
+        if self._program.standalone:
+            board.landed(flight)
 
     def stop(self) -> None:
         """End the loop, also in the middle of a held poll."""

@@ -21,6 +21,9 @@ class Program:
     one_at_a_time = True
     """Whether one request makes at most one task ready, so that the time from it to the task's arrival means something."""
 
+    standalone = False
+    """Whether it is an activity that runs by itself, without a workflow."""
+
     @property
     def workflow_types(self) -> tuple[str, ...]:
         """Every workflow type the workers serve."""
@@ -115,3 +118,15 @@ class EchoProgram(Program):
             raise WrongAnswerError(f"wrong history: {found}")
         if decode_stored(events[5]["payload"]["output"]) != flight.input[0]:
             raise WrongAnswerError("the result is not what the activity was given")
+
+
+class AloneProgram(EchoProgram):
+    """The activity of the standard workflow by itself; its host run has the same history."""
+
+    workflow_type = "dw.standalone_activity"
+    standalone = True
+
+    @property
+    def workflow_types(self) -> tuple[str, ...]:
+        """None: the workers serve activities alone."""
+        return ()

@@ -55,6 +55,19 @@ class Wire:
             },
         )
 
+    def start_activity(self, activity_id: str, activity_type: str, task_queue: str, input_blob: str) -> bytes:
+        """control-plane 10, with the timeout that the standard workflow gives its activity."""
+        return _with_body(
+            b"POST /api/activities" + self._control_post,
+            {
+                "activity_type": activity_type,
+                "task_queue": task_queue,
+                "activity_id": activity_id,
+                "input": {"codec": "avro", "blob": input_blob},
+                "start_to_close_timeout_seconds": 60,
+            },
+        )
+
     def history(self, workflow_id: str, run_id: str, page_token: str | None = None) -> bytes:
         """control-plane 6.1: the whole history, or with a token the page of 1,000 events behind it."""
         query = f"?page_size=1000&next_page_token={quote(page_token, safe='')}" if page_token else ""

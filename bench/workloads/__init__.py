@@ -13,6 +13,7 @@ from bench.workloads.latency import Latency
 from bench.workloads.longhistory import LongHistory
 from bench.workloads.schedules import IdleSchedules, Schedules
 from bench.workloads.signals import Signals
+from bench.workloads.standalone import Standalone
 from bench.workloads.standard import Standard
 from bench.workloads.starts import Starts
 from bench.workloads.visibility import Visibility
@@ -35,6 +36,7 @@ class Workload(Protocol):
 _ALL: tuple[Workload, ...] = (
     Standard("standard", nodes=1),
     Standard("standard2", nodes=2),
+    Standalone(),
     Latency(),
     Idle(),
     Fanout(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from bench.programs import EchoProgram
+from bench.programs import EchoProgram, Program
 from bench.rows import Result, Row, at_least, at_most, cpu_rows, plain, times_rows
 from bench.stage import Stage
 
@@ -20,9 +20,13 @@ class Standard:
         self.name = name
         self.nodes = nodes
 
+    def program(self, payload_bytes: int) -> Program:
+        """What is run in the loop."""
+        return EchoProgram(payload_bytes)
+
     async def run(self, stage: Stage) -> dict[str, Any]:
         options = stage.options
-        fleet = stage.fleet(EchoProgram(options.payload_bytes), options.workers)
+        fleet = stage.fleet(self.program(options.payload_bytes), options.workers)
         client = stage.client(fleet)
         stopping = asyncio.Event()
 

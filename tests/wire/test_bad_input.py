@@ -56,6 +56,8 @@ class Target:
         worker = await caller.register()
         run = await caller.start(workflow_id="busy", input=[1])
         task = await caller.poll(worker)
+        body = {"activity_type": "a", "task_queue": f"{caller.queue}-alone", "activity_id": "alone"}
+        assert (await caller.client.post("/api/activities", json=body)).status_code == 201
         await caller.start(workflow_id="host")
         await caller.complete(await caller.poll(worker), schedule())
         activity = await caller.poll(worker, "activity")
@@ -158,12 +160,17 @@ class Good(NamedTuple):
 
 FENCE = {"lease_owner": "{worker}", "workflow_task_attempt": 1}
 ATTEMPT = {"lease_owner": "{worker}", "activity_attempt_id": "{attempt}"}
+BRIDGED = {"action": "start_workflow", "idempotency_key": "k", "target": {"workflow_type": "t"}}
 GOOD = [
     Good("POST", "/api/workflows", "operator", {"workflow_type": "t", "workflow_id": "new"}),
     Good("GET", "/api/workflows", "operator"),
     Good("GET", "/api/workflows/busy", "operator"),
     Good("GET", "/api/workflows/busy/runs/{run}/history", "operator"),
     Good("GET", "/api/workers", "operator"),
+    Good("POST", "/api/activities", "operator", {"activity_type": "a", "task_queue": "q", "activity_id": "new"}),
+    Good("GET", "/api/activities", "operator"),
+    Good("GET", "/api/activities/alone", "operator"),
+    Good("POST", "/api/bridge-adapters/webhook/a", "operator", BRIDGED),
     Good("POST", "/api/namespaces", "admin", {"name": "fresh", "retention_days": 3}),
     Good("PUT", "/api/namespaces/default", "admin", {"description": "changed"}),
     Good("POST", "/api/worker/register", "worker", {"worker_id": "n", "task_queue": "q", "runtime": "go"}),
@@ -269,6 +276,17 @@ SIGNAL = Good("POST", "/api/workflows/busy/signal/s", "operator")
 UPDATE = Good("POST", "/api/workflows/busy/update/u", "operator")
 CANCEL = Good("POST", "/api/workflows/busy/cancel", "operator")
 ASK = Good("POST", "/api/worker/query-tasks/poll", "worker")
+ALONE = Good("POST", "/api/activities", "operator")
+
+
+NO_IDS: list[Any] = ["a b", "a" * 129, "..", 7, {}, "a/b"]
+NO_SECONDS: list[Any] = [0, -1, 1.5, "x", True, [], 1 << 62]
+
+
+def alone(**fields: Any) -> dict[str, Any]:
+    """The start of a standalone activity."""
+    return {"activity_type": "a", "task_queue": "q", "activity_id": "new", **fields}
+
 
 INVALID: list[tuple[Good, Any, list[str]]] = [
     (START, {}, ["workflow_type"]),
@@ -335,6 +353,34 @@ INVALID: list[tuple[Good, Any, list[str]]] = [
     (UPDATE, {"wait_policy": "accepted"}, ["wait_policy"]),
     (CANCEL, {"reason": "r" * 1001}, ["reason"]),
     (ASK, {"worker_id": "{worker}"}, ["task_queue"]),
+    (START, {"workflow_type": "dw.standalone_activity"}, ["workflow_type"]),
+    (DONE, command(type="start_child_workflow", workflow_type="dw.standalone_activity"), ["commands.1.workflow_type"]),
+    (ALONE, {}, ["activity_type", "task_queue"]),
+    (ALONE, [], ["activity_type", "task_queue"]),
+    (ALONE, alone(activity_type=" ", task_queue=7), ["activity_type", "task_queue"]),
+    (ALONE, alone(activity_type="a" * 256, task_queue="q" * 256), ["activity_type", "task_queue"]),
+    (ALONE, alone(activity_type="a\0", task_queue={}), ["activity_type", "task_queue"]),
+    *[(ALONE, alone(activity_id=wrong), ["activity_id"]) for wrong in NO_IDS],
+    (ALONE, alone(activity_class="c" * 256, business_key="b" * 256), ["activity_class", "business_key"]),
+    (ALONE, alone(activity_class=1, business_key=[]), ["activity_class", "business_key"]),
+    (ALONE, alone(input="text"), ["input"]),
+    (ALONE, alone(input=OTHER_CODEC), ["input.codec"]),
+    (ALONE, alone(input={"codec": "avro", "blob": 7}), ["input.blob"]),
+    (ALONE, alone(input={"codec": "avro", "external_storage": {}}), ["input.external_storage"]),
+    (ALONE, alone(retry_policy=3), ["retry_policy"]),
+    (ALONE, alone(retry_policy={"max_attempts": 0}), ["retry_policy.max_attempts"]),
+    (ALONE, alone(retry_policy={"backoff_seconds": -1}), ["retry_policy.backoff_seconds.0"]),
+    (ALONE, alone(retry_policy={"backoff_seconds": "soon"}), ["retry_policy.backoff_seconds"]),
+    (ALONE, alone(retry_policy={"backoff_seconds": [1, "x"]}), ["retry_policy.backoff_seconds.1"]),
+    (ALONE, alone(retry_policy={"non_retryable_error_types": [1]}), ["retry_policy.non_retryable_error_types.0"]),
+    *[
+        (ALONE, alone(**{f"{timeout}_seconds": wrong}), [f"{timeout}_seconds"])
+        for timeout in ("start_to_close_timeout", "schedule_to_start_timeout", "schedule_to_close_timeout", "heartbeat_timeout")
+        for wrong in NO_SECONDS
+    ],
+    (ALONE, alone(heartbeat_timeout_seconds=9, start_to_close_timeout_seconds=5), ["heartbeat_timeout_seconds"]),
+    (ALONE, alone(start_to_close_timeout_seconds=9, schedule_to_close_timeout_seconds=5), ["start_to_close_timeout_seconds"]),
+    (ALONE, alone(priority=10, fairness_key="a b", fairness_weight=0), ["priority", "fairness_key", "fairness_weight"]),
     (NAMESPACE, {"name": "bad name"}, ["name"]),
     (NAMESPACE, {"name": "fresh", "retention_days": 0}, ["retention_days"]),
 ]
@@ -351,6 +397,67 @@ async def test_invalid_fields(target: Target) -> None:
     assert await target.stored() == before
 
 
+def event(action: Any = "start_workflow", target: Any = None, **fields: Any) -> dict[str, Any]:
+    """An outside event."""
+    return {"action": action, "idempotency_key": "k", "target": {"workflow_type": "t"} if target is None else target, **fields}
+
+
+def signalled(**fields: Any) -> dict[str, Any]:
+    return event("signal_workflow", {"workflow_id": "busy", "signal_name": "s", **fields})
+
+
+def updated(**fields: Any) -> dict[str, Any]:
+    return event("update_workflow", {"workflow_id": "busy", "update_name": "u", **fields})
+
+
+ACTIONS: list[Any] = [7, " ", {}, "a" * 256]
+KEYS: list[Any] = [None, "", " ", 7, "k" * 256, "k\0", []]
+NO_OBJECTS: list[Any] = ["t", 7, [1]]
+
+MALFORMED: list[tuple[Any, list[str]]] = [
+    ({}, ["action", "idempotency_key", "target"]),
+    ([], ["action", "idempotency_key", "target"]),
+    *[(event(action), ["action"]) for action in ACTIONS],
+    *[(event(idempotency_key=wrong), ["idempotency_key"]) for wrong in KEYS],
+    *[(event(target=wrong), ["target"]) for wrong in NO_OBJECTS],
+    *[(event(correlation=wrong), ["correlation"]) for wrong in (*NO_OBJECTS, {"a": "\0"})],
+    (event(input="text"), ["input"]),
+    (event(input=OTHER_CODEC), ["input.codec"]),
+    (event(target={"workflow_id": "w"}), ["target.workflow_type"]),
+    *[(event(target={"workflow_type": wrong}), ["target.workflow_type"]) for wrong in (7, "t" * 256)],
+    *[
+        (event(target={"workflow_type": "t", "workflow_id": wrong}), ["target.workflow_id"])
+        for wrong in ("a b", "a" * 129, ".", 7)
+    ],
+    *[
+        (event(target={"workflow_type": "t", name: wrong}), [f"target.{name}"])
+        for name in ("task_queue", "business_key")
+        for wrong in (7, "x" * 256)
+    ],
+    (event(target={"workflow_type": "t", "duplicate_policy": "fail"}), ["target.duplicate_policy"]),
+    (event("signal_workflow", {}), ["target.workflow_id", "target.signal_name"]),
+    *[(signalled(workflow_id=wrong), ["target.workflow_id"]) for wrong in (7, "x" * 256)],
+    *[(signalled(signal_name=wrong), ["target.signal_name"]) for wrong in (7, " ", "s" * 256, "s\x01")],
+    ({**signalled(), "input": 7}, ["input"]),
+    ({**signalled(), "input": {"codec": "avro", "blob": "!!"}}, ["input.blob"]),
+    (event("update_workflow", {}), ["target.workflow_id", "target.update_name"]),
+    *[(updated(update_name=wrong), ["target.update_name"]) for wrong in (7, "u" * 256, "u\n\x02u")],
+    (updated(wait_for="ever"), ["target.wait_for"]),
+    *[(updated(wait_timeout_seconds=wrong), ["target.wait_timeout_seconds"]) for wrong in (0, "x", 1.5)],
+]
+
+
+async def test_malformed_events(target: Target) -> None:
+    before = await target.stored()
+    for body, fields in MALFORMED:
+        answer = await target.send("POST", "/api/bridge-adapters/webhook/a", "operator", body)
+        found = answer.json()
+        assert (answer.status_code, found["outcome"], found["reason"]) == (422, "rejected", "malformed_payload"), (body, found)
+        assert sorted(found["errors"]) == sorted(fields), (body, found)
+        assert found["accepted"] is False and found["message"]
+    assert await target.stored() == before
+
+
 READ = Good("GET", "", "operator")
 UNKNOWN = "0" * 26
 QUERIED = {"lease_owner": "{worker}", "query_task_attempt": 1}
@@ -362,6 +469,10 @@ NOT_THERE: list[tuple[Good, str, Any, int, str]] = [
     (READ, f"/api/workflows/busy/runs/{UNKNOWN}/history", None, 404, "run_not_found"),
     (READ, "/api/workflows/host/runs/{run}/history", None, 404, "run_not_found"),
     (READ, "/api/workers/nobody", None, 404, "worker_not_found"),
+    (READ, "/api/activities/nothing", None, 404, "activity_not_found"),
+    (READ, "/api/activities/busy", None, 404, "activity_not_found"),
+    (ALONE, "/api/activities/alone", {}, 405, "method_not_allowed"),
+    (ALONE, "/api/activities", {"activity_type": "a", "task_queue": "q", "activity_id": "busy"}, 409, "duplicate_not_allowed"),
     (READ, "/api/namespaces/nowhere", None, 404, "namespace_not_found"),
     (READ, "/api/nothing", None, 404, "not_found"),
     (START, "/api/workflows/busy", {}, 405, "method_not_allowed"),

@@ -18,7 +18,7 @@ from api.http.request import Request
 from api.http.response import Response
 from api.http.times import ts, ts_or_none
 from api.payloads.inputs import normalise_input
-from api.worker.commands.readers import ACTIVITY_TIMEOUTS, retry_policy
+from api.worker.commands.readers import ACTIVITY_TIMEOUT_ORDER, ACTIVITY_TIMEOUTS, retry_policy
 
 
 async def start(request: Request) -> Response:
@@ -49,6 +49,9 @@ def _read(request: Request) -> StartStandalone:
     timeouts: dict[str, Any] = {
         name: fields.integer(f"{name}_seconds", low=1, high=LONGEST_SECONDS) for name in ACTIVITY_TIMEOUTS
     }
+    for first, second in ACTIVITY_TIMEOUT_ORDER:
+        if (timeouts[first] or 0) > (timeouts[second] or LONGEST_SECONDS):
+            fields.fault(f"{first}_seconds", f"{first}_seconds cannot exceed {second}_seconds.")
     turn = read_turn(fields)
     fields.check()
     return StartStandalone(

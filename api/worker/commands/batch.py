@@ -16,7 +16,7 @@ from msgspec import Raw
 from actors.run.commands.steps import WorkflowCommand
 from api.http.input import json_text
 from api.http.input.fields import MOST_FAULTS, Fields, as_integer
-from api.worker.commands.readers import ACTIVITY_TIMEOUTS, READERS
+from api.worker.commands.readers import ACTIVITY_TIMEOUT_ORDER, ACTIVITY_TIMEOUTS, READERS
 
 Errors = dict[str, list[str]]
 
@@ -39,13 +39,7 @@ _SCOPES: tuple[tuple[str, tuple[str, ...]], ...] = (
 _SCOPED = frozenset(name for name, _ in _SCOPES)
 
 # (a, b): a cannot exceed b.
-_ORDER = (
-    ("heartbeat_timeout", "start_to_close_timeout"),
-    ("start_to_close_timeout", "schedule_to_close_timeout"),
-    ("heartbeat_timeout", "schedule_to_close_timeout"),
-    ("schedule_to_start_timeout", "schedule_to_close_timeout"),
-    ("run_timeout_seconds", "execution_timeout_seconds"),
-)
+_ORDER = (*ACTIVITY_TIMEOUT_ORDER, ("run_timeout_seconds", "execution_timeout_seconds"))
 
 
 def scope_errors(request: Fields) -> list[Fields]:

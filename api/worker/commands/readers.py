@@ -31,6 +31,14 @@ from api.worker.commands.attributes import read_attribute_types, read_attributes
 
 ACTIVITY_TIMEOUTS = ("start_to_close_timeout", "schedule_to_start_timeout", "schedule_to_close_timeout", "heartbeat_timeout")
 
+# (a, b): a cannot exceed b.
+ACTIVITY_TIMEOUT_ORDER = (
+    ("heartbeat_timeout", "start_to_close_timeout"),
+    ("start_to_close_timeout", "schedule_to_close_timeout"),
+    ("heartbeat_timeout", "schedule_to_close_timeout"),
+    ("schedule_to_start_timeout", "schedule_to_close_timeout"),
+)
+
 _ACTIVITY_OPTIONS = frozenset(("connection", "retry_policy", "priority", "fairness_key", "fairness_weight", *ACTIVITY_TIMEOUTS))
 
 _CHILD_TIMEOUTS = ("execution_timeout_seconds", "run_timeout_seconds")
