@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from durable_workflow import QueryFailed, serializer
-from durable_workflow.client import WorkflowCommandResult
+from durable_workflow.client import BridgeAdapterOutcome, WorkflowCommandResult
 
 from tests.wire.request_fixtures import CLIENTS, DATA, RequestFixtures, fixture, says
 
@@ -215,6 +215,35 @@ async def test_query_task_fail(desk: RequestFixtures, client: str) -> None:
     with pytest.raises(QueryFailed, match=fail["request"]["body"]["failure"]["message"]) as failed:
         await caller
     assert (failed.value.status, failed.value.reason) == (404, "rejected_unknown_query")
+
+
+# -- events from outside -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_bridge_webhook(desk: RequestFixtures, client: str) -> None:
+    webhook = fixture("bridge-webhook")
+    key = {"idempotency_key": f"stripe-event-{client}"}  # workflow ids are unique over all namespaces
+    outcomes = []
+    for status in (202, 200):
+        if client == "cli":
+            path, body = webhook["request"]["path"], {**webhook["cli"]["expected_body"], **key}
+            outcomes.append(BridgeAdapterOutcome.from_dict(await desk.send(webhook, body, path, status)))
+        else:
+            sent = webhook["sdk_python"]
+            outcomes.append(await desk.sdk.send_webhook_bridge_event(**{**sent["args"], **sent["kwargs"], **key}))
+    first, again = outcomes
+    assert first.raw is not None
+    own = {"workflow_id": first.workflow_id, "run_id": first.run_id, **key}
+    target = {**webhook["response_body"]["target"], "workflow_id": first.workflow_id}
+    del target["duplicate_policy"]  # which no client reads
+    says(first.raw, webhook["response_body"], **own, target=target)
+    assert first.workflow_id is not None and first.workflow_id.startswith("bridge-stripe-")
+    assert (again.outcome, again.reason, again.run_id) == ("duplicate", "duplicate_start", first.run_id)
+    started = (await desk.events(first.workflow_id))[1]["payload"]
+    # The members of the input are the workflow's arguments, in their order (control-plane 5.2).
+    assert serializer.decode_envelope(started["arguments"], codec="avro") == list(webhook["semantic_body"]["input"].values())
+    assert (started["business_key"], started["task_queue"]) == ("order-231", QUEUE)
 
 
 # -- a batch of a later client -----------------------------------------------------------------------------------------
