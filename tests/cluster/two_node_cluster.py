@@ -96,20 +96,11 @@ class TwoNodeCluster:
 
         `reports`: how many outcomes there are at least per workflow; the moment of the kill is chosen among them.
         """
-        first = self.crew.script.workflow_types[0]
         gate = asyncio.Semaphore(16)
 
         async def one(number: int) -> None:
-            body = {
-                "workflow_id": self.workflow_id(number),
-                "workflow_type": first,
-                "task_queue": self.crew.queue,
-                "duplicate_policy": "use-existing",
-                "input": envelope([number]),
-            }
             async with gate:
-                reply = await self.crew.persist("/api/workflows", body)
-                assert reply.status in (200, 201), reply
+                await self.begin(number)
             await self.accompany(number)
 
         moment = int(self.random.uniform(0.1, 0.8) * self.count * reports)
@@ -117,6 +108,18 @@ class TwoNodeCluster:
             group.create_task(self._strike(moment))
             for number in range(self.count):
                 group.create_task(one(number))
+
+    async def begin(self, number: int) -> None:
+        """Start what this number stands for."""
+        body = {
+            "workflow_id": self.workflow_id(number),
+            "workflow_type": self.crew.script.workflow_types[0],
+            "task_queue": self.crew.queue,
+            "duplicate_policy": "use-existing",
+            "input": envelope([number]),
+        }
+        reply = await self.crew.persist("/api/workflows", body)
+        assert reply.status in (200, 201), reply
 
     async def accompany(self, number: int) -> None:
         """What is done to a workflow from outside after its start."""
