@@ -53,17 +53,17 @@ GROUPS: dict[str, list[Event]] = {
         ),
         _event(
             "WorkflowCompleted",
-            "the workflow returned",
+            "the workflow returned, or a standalone activity completed",
             "output payload_codec",
         ),
         _event(
             "WorkflowFailed",
-            "the workflow failed, timed out or broke a limit",
+            "the workflow failed, timed out or broke a limit, or a standalone activity failed",
             "exception exception_class exception_type failure_category failure_id message non_retryable source_id source_kind",
         ),
         _event(
             "WorkflowTimedOut",
-            "a run or execution deadline passed",
+            "a run or execution deadline passed, or one of a standalone activity",
             "exception_class execution_deadline_at failure_category failure_id message run_deadline_at timeout_kind",
         ),
         _event(
@@ -118,7 +118,7 @@ GROUPS: dict[str, list[Event]] = {
     "Activities": [
         _event(
             "ActivityScheduled",
-            "a worker asked for an activity",
+            "a worker asked for an activity, or a caller for a standalone one",
             "activity activity_class activity_execution_id activity_type sequence",
         ),
         _event(
