@@ -165,7 +165,7 @@ def tasks(state: RunState) -> list[dict[str, Any]]:
     """`tasks`: those of now, as the run's state has them. Timers have one each."""
     found = []
     task = state.task
-    if task is not None:
+    if task is not None and state.standalone is None:  # a host run has none, and says so there
         row = _task(state, task.task_id, "workflow", task.status, state.task_queue, task.created_at, task.available_at)
         row |= {
             "payload": {name: value for name, value in _struct(task.context).items() if value is not None},

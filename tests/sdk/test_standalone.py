@@ -11,6 +11,7 @@ import pytest
 from durable_workflow import WorkflowCancelled, WorkflowFailed, WorkflowTerminated, activity, workflow
 from durable_workflow.client import StandaloneActivityHandle
 from durable_workflow.errors import ActivityCancelled, InvalidArgument, NonRetryableError, ServerError, WorkflowAlreadyStarted
+from durable_workflow.history_bundle_verify import verify_bundle_json
 
 from tests.sdk.harness import SdkHarness, recorded, result_of
 
@@ -172,6 +173,33 @@ async def test_ids_and_lists(scene: SdkHarness) -> None:
     failed = await scene.client.list_activities(status="failed", page_size=1)
     assert failed.activities[0].activity_id == name
     await second.cancel()
+
+
+@pytest.mark.parametrize("end", ["running", "completed", "failed", "timed_out", "cancelled"])
+async def test_exports_of_host_runs_are_sound(scene: SdkHarness, bench: Bench, end: str) -> None:
+    bench.failures = 1
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {
+        "completed": ("scan", {"input": ["p", 1.0], "retry_policy": {"max_attempts": 2}}),
+        "failed": ("fatal", {"input": []}),
+        "timed_out": ("nobody", {"schedule_to_start_timeout_seconds": 1}),
+    }
+    name, options = kinds.get(end, ("nobody", {}))
+    if name != "nobody":
+        await scene.work([], bench.activities())
+    handle = await started(scene, name, **options)
+    if end == "cancelled":
+        await handle.cancel()
+    async with asyncio.timeout(SECONDS):
+        while end != "running" and (await handle.describe()).closed_reason != end:
+            await asyncio.sleep(0.05)
+    path = f"/api/workflows/{handle.activity_id}/runs/{handle.workflow_run_id}/history/export"
+    response = await scene.client._http.get(path, headers=scene.client._headers())
+    assert response.status_code == 200, response.text
+    report = verify_bundle_json(response.text)
+    assert report["status"] == "ok" and not report["findings"], report["findings"]
+    bundle = response.json()
+    assert len(bundle["activities"]) == 1
+    assert [task["type"] for task in bundle["tasks"]] == (["activity"] if end == "running" else [])
 
 
 # -- the bridge --------------------------------------------------------------------------------------------------------
