@@ -72,6 +72,24 @@ def start(reply: RunReply) -> Shown:
     return _STARTED[reply.outcome], {name: getattr(reply, name) for name in names}
 
 
+def start_alone(reply: RunReply) -> Shown:
+    """Control-plane 10."""
+    if isinstance(reply, Refused):
+        return 409, {}
+    assert isinstance(reply, Started)
+    activity = reply.activity
+    if reply.outcome != "started_new" or activity is None:
+        return 409, {"reason": "duplicate_not_allowed", "activity_id": reply.workflow_id}
+    return 201, {
+        "activity_id": reply.workflow_id,
+        "workflow_run_id": reply.run_id,
+        "activity_execution_id": activity.execution_id,
+        "activity_type": activity.activity_type,
+        "started_at": iso(activity.started_at),
+        "status": "running",
+    }
+
+
 def polled(reply: RunReply) -> Shown:
     """Worker-protocol 4.4 and 7.1: the whole task."""
     if isinstance(reply, WorkflowTaskGrant):
@@ -129,7 +147,8 @@ def command(reply: RunReply, accepted: int) -> Shown:
     fields = {name: getattr(reply, name) for name in names}
     if reply.rejection is None:
         return accepted, {**fields, "command_status": "accepted", "reason": reply.reason}
-    return 409, {**fields, "command_status": "rejected", "rejection_reason": reply.rejection}
+    status = 404 if reply.rejection in ("unknown_signal", "unknown_update") else 409
+    return status, {**fields, "command_status": "rejected", "rejection_reason": reply.rejection}
 
 
 def update(reply: UpdateStatus) -> Shown:

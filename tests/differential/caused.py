@@ -21,6 +21,8 @@ async def _nothing() -> None:
 
 def caused_by(path: str, body: dict[str, Any]) -> dict[str, Any]:
     """What the server notes of a POST with the test token and no header that names it."""
-    request = Request(_SERVICES, {"method": "POST", "path": path, "query_string": b"", "headers": []}, _nothing)
+    request = Request(
+        _SERVICES, {"method": "POST", "path": path, "http_version": "1.1", "query_string": b"", "headers": []}, _nothing
+    )
     request.namespace, request.principal, request.body = "default", WHO, body
     return attribution(request)

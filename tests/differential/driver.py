@@ -23,9 +23,11 @@ from actors.run.commands.control import (
     RepairRun,
     SignalRun,
     StartRun,
+    StartStandalone,
     TerminateRun,
     UpdateRun,
 )
+from actors.run.commands.steps import ScheduleActivity
 from actors.run.commands.worker import (
     ClaimTask,
     CompleteActivity,
@@ -38,7 +40,8 @@ from actors.run.commands.worker import (
 )
 from actors.run.ids import RunId
 from actors.run.replies import Refused, RunReply, UpdateStatus
-from actors.run.values import Failure, WorkerIdentity
+from actors.run.values import Failure, RetryPolicy, WorkerIdentity
+from actors.run.words import STANDALONE_TYPE
 from tests.cluster.client import ClusterClient, Reply
 from tests.differential import answers
 from tests.differential.batches import QUEUES, TYPES, Batches, Pair, payload
@@ -185,6 +188,55 @@ class Driver:
             )
         )
         self.did("start" if new else f"duplicate start: {getattr(reply, 'outcome', None) or getattr(reply, 'reason', '')}")
+
+    async def start_alone(self, activity_id: str | None = None) -> None:
+        """Start a standalone activity; with an id that is taken, a duplicate, or the next one after a closed one."""
+        self._names += 1
+        new = activity_id is None
+        activity_id = activity_id or f"a{self._names}"
+        queue, name = self.random.choice(QUEUES), self.random.choice(["alone", "single"])
+        arguments = payload([self.batches.text()])
+        body: dict[str, Any] = {"activity_id": activity_id, "activity_type": name, "task_queue": queue}
+        body["input"] = arguments.envelope()
+        policy = None
+        if self.random.random() < 0.5:
+            policy = RetryPolicy(max_attempts=2, backoff_seconds=[0])
+            body["retry_policy"] = {"max_attempts": 2, "backoff_seconds": 0}
+        sent_at = micros()
+        answer = await self._call(body, "/api/activities")
+        run_id = answer.body.get("workflow_run_id")
+        if run_id is None and answer.tries > 1:  # perhaps an earlier copy started it
+            run_id = (await self._call(None, f"/api/activities/{activity_id}")).body.get("workflow_run_id")
+        caused = caused_by("/api/activities", body)
+        command = StartStandalone(
+            namespace="default",
+            workflow_id=activity_id,
+            run_id=RunId(run_id or ""),
+            workflow_type=STANDALONE_TYPE,
+            task_queue=queue,
+            arguments=arguments,
+            attribution=caused,
+            activity=ScheduleActivity(name, arguments, retry_policy=policy),
+            activity_class=name,
+        )
+
+        def target(world: RunOracle) -> str | None:
+            current = world.current(activity_id)
+            return command.run_id or (None if current is None else current.run_id)
+
+        reply = await self.observer.saw(
+            Operation(
+                f"start alone {activity_id} -> {answer}",
+                target,
+                lambda world, now: world.start(command, now),
+                lambda reply: answers.differences(answer, answers.start_alone(reply)),
+                sent_at,
+                lost=answer.tries > 1,
+                answered_at=micros(),
+                workflow_id=activity_id,
+            )
+        )
+        self.did("start alone" if new else f"alone again: {getattr(reply, 'outcome', None) or getattr(reply, 'reason', '')}")
 
     # -- polls ---------------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,11 @@ _BY_CLOSING = ("event:ActivityCancelled", "event:TimerCancelled", "event:ParentC
 REQUIRED = frozenset(
     {
         "start",
+        "start alone",
+        "alone again: started_new",
+        "alone again: rejected_duplicate",
+        "alone again: workflow_type_mismatch",
+        "rejected: unknown_signal",
         "duplicate start: returned_existing_active",
         "duplicate start: rejected_duplicate",
         "duplicate start: workflow_type_mismatch",
@@ -176,11 +181,17 @@ class Session:
                 {"run_timeout_seconds": 1} if random.random() < (0.08 if self.counts["event:WorkflowTimedOut"] else 0.4) else {}
             )
             offer("start", 12, lambda: driver.start(**timeout), ["event:WorkflowTimedOut"])
+            offer("alone", 5, driver.start_alone, ["start alone"])
         if current:
+            hosts = [run for run in current if run.state.standalone is not None]
+            known = random.choice(hosts if hosts and random.random() < 0.7 else current).workflow_id
+            wanted = [what for what in REQUIRED if what.startswith("alone")]
+            offer("alone again", 2, lambda: driver.start_alone(known), wanted)
             again = self.counts["duplicate start: returned_existing_active"]
             run = random.choice(current if again or not opened else opened)
             policy = random.choice(["fail", "use-existing"]) if again else "use-existing"
-            name = run.state.workflow_type if random.random() < 0.8 else "another"
+            same = random.random() < 0.8 and run.state.standalone is None
+            name = run.state.workflow_type if same else "another"
             offer(
                 "duplicate",
                 1.5,
@@ -214,7 +225,9 @@ class Session:
             offer("signal", 7, lambda: driver.command("signal", run_id))
             offer("signal run", 1, lambda: driver.command("signal", *self._named(opened)), ["signal to a run"])
             offer("update", 3, lambda: driver.update(run_id))
-            offer("waited update", 2, lambda: driver.update_and_wait(run_id), ["waited update failed"])
+            if heard := [run for run in opened if run.state.standalone is None]:
+                asking = random.choice(heard).workflow_id
+                offer("waited update", 2, lambda: driver.update_and_wait(asking), ["waited update failed"])
             offer("cancel", 0.6, lambda: driver.command("cancel", self._rich(opened, run_id)), ["cancel", *_BY_CLOSING])
             offer(
                 "terminate", 0.6, lambda: driver.command("terminate", self._rich(opened, run_id)), ["terminate", *_BY_CLOSING]
@@ -232,8 +245,9 @@ class Session:
             gone = random.choice(old)
             wanted = ["refused: historical_run_command_rejected"]
             offer("old run", 1, lambda: driver.command("signal", gone.workflow_id, gone.run_id), wanted)
-        if current and self._all_up:
-            asked = random.choice(current).workflow_id
+        answering = [run for run in current if run.state.standalone is None]
+        if answering and self._all_up:
+            asked = random.choice(answering).workflow_id
             offer("query", 2, lambda: driver.query(asked, random.choice(["0.4", ""])), ["query"])
         due = [run for run in runs if run.deadline is not None and run.deadline < micros() + 2_000_000]
         if due:
