@@ -141,6 +141,7 @@ async def test_signals_are_shown_one_by_one_and_in_order() -> None:
 @pytest.mark.parametrize(
     ("name", "unit"),
     [
+        ("standalone", "activities"),
         ("fanout", "activities"),
         ("signals", "applied"),
         ("child", "children"),
