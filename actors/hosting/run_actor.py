@@ -440,9 +440,8 @@ def _needs_certainty(asked: Asked, reply: RunReply) -> bool:
 
 def _request_id(asked: Asked) -> str | None:
     command = asked.command
-    if isinstance(command, SignalOnce):
-        return command.once
-    return command.request_id if isinstance(command, UpdateRun) else None
+    once = command.once if isinstance(command, SignalOnce) else None
+    return command.request_id if isinstance(command, UpdateRun) else once
 
 
 def _answer(asked: Asked, reply: RunReply) -> None:
