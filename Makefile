@@ -15,7 +15,7 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := actors api base bench bus node store
+PACKAGES := actors api base bench bus durable_workflow_server node store
 
 # Tests that need neither PostgreSQL nor NATS.
 CHECKS := tests/core/test_examples_*.py tests/core/test_matching.py tests/core/test_cost.py tests/core/test_view_order.py \

@@ -24,6 +24,9 @@ class AuthSettings:
     signature_keys: dict[str, str] = field(repr=False)  # role -> key
     legacy_signature_key: str = field(repr=False)
     backward_compatible: bool
+    provider: str | None  # import path of what decides instead of the driver
+    provider_seconds: int  # how long it may take for one answer
+    provider_threads: int  # how many of its plain methods run at a time
 
 
 @dataclass(frozen=True, slots=True)

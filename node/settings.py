@@ -84,6 +84,9 @@ def _auth(config: Config) -> AuthSettings:
         ),
         legacy_signature_key=auth.signature_key or "",
         backward_compatible=auth.backward_compatible,
+        provider=auth.provider,
+        provider_seconds=auth.provider_timeout_seconds,
+        provider_threads=auth.provider_threads,
     )
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from api.http.auth import Principal
 from api.http.input.offload import LONG
 from api.http.request import Request
 from api.settings import AttributionSettings
+from durable_workflow_server.auth import Principal
 
 _canonical = msgspec.json.Encoder(order="sorted").encode
 
@@ -69,6 +69,8 @@ def _fingerprint(request: Request, request_id: str | None, correlation_id: str |
 
 def _auth(principal: Principal, status: str, method: str) -> dict[str, Any]:
     who: dict[str, Any] = {"subject": principal.subject, "roles": list(principal.roles), "claims": principal.claims}
+    if principal.tenant is not None:
+        who["tenant"] = principal.tenant
     if principal.legacy_full_access:
         who["legacy_full_access"] = True
     return {

@@ -1,28 +1,19 @@
 """Who calls: the built-in drivers `none`, `token` and `signature` (configuration-and-security 2).
 
-A custom provider (section 4 there) would be another class with the same two methods.
+A provider in their place (section 4 there): `api.http.access.provider`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field
+import secrets
 from typing import Any, Protocol
 
+from api.http.access.provider import ProviderAuth
 from api.http.errors import ApiError
 from api.settings import ROLES, AuthSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """An authenticated caller (configuration-and-security 2). `legacy_full_access` opens every route of both planes."""
-
-    subject: str
-    roles: tuple[str, ...]
-    method: str
-    legacy_full_access: bool = False
-    claims: dict[str, Any] = field(default_factory=dict)
+from durable_workflow_server.auth import Principal
 
 
 class Authenticator(Protocol):
@@ -104,6 +95,12 @@ class TokenAuth:
 
     def __init__(self, settings: AuthSettings) -> None:
         self._credentials = Credentials("token", settings.tokens, settings.legacy_token, settings.backward_compatible)
+        # Digests are compared, so that timing does not tell how long a token is either.
+        self._key = secrets.token_bytes(32)
+        self._digests = [(self._digest(token), principal) for token, principal in self._credentials.candidates]
+
+    def _digest(self, token: bytes) -> bytes:
+        return hashlib.blake2b(token, digest_size=32, key=self._key).digest()
 
     def authenticate(self, headers: dict[bytes, bytes], body: bytes) -> Principal:
         if not self._credentials.usable:
@@ -111,10 +108,11 @@ class TokenAuth:
         header = headers.get(b"authorization", b"")
         start = header.lower().rfind(b"bearer ")
         token = header[start + 7 :].split(b",", 1)[0].strip() if start >= 0 else b""
+        digest = self._digest(token)
         found: Principal | None = None
         # Every candidate is compared, so that timing does not tell which role matched.
-        for credential, principal in self._credentials.candidates:
-            if hmac.compare_digest(credential, token) and found is None:
+        for expected, principal in self._digests:
+            if hmac.compare_digest(expected, digest) and found is None:
                 found = principal
         if found is None:
             raise _unauthorized("The bearer token is missing or wrong.")
@@ -140,7 +138,7 @@ class SignatureAuth:
             raise _unauthorized("The X-Signature header is missing.")
         found: Principal | None = None
         for key, principal in self._credentials.candidates:
-            expected = hmac.new(key, body, hashlib.sha256).hexdigest().encode()
+            expected = hmac.digest(key, body, "sha256").hex().encode()
             if hmac.compare_digest(expected, signature) and found is None:
                 found = principal
         if found is None:
@@ -151,8 +149,10 @@ class SignatureAuth:
         return self._credentials.readiness("signature", "DW_SIGNATURE_KEY")
 
 
-def authenticator(settings: AuthSettings) -> Authenticator:
-    """The authenticator of the configured driver."""
+def authenticator(settings: AuthSettings) -> Authenticator | ProviderAuth:
+    """Who decides: the configured provider, else the configured driver."""
+    if settings.provider is not None:
+        return ProviderAuth(settings.provider, settings)
     if settings.driver == "none":
         return NoAuth()
     if settings.driver == "token":

@@ -14,6 +14,7 @@ from base.observability.metrics import NO_METRICS, Metrics
 if TYPE_CHECKING:
     from actors.engine import Engine
     from actors.workers.registry import WorkerRegistry
+    from api.http.access.provider import ProviderAuth
     from api.http.auth import Authenticator
     from api.http.namespace_cache import NamespaceCache
     from api.settings import Settings
@@ -45,7 +46,7 @@ class Services:
     searches: Database
     probes: Database
     engine: Engine
-    auth: Authenticator
+    auth: Authenticator | ProviderAuth
     namespaces: NamespaceCache
     workers: WorkerRegistry
     cache_probe: CacheProbe | None = None

@@ -77,6 +77,15 @@ class Action(NamedTuple):
 ACTIONS = (
     Action("request.failed", "dw.api", "error", "a request met a fault of the server: 500", ("method", "route", "request_id")),
     Action("request.router_failed", "dw.api", "error", "the router met a fault: 500"),
+    Action("auth.provider_unusable", "dw.api", "error", "the class of `DW_AUTH_PROVIDER` can not be used: 500 for everybody"),
+    Action(
+        "auth.provider_failed",
+        "dw.api",
+        "error",
+        "the auth provider met a fault: 500; credentials are taken out of its text",
+        ("method", "route", "request_id"),
+    ),
+    Action("auth.provider_silent", "dw.api", "warning", "it did not answer in time: 503", ("method", "route", "request_id")),
     Action("clock.stepped", "dw.actors", "warning", "the database's clock jumped, and is followed", ("seconds",)),
     Action("clock.skewed", "dw.actors", "warning", "this machine's clock is far from the database's, which is followed"),
     Action("clock.agrees", "dw.actors", "info", "it no longer is"),

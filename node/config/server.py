@@ -136,10 +136,15 @@ class AuthConfig:
         "DW_AUTH_PROVIDER",
         TEXT,
         None,
-        "import path of a custom provider",
+        "import path `package.module:Class` of what decides in the place of the driver and its credentials",
         alias=S,
         treatment=Treatment.EQUIVALENT,
-        not_yet="there are no custom providers, the built-in driver decides",
+    )
+    provider_timeout_seconds: int = variable(
+        "DW_AUTH_PROVIDER_TIMEOUT_SECONDS", whole(1), 10, "how long a provider may take to answer, then 503"
+    )
+    provider_threads: int = variable(
+        "DW_AUTH_PROVIDER_THREADS", whole(1, 256), 16, "methods of a provider without `async` that run at a time"
     )
     driver: str = variable("DW_AUTH_DRIVER", TEXT, "token", "`none`, `token` or `signature`", alias=S)
     token: str | None = variable("DW_AUTH_TOKEN", SECRET, None, "legacy single bearer token", alias=S, empty_means=HIDES)

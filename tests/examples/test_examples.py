@@ -123,6 +123,6 @@ def test_the_program_of_the_readme_runs(programs: Programs) -> None:
 
 def test_every_example_is_run_here_and_listed() -> None:
     programs = {path.name for path in EXAMPLES.iterdir() if path.suffix in (".py", ".sh")}
-    assert programs == {*PRINTS, "worker_with_curl.sh", "subscribe_events.py"}
+    assert programs == {*PRINTS, "worker_with_curl.sh", "subscribe_events.py", "jwt_provider.py"}
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
     assert not [name for name in programs if f"({name})" not in listed]
