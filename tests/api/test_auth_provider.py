@@ -232,7 +232,7 @@ BAD_PRINCIPALS = [
     {"subject": "ann"},
     lambda _: Principal(3),  # type: ignore[arg-type]
     lambda _: Principal(" "),
-    lambda _: Principal("ann", "admin"),  # type: ignore[arg-type]
+    lambda _: Principal("ann", "admin"),
     lambda _: Principal("ann", claims={"a": object()}),
     lambda _: Principal("ann", claims={"a": "\x00"}),
     lambda _: Principal("ann\udc80"),
