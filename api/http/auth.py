@@ -71,13 +71,15 @@ class Credentials:
     def __init__(self, method: str, by_role: dict[str, str], legacy: str, backward_compatible: bool) -> None:
         has_roles = any(by_role.get(role) for role in ROLES)
         self.candidates: list[tuple[bytes, Principal]] = [
-            (by_role[role].encode(), Principal(f"role:{role}", (role,), method)) for role in ROLES if by_role.get(role)
+            (by_role[role].encode("utf-8", "surrogateescape"), Principal(f"role:{role}", (role,), method))
+            for role in ROLES
+            if by_role.get(role)
         ]
         if legacy and backward_compatible:
             principal = Principal(
                 f"legacy-{method}", ("admin",), method, legacy_full_access=not has_roles, claims={"legacy_credential": True}
             )
-            self.candidates.append((legacy.encode(), principal))
+            self.candidates.append((legacy.encode("utf-8", "surrogateescape"), principal))
 
     @property
     def usable(self) -> bool:

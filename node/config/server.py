@@ -120,8 +120,7 @@ class ServerConfig:
         "DW_ENV_AUDIT_STRICT",
         BOOL,
         False,
-        "abort the start on audit findings",
-        not_yet="there is no audit",
+        "do not start with names of the environment that are unknown, old, or have values of the wrong type",
     )
     shutdown_grace_seconds: int = variable("DW_SHUTDOWN_GRACE_SECONDS", whole(0), 30, "drain time after SIGTERM")
     names_node: bool = False
