@@ -97,7 +97,10 @@ def audit(environment: Mapping[str, str]) -> Audit:
     rows = table()
     by_name = {row.name: row for row in rows}
     by_alias = {row.alias: row for row in rows if row.alias is not None}
-    known, unknown, framework, tooling = [], [], [], []
+    known: list[str] = []
+    unknown: list[str] = []
+    framework: list[str] = []
+    tooling: list[str] = []
     legacy: dict[str, str] = {}
     for name in sorted(environment):
         row = by_name.get(name)
