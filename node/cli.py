@@ -113,7 +113,7 @@ def dev(host: str | None, port: int | None, data_dir: Path | None) -> None:
         config = dataclasses.replace(
             config,
             database=dataclasses.replace(config.database, dsn=dsn),
-            nats=dataclasses.replace(config.nats, url=url),
+            nats=dataclasses.replace(config.nats, url=url, embedded=nats is not None),
         )
         try:
             bootstrapping.run(config, dsn)

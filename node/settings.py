@@ -62,7 +62,7 @@ def api_settings(config: Config) -> Settings:
         current_compatibility=engine.current_compatibility,
         compression_enabled=config.http.compression_enabled,
         package_provenance=provenance(config) if config.http.expose_package_provenance else None,
-        cache_store="nats",
+        cache_store="embedded" if config.nats.embedded else "nats",
         update_wait_seconds=engine.update_wait_completion_timeout_seconds,
     )
 

@@ -137,6 +137,8 @@ class NatsConfig:
         3600,
         "how long before a loss of the event stream events are published again, 0 = none",
     )
+    embedded: bool = False
+    """Whether it is a private one of `dw-server dev`."""
 
     @property
     def servers(self) -> list[str]:
