@@ -21,7 +21,7 @@ TOOLING = re.compile(r"DW_(SERVER_(IMAGE|TAG|PLATFORM)|ENV|CONFIG_HOME|CLI_.+|SM
 
 _NATS = "NATS takes the place of Redis, caches and queues: set DW_NATS_URL"
 
-# Names of frameworks (6.7) beside those of the table, and what is to be said of them: nothing, for most.
+# Names of frameworks beside those of the table (configuration-and-security 6.7), and what is to be said of them: little.
 FRAMEWORK: tuple[tuple[re.Pattern[str], str | None], ...] = (
     (re.compile(r"REDIS_(HOST|PORT|PASSWORD|USERNAME|DB|CACHE_DB|CLIENT|URL|PREFIX|CLUSTER|SCHEME)\Z"), _NATS),
     (re.compile(r"(CACHE_STORE|CACHE_PREFIX|QUEUE_CONNECTION|QUEUE_FAILED_DRIVER|MEMCACHED_.+)\Z"), _NATS),
