@@ -75,6 +75,13 @@ class Slow:
         return True
 
 
+class Stuck(Scripted):
+    """Never answers."""
+
+    def authenticate(self, request: AuthRequest) -> Any:
+        threading.Event().wait()
+
+
 class Keyring(AuthProvider):
     """For a whole server: the bearer token is a JSON object that says who it is; a broken one raises what it holds."""
 

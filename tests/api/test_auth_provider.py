@@ -416,3 +416,19 @@ async def test_credentials_of_the_drivers_are_ignored_and_texts_of_the_provider_
         assert (await client.get("/api/workflows")).status_code == 401
     log = server.log_file.read_text()
     assert "cannot read [redacted]" in log and "hunter2" not in log and "unused-token" not in log
+
+
+async def test_a_provider_that_hangs_does_not_keep_a_node_from_ending(services: TestServices, tmp_path: Path) -> None:
+    environment = {"DW_AUTH_PROVIDER": "tests.api.providers:Stuck", "DW_AUTH_PROVIDER_TIMEOUT_SECONDS": "600"}
+    node = ServerProcess(services.deployment(), tmp_path, env=environment)
+    node.start()
+    try:
+        async with httpx.AsyncClient(base_url=node.url, headers=CONTROL, timeout=60) as client:
+            hanging = asyncio.ensure_future(client.get("/api/workflows"))
+            while (await client.get("/api/health")).status_code != 200 or hanging.done():
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
+            assert await asyncio.to_thread(node.stop, 60.0) == 0
+            await asyncio.gather(hanging, return_exceptions=True)
+    finally:
+        node.stop()
