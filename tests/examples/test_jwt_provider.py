@@ -63,7 +63,7 @@ async def test_only_tokens_of_the_issuer_are_taken(server: ServerProcess) -> Non
         "not.a.token",
         token(key=other_key),
         token(algorithm="HS512"),
-        jwt.encode({"sub": "ann", "exp": time.time() + 600}, None, algorithm="none"),
+        jwt.encode({"sub": "ann", "exp": time.time() + 600}, "", algorithm="none"),
         token(exp=time.time() - 60),
         token(exp=None),
         token(sub=None),
