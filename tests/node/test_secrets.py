@@ -61,6 +61,7 @@ def server(services: TestServices, tmp_path_factory: pytest.TempPathFactory) -> 
         **SECRETS,
         # PostgreSQL trusts its socket, so a password is sent along that nobody needs
         "DW_DATABASE_URL": place.dsn.replace("@", f":{MARK}-database@", 1) if "@" in place.dsn else place.dsn,
+        "DW_EXTERNAL_STORAGE_PROFILES": f'{{"p": {{"access_key_id": "{MARK}-id", "secret_access_key": "{MARK}-key"}}}}',
         "LOG_LEVEL": "debug",
         "DW_LOG_FORMAT": "json",
         "DW_NATS_PASSWORD": "",
