@@ -19,6 +19,7 @@ from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
 from actors.publishing.stream_repair import StreamRepair
 from actors.run import ids
+from actors.upkeep.retention import Retention
 from actors.workers.registry import WorkerRegistry
 from api.app import create_app
 from api.http.auth import authenticator
@@ -44,6 +45,7 @@ from store.connections.pools import Pools
 
 RUN_CACHE_BYTES = 128 * 1024 * 1024
 SETTLE_SECONDS = 5.0
+BUSY_COMMITS = 32  # writes that wait: nobody prunes meanwhile
 
 
 class _NotStarted:
@@ -129,6 +131,7 @@ class Parts:
             db=self.db,
             searches=self.pools.searches,
             probes=self.pools.probes,
+            upkeep=self.pools.upkeep,
             engine=cast(Engine, _NotStarted()),
             auth=authenticator(settings_of_api.auth),
             namespaces=NamespaceCache(self.db),
@@ -144,6 +147,7 @@ class Parts:
         self.placement: Placement
         self.host: Host
         self.maintenance: Maintenance
+        self.retention: Retention
 
     async def claim_node_id(self) -> None:
         """Before anything is done under it. Raises `NodeIdTaken`."""
@@ -200,6 +204,12 @@ class Parts:
             bus_up=lambda: self.bus.connected,
             dispatch_up=lambda: self.bus.connected and self.dispatch.receiving,
             all_heard=lambda: self.ask.all_heard,
+        )
+        self.retention = Retention(
+            self.pools.upkeep,
+            lambda: self.placement.held,
+            self.host.now,
+            busy=lambda: self.committer.queued >= BUSY_COMMITS,
         )
         self.engine = engine
 
@@ -280,6 +290,7 @@ def assemble(
             ("write watch", lambda: parts.writes),
             # before the event stream, so that what is acknowledged while that drains is still noted
             ("maintenance", lambda: parts.maintenance),
+            ("retention", lambda: parts.retention),
             ("events", lambda: parts.events),
             ("stream repair", lambda: parts.repair),
             ("dispatch", lambda: parts.dispatch),

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 
 from actors.clock import Clock
 from actors.errors import Unavailable
+from actors.hosting import stored_runs
 from actors.hosting.deadlines import DeadlineQueue
 from actors.hosting.repeats import decode_answer
 from actors.hosting.run_actor import Asked, RunActor
@@ -236,7 +237,7 @@ class Host:
 
     async def load_run(self, run_key: RunKey) -> StoredRun | None:
         """The stored run, None if there is none."""
-        return await runs.load_by_key(self._db, run_key)
+        return await stored_runs.load_by_key(self._db, run_key)
 
     async def load_history(self, run_id: RunId, upto: int) -> list[bytes]:
         """All events of a run, up to a sequence."""

@@ -12,7 +12,9 @@ import logging
 from typing import Any, Protocol
 
 from actors.errors import Unavailable
+from actors.hosting import pruned_run
 from actors.hosting.repeats import too_old
+from actors.hosting.stored_runs import PRUNED
 from actors.hosting.write_set import write_set
 from actors.queue.parked_poll import Reservation
 from actors.run.commands.base import Command
@@ -197,6 +199,10 @@ class RunActor:
         elif self.state is None:
             for asked in batch:
                 _answer(asked, Refused("task_not_found"))
+            self._step()
+        elif self.version == PRUNED:
+            self._deliver(batch, pruned_run.replies(self.state, batch, self._host))
+            self.forget()
             self._step()
         else:
             self._decide(batch, certain=True)

@@ -291,6 +291,18 @@ def encode(state: RunState) -> bytes:
     return data if len(data) < _COMPRESSED_FROM_BYTES else zlib.compress(data, 1)
 
 
+class _Archived(Struct):
+    archived: bool = False
+
+
+_archived_decoder = msgspec.msgpack.Decoder(_Archived)
+
+
+def is_archived(data: bytes) -> bool:
+    """Whether a stored state is of an archived run; cheaper than `decode`."""
+    return _archived_decoder.decode(zlib.decompress(data) if data[0] == _ZLIB_HEADER else data).archived
+
+
 def decode(data: bytes) -> RunState:
     """A state from its stored form."""
     state = _decoder.decode(zlib.decompress(data) if data[0] == _ZLIB_HEADER else data)

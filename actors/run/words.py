@@ -43,6 +43,7 @@ ContractReason = Literal[
     "query_worker_unavailable",
     "run_cancelled",
     "run_closed",
+    "run_history_pruned",
     "run_not_active",
     "run_terminated",
     "run_timed_out",

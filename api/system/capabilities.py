@@ -33,7 +33,7 @@ CAPABILITIES: dict[str, bool] = {
     "child_workflow_timeouts": True,
     "parent_close_policy": True,
     "non_retryable_failures": True,
-    "history_retention": False,
+    "history_retention": True,
     "payload_codec_envelope": True,
     "payload_codec_envelope_responses": True,
     "bridge_adapter_outcome_contract": False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.http.route import ADMINS, ALL, Route
-from api.system import cluster_info, health
+from api.system import cluster_info, health, retention
 from api.system.metrics.bounded import metrics
 from api.system.metrics.operator import operator_metrics
 
@@ -13,4 +13,6 @@ ROUTES = [
     Route("GET", "/cluster/info", cluster_info.cluster_info, ALL, versioned=False, namespaced=False),
     Route("GET", "/system/metrics", metrics, ADMINS),
     Route("GET", "/system/operator-metrics", operator_metrics, ADMINS),
+    Route("GET", "/system/retention", retention.status, ADMINS),
+    Route("POST", "/system/retention/pass", retention.run_pass, ADMINS),
 ]

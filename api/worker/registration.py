@@ -10,6 +10,7 @@ from api.http.input.fields import MOST_FAULTS, Fields, label
 from api.http.input.ids import new_ulid
 from api.http.request import Request
 from api.http.response import Response
+from api.system.retention import InlineRetention
 from store import workers
 from store.workers import Contact, Worker
 
@@ -24,8 +25,6 @@ _SLOTS = {
     "activity_available": "max_concurrent_activity_tasks",
     "session_available": "max_concurrent_activity_tasks",
 }
-
-_NO_RETENTION = {"throttled": True, "processed": 0, "pruned": 0, "skipped": 0, "failed": 0}
 
 
 async def register(request: Request) -> Response:
@@ -139,7 +138,7 @@ async def heartbeat(request: Request) -> Response:
         {
             "worker_id": worker_id,
             "acknowledged": True,
-            "retention": _NO_RETENTION,
+            "retention": await request.services.kept(InlineRetention).beat(request),
             "status": worker.status,
             "heartbeat_interval_seconds": worker.heartbeat_interval_seconds or services.settings.heartbeat_interval_seconds,
             "stale_after_seconds": services.settings.worker_stale_after_seconds,

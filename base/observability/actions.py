@@ -102,6 +102,7 @@ ACTIONS = (
     Action("task.claim_failed", "dw.actors", "error", "the claim of a task met a fault", ("task_id",)),
     Action("tasks.load_failed", "dw.actors", "error", "ready tasks could not be read, tried again"),
     Action("poll.failed", "dw.actors", "error", "a poll parked without its queue's host met a fault"),
+    Action("retention.pruned", "dw.actors", "info", "expired runs were pruned", ("count", "seconds")),
     Action("maintenance.failed", "dw.actors", "error", "periodic work met a fault, it goes on"),
     Action("events.lost", "dw.actors", "warning", "the event stream lost events"),
     Action("events.republished", "dw.actors", "info", "events asked for are published again"),

@@ -121,6 +121,11 @@ class GroupCommit(Service):
         """False while the database is known to be away."""
         return self._available
 
+    @property
+    def queued(self) -> int:
+        """How many writes wait for the next statement."""
+        return len(self._waiting)
+
     def commit(self, write: WriteSet) -> asyncio.Future[bool]:
         """Hand in one write; the future tells when its outcome is known.
 

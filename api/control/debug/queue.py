@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from actors.hosting import stored_runs
 from actors.run import ids
 from actors.run.state import RunState
 from api.control.worker_fleet import pollers
 from api.http.services import Services
 from api.http.times import ts, ts_or_none
-from store import ready_tasks, runs
+from store import ready_tasks
 from store.commit.writes import ReadyTaskRow
 from store.workers import Worker
 
@@ -74,7 +75,7 @@ def _label(seconds: int) -> str:
 
 async def _oldest(services: Services, task: ReadyTaskRow, now: int) -> dict[str, Any]:
     run_key = ids.run_key_of(task.task_id)
-    run = None if run_key is None else await runs.load_by_key(services.db, run_key)
+    run = None if run_key is None else await stored_runs.load_by_key(services.db, run_key)
     return {
         "task_id": task.task_id,
         "task_type": task.kind,
