@@ -19,6 +19,7 @@ from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
 from actors.publishing.stream_repair import StreamRepair
 from actors.run import ids
+from actors.upkeep.namespace_removal import NamespaceRemoval, shard_of_name
 from actors.upkeep.retention import Retention
 from actors.workers.registry import WorkerRegistry
 from api.app import create_app
@@ -143,6 +144,14 @@ class Parts:
             events_trouble=lambda: self.events.standstill.reason,
             metrics=metrics,
         )
+        self.removal = NamespaceRemoval(
+            self.pools.upkeep,
+            self.broadcast,
+            clock.now,
+            forget=self._forget_namespace,
+            hosts=lambda name: self.engine is not None and shard_of_name(name, self.engine.runs.shards) in self.placement.held,
+        )
+        self.services.removal = self.removal
         self.engine: Engine | None = None
         self.placement: Placement
         self.host: Host
@@ -247,6 +256,11 @@ class Parts:
     async def _check_stream(self) -> bool:
         return await self.republisher.check()
 
+    def _forget_namespace(self, name: str) -> None:
+        self.services.forget_namespace(name)
+        if self.engine is not None:
+            self.host.forget_namespace(name)
+
     def _lapsed(self, text: str) -> None:
         self.outage.began("leases", text)
         # Others take over now: whoever waits here for the database should hear that, and nobody begin to.
@@ -291,6 +305,7 @@ def assemble(
             # before the event stream, so that what is acknowledged while that drains is still noted
             ("maintenance", lambda: parts.maintenance),
             ("retention", lambda: parts.retention),
+            ("namespace removal", lambda: parts.removal),
             ("events", lambda: parts.events),
             ("stream repair", lambda: parts.repair),
             ("dispatch", lambda: parts.dispatch),

@@ -221,6 +221,14 @@ class Host:
             if not actor.busy and self._runs.get(actor.run_key) is actor:
                 self._evict(actor.run_key)
 
+    def forget_namespace(self, namespace: str) -> None:
+        """The namespace is being deleted: what is in memory of its runs is worth nothing. One that is busy finds out itself."""
+        now = self.now()
+        for run_key, actor in list(self._runs.items()):
+            if actor.state is not None and actor.state.namespace == namespace and not actor.busy:
+                self.deadlines.set(run_key, None, now)
+                self._evict(run_key)
+
     def current_run(self, workflow_id: str) -> RunId | None:
         """The open run of a workflow id, if it is in memory here."""
         return self._current.get(workflow_id)

@@ -167,6 +167,14 @@ class WorkerRegistry(Service):
         if self._broadcaster is not None:
             self._broadcaster.broadcast(TOPIC, msgspec.json.encode([namespace, worker_id]))
 
+    def forget_namespace(self, namespace: str) -> None:
+        """Its registrations are gone: ask again, and write no contacts for them."""
+        for key in [key for key in self._known if key[0] == namespace]:
+            del self._known[key]
+        self._contacts = {key: at for key, at in self._contacts.items() if key[0] != namespace}
+        self._queues.clear()
+        self._changes += 1
+
     def _changed_elsewhere(self, _sender: str, payload: bytes) -> None:
         with contextlib.suppress(msgspec.MsgspecError):
             namespace, worker_id = msgspec.json.decode(payload, type=tuple[str, str])

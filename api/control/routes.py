@@ -14,6 +14,7 @@ _NAMESPACES = [
     Route("PUT", "/namespaces/{namespace}", namespaces.update, ADMINS, namespaced=False),
     Route("PUT", "/namespaces/{namespace}/external-storage", storage.set_policy, ADMINS, namespaced=False),
     Route("POST", "/storage/test", storage.test, ADMINS),
+    Route("DELETE", "/namespaces/{namespace}", namespaces.delete, ADMINS, namespaced=False),
 ]
 
 _WORKERS = [

@@ -29,7 +29,9 @@ PARTS: dict[str, Callable[[Parts], Service]] = {
     "maintenance": lambda parts: parts.maintenance,
     "placement": lambda parts: parts.placement,
     "repair": lambda parts: parts.repair,
+    "removal": lambda parts: parts.removal,
     "republisher": lambda parts: parts.republisher,
+    "retention": lambda parts: parts.retention,
     "schema": lambda parts: SchemaWatch(parts.services),
     "workers": lambda parts: parts.workers,
     "writes": lambda parts: parts.writes,
@@ -68,7 +70,7 @@ def test_the_list_is_whole() -> None:
 
     known = {"Bus", "GroupCommit", "Dispatch", "EventStream", "Maintenance", "Placement", "StreamRepair", "Republisher"}
     ours = {cls.__name__ for cls in Service.__subclasses__() if not cls.__module__.startswith("tests.")}
-    assert ours == known | {"SchemaWatch", "WorkerRegistry", "WriteWatch"} and len(ours) == len(PARTS)
+    assert ours == known | {"SchemaWatch", "WorkerRegistry", "WriteWatch", "Retention", "NamespaceRemoval"} and len(ours) == len(PARTS)
 
 
 @pytest.mark.parametrize("name", PARTS)
