@@ -89,7 +89,7 @@ class Engine:
         host.link = Link(
             owns=router.owns,
             ask_run=router.ask_run,
-            dispatch=self._bring,
+            dispatch=self.bring,
             announce=self._announce,
             take_back=self.polls.take_back,
         )
@@ -118,7 +118,7 @@ class Engine:
                 here.append(message)
         self.messages.deliver(here)
 
-    def _bring(self, namespace: str, task: ReadyTask) -> None:
+    def bring(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to the node hosting its queue; losing it is harmless, the row is there."""
         owner = self.runs.elsewhere(self._host.queue_shard(namespace, task.queue))
         if owner is None or not self._ask.hears(owner):  # polls that cannot wait there do so here

@@ -292,9 +292,8 @@ class EngineConfig:
         "DW_V2_TASK_REPAIR_LOOP_THROTTLE_SECONDS",
         whole(1),
         5,
-        "least time between repair passes",
+        "least time between looks for what cluster info shows of repairs",
         alias=W,
-        not_yet="it is shown in cluster info, repairs are not made in passes",
     )
     repair_scan_limit: int = variable(
         "DW_V2_TASK_REPAIR_SCAN_LIMIT",
@@ -302,7 +301,6 @@ class EngineConfig:
         25,
         "tasks of one repair pass",
         alias=W,
-        not_yet="it is shown in cluster info, repairs are not made in passes",
     )
     repair_failure_backoff_max_seconds: int = variable(
         "DW_V2_TASK_REPAIR_FAILURE_BACKOFF_MAX_SECONDS", whole(1), 60, "ceiling of the repair backoff", alias=W
