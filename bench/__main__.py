@@ -49,6 +49,7 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     option("--signal-rate", type=float, default=defaults.signal_rate, help="signals: per second (default: %(default)s)")
     option("--history-events", type=int, default=defaults.history_events, help="longhistory: events (default: %(default)s)")
     option("--runs", type=int, default=defaults.runs, help="visibility: runs to search (default: %(default)s)")
+    option("--expired", type=int, default=defaults.expired, help="retention: runs to prune (default: %(default)s)")
     option("--payload-bytes", type=int, default=defaults.payload_bytes, help="text per payload (default: %(default)s)")
     option("--patience", type=float, default=defaults.patience, help="seconds a workflow may take (default: %(default)s)")
     arguments = parser.parse_args(given)
@@ -67,6 +68,7 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
         "signal_rate",
         "history_events",
         "runs",
+        "expired",
     )
     for name in positive:
         if getattr(arguments, name) <= 0:

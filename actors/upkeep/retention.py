@@ -22,7 +22,7 @@ from store.upkeep import pruning
 _log = logging.getLogger("dw.actors")
 
 _PERIOD_SECONDS = 10.0
-_BATCH = 100
+_BATCH = 200
 _LEAST_PAUSE_SECONDS = 0.01
 _YIELD_SECONDS, _MOST_YIELDS = 0.02, 50  # while commits wait: a second at most, so that a busy node prunes, too
 _FULL_LOOK_SECONDS = 600.0  # now and then from the earliest run on: clocks were wrong, runs were locked

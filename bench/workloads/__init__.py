@@ -11,6 +11,7 @@ from bench.workloads.fanout import Fanout
 from bench.workloads.idle import Idle
 from bench.workloads.latency import Latency
 from bench.workloads.longhistory import LongHistory
+from bench.workloads.retention import Level, Retention
 from bench.workloads.signals import Signals
 from bench.workloads.standard import Standard
 from bench.workloads.starts import Starts
@@ -44,6 +45,8 @@ _ALL: tuple[Workload, ...] = (
     Starts("starts", attributes=False),
     Starts("starts-attributes", attributes=True),
     Visibility(),
+    Retention(),
+    Level(),
 )
 
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _ALL}

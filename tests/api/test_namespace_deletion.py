@@ -117,9 +117,8 @@ async def test_the_name_can_be_used_again(http: Http, store: Database) -> None:
 async def test_workers_of_a_deleted_namespace_are_turned_away(http: Http) -> None:
     await lab(http, "left-alone")
     await http.register()
-    task = (await http.waiting("left-alone-run", {"type": "schedule_activity", "activity_type": "charge"})) and (
-        await http.poll("activity")
-    )
+    await http.waiting("left-alone-run", {"type": "schedule_activity", "activity_type": "charge"})
+    task = await http.poll("activity")
     await http.call("DELETE", "/namespaces/left-alone", 200)
     body = {"lease_owner": http.worker, "activity_attempt_id": task["activity_attempt_id"], "result": 1}
     for path, sent in (

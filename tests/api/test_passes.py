@@ -187,15 +187,16 @@ async def test_an_expired_lease_is_taken_back(http: Http, store: Database) -> No
     assert (again["task_id"], again["workflow_task_attempt"]) == (first["task_id"], 2)
 
 
-BAD_IDS: list[tuple[Any, str]] = [
-    *((value, "") for value in ("one", {}, 7, True, ["x"] * 101, [" "])),
-    *((["fine", value], ".1") for value in (7, None, [], {}, True, "x" * 129, "a\0b")),
-]
+LIMITS: list[Any] = [0, -1, "many", [], {}, True, 1.5]
+NAMES: list[Any] = [7, [], {}, True, "x" * 300, "a\0b"]
+LISTS: list[Any] = ["one", {}, 7, True, ["x"] * 101, [" "]]
+ITEMS: list[Any] = [7, None, [], {}, True, "x" * 129, "a\0b"]
+BAD_IDS: list[tuple[Any, str]] = [*((value, "") for value in LISTS), *((["fine", value], ".1") for value in ITEMS)]
 BAD: list[tuple[str, dict[str, Any], str]] = [
-    *((TIMEOUT_PASS, {"limit": value}, "limit") for value in (0, -1, "many", [], {}, True, 1.5)),
+    *((TIMEOUT_PASS, {"limit": value}, "limit") for value in LIMITS),
     *((TIMEOUT_PASS, {"execution_ids": value}, f"execution_ids{place}") for value, place in BAD_IDS),
     *((REPAIR_PASS, {"run_ids": value}, f"run_ids{place}") for value, place in BAD_IDS),
-    *((REPAIR_PASS, {"instance_id": value}, "instance_id") for value in (7, [], {}, True, "x" * 300, "a\0b")),
+    *((REPAIR_PASS, {"instance_id": value}, "instance_id") for value in NAMES),
 ]
 
 

@@ -83,7 +83,16 @@ async def test_a_pruned_run_answers_as_a_closed_one(http: Http, store: Database)
     assert {table: count for table, count in left.items() if count} == {"pruned_runs": 1, "instances": 1}
 
     after = await http.get("/workflows/pruned-one")
-    kept = ("workflow_id", "run_id", "namespace", "workflow_type", "business_key", "status", "status_bucket", "is_terminal")
+    kept: tuple[str, ...] = (
+        "workflow_id",
+        "run_id",
+        "namespace",
+        "workflow_type",
+        "business_key",
+        "status",
+        "status_bucket",
+        "is_terminal",
+    )
     kept += ("closed_reason", "task_queue", "run_number", "run_count", "is_current_run", "started_at", "closed_at")
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
     assert (after["memo"], after["search_attributes"], after["input"], after["output"]) == ({}, {}, None, None)
@@ -222,10 +231,13 @@ async def test_a_chain_keeps_its_numbers(http: Http, store: Database) -> None:
     assert (await http.get("/workflows/chain"))["run_count"] == 2
 
 
+LIMITS: list[Any] = [0, -1, "many", [], {}, True, 1.5]
+LISTS: list[Any] = ["one", {}, 7, True, ["x"] * 101, [" "]]
+ITEMS: list[Any] = [7, None, [], {}, True, "x" * 129, "a\0b"]
 BAD: list[tuple[dict[str, Any], str]] = [
-    *(({"limit": value}, "limit") for value in (0, -1, "many", [], {}, True, 1.5)),
-    *(({"run_ids": value}, "run_ids") for value in ("one", {}, 7, True, ["x"] * 101, [" "])),
-    *(({"run_ids": ["fine", value]}, "run_ids.1") for value in (7, None, [], {}, True, "x" * 129, "a\0b")),
+    *(({"limit": value}, "limit") for value in LIMITS),
+    *(({"run_ids": value}, "run_ids") for value in LISTS),
+    *(({"run_ids": ["fine", value]}, "run_ids.1") for value in ITEMS),
 ]
 
 
