@@ -30,3 +30,9 @@ ALTER TABLE run_status ADD COLUMN kept bool NOT NULL DEFAULT false;
 ALTER TABLE history SET (
     autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0
 );
+
+-- Giving room back to the file system takes a lock that commits would wait for; it is used again soon.
+ALTER TABLE history SET (vacuum_truncate = off);
+ALTER TABLE runs SET (vacuum_truncate = off);
+ALTER TABLE run_marks SET (vacuum_truncate = off);
+ALTER TABLE run_status SET (vacuum_truncate = off);
