@@ -14,12 +14,13 @@ from actors.run.state import RunState, decode
 from actors.run.times import SECOND, Micros
 from actors.run.waiting import waiting
 from actors.run.workflow_task.lease import overdue
-from store import ready_tasks
+from store import metrics, ready_tasks
 from store.commit.writes import ReadyTaskRow
 from store.connections.pool import Database
 from store.upkeep import overdue as store
 
 MOST = 1000  # looked at, of each kind
+_PAGE = 200
 _LATE = SECOND  # a deadline is not missed before the node had time for it
 
 Scope = tuple[str, str | None]
@@ -54,8 +55,18 @@ class Found:
     more: bool = False
 
 
-async def look(db: Database, now: Micros, redispatch_after_seconds: int, run_ids: Sequence[str] | None = None) -> Found:
-    """Look for candidates, of all namespaces; `run_ids`: among these runs only, and there also for those nothing can wake."""
+async def look(
+    db: Database,
+    now: Micros,
+    redispatch_after_seconds: int,
+    run_ids: Sequence[str] | None = None,
+    namespace: str | None = None,
+) -> Found:
+    """Look for candidates, of all namespaces; `run_ids`: among these runs only.
+
+    Runs that nothing can wake are told by their state alone: they are looked for among `run_ids`, or else among the newest open
+    runs of `namespace` (None: not looked for).
+    """
     before = now - redispatch_after_seconds * SECOND
     if run_ids is None:
         found, more_runs = await store.runs(db, now - _LATE, MOST)
@@ -67,6 +78,7 @@ async def look(db: Database, now: Micros, redispatch_after_seconds: int, run_ids
     candidates = [_of_task(task) for task in tasks]
     deadlines: list[str] = []
     activities: list[str] = []
+    stuck: dict[str, Candidate] = {}
     for run in found:
         state = decode(run.state)
         if not state.is_open:
@@ -75,13 +87,38 @@ async def look(db: Database, now: Micros, redispatch_after_seconds: int, run_ids
         if overdue(state, now):
             deadlines.append(run.run_id)
         activities += expired_executions(state, now)
-        if waiting(state, now).liveness == "repair_needed" and state.open_task is None:
-            queue = state.task_queue
-            candidates.append(
-                Candidate(run.run_id, run.run_id, state.namespace, queue, state.compatibility, state.started_at, missing=True)
-            )
+        stuck |= _stuck(state, now)
+    if run_ids is None and namespace is not None:
+        stuck |= await _stuck_in(db, namespace, now)
+    candidates += stuck.values()
     candidates.sort(key=lambda candidate: (candidate.since, candidate.id))
     return Found(candidates, deadlines, activities, more_runs or more_tasks)
+
+
+async def _stuck_in(db: Database, namespace: str, now: Micros) -> dict[str, Candidate]:
+    """Runs that nothing can wake among the newest open ones of a namespace, by id."""
+    found: dict[str, Candidate] = {}
+    after: metrics.Place | None = None
+    for _ in range(MOST // _PAGE):
+        page = await metrics.open_runs(db, namespace, after, _PAGE)
+        for run in page:
+            found |= _stuck(decode(run.state), now)
+        if len(page) < _PAGE:
+            break
+        after = page[-1].started_at, page[-1].run_id
+    return found
+
+
+def _stuck(state: RunState, now: Micros) -> dict[str, Candidate]:
+    """The run as a candidate, by its id, when nothing can wake it."""
+    if state.open_task is not None or waiting(state, now).liveness != "repair_needed":
+        return {}
+    run_id = state.run_id
+    return {
+        run_id: Candidate(
+            run_id, run_id, state.namespace, state.task_queue, state.compatibility, state.started_at, missing=True
+        )
+    }
 
 
 def expired_executions(state: RunState, now: Micros) -> list[str]:

@@ -25,7 +25,7 @@ async def status(request: Request) -> Response:
     services = request.services
     now = services.clock.now()
     after = services.settings.repair_policy.redispatch_after_seconds
-    found = await searched(look(services.searches, now, after))
+    found = await searched(look(services.searches, now, after, namespace=request.namespace))
     return Response(
         200, {"policy": asdict(services.settings.repair_policy), "candidates": shown(found, services.settings, now)}
     )
@@ -73,7 +73,7 @@ async def run_pass(request: Request) -> Response:
         instance = await instances.get(services.db, instance_id)
         if instance is not None:
             named.append(instance.current_run_id)
-    found = await searched(look(services.searches, now, policy.redispatch_after_seconds, named))
+    found = await searched(look(services.searches, now, policy.redispatch_after_seconds, named, request.namespace))
     chosen = selected(found.candidates, policy.scan_limit)
     done = await repair(services.engine, chosen)
     expired, deadline_failures = await wake(services.engine, found.deadline_expired[: policy.scan_limit])

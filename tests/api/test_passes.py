@@ -161,6 +161,8 @@ async def test_a_run_that_nothing_can_wake_gets_its_next_task(http: Http, store:
         state.wait = None
 
     await alter(store, run_id, stick)
+    found = (await http.get(REPAIR))["candidates"]
+    assert found["missing_task_candidates"] >= 1 and found["oldest_missing_run_started_at"] is not None
     report = await http.post(REPAIR_PASS, 200, run_ids=[run_id])
     assert (report["selected_missing_task_candidates"], report["repaired_missing_tasks"]) == (1, 1)
     assert (report["dispatched_tasks"], report["missing_run_failures"]) == (1, [])
