@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from actors.run import ids
 from actors.run.lifecycle.bare import bare_state
 from actors.run.state import encode
 from store import runs
@@ -32,7 +33,7 @@ def _stored(run: BareRun | None) -> StoredRun | None:
         return None
     facts = {name: getattr(run, name) for name in BareRun.__slots__}
     identity = RunIdentity(
-        run_key=run.run_id[10:25],
+        run_key=ids.key_in(run.run_id),
         shard=0,
         namespace=run.namespace,
         workflow_id=run.workflow_id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from actors.upkeep.pruning import Outcome, cutoff, prune_named
@@ -14,7 +13,6 @@ from api.http.searching import searched
 from api.http.times import ts0
 from api.system.passes import SCAN_LIMIT, answer, id_list, scan_limit
 from store import namespaces
-from store.errors import StoreError
 from store.upkeep import pruning
 from store.upkeep.pruning import Pruned
 
@@ -37,10 +35,6 @@ _NOT_KEPT_APART = (
     "timers_deleted",
     "timeline_entries_deleted",
 )
-
-_INLINE_SECONDS = 60.0
-_MOST_NAMESPACES = 10_000
-_THROTTLED = {"throttled": True, "processed": 0, "pruned": 0, "skipped": 0, "failed": 0}
 
 
 async def _retention_days(request: Request) -> int:
@@ -93,34 +87,6 @@ async def run_pass(request: Request) -> Response:
         run_ids = await expired_runs(request, limit)
     outcomes = await prune_named(request.services.upkeep, request.namespace, run_ids[: min(limit, SCAN_LIMIT)])
     return answer([_shown(outcome) for outcome in outcomes], "pruned")
-
-
-class InlineRetention:
-    """The pass of one run that comes with a worker's heartbeat (operations 4.2)."""
-
-    def __init__(self) -> None:
-        self._next: dict[str, float] = {}  # by namespace
-
-    async def beat(self, request: Request) -> dict[str, Any]:
-        """What it did; `throttled` when this node did one in this namespace a moment ago. Fails no heartbeat."""
-        now = asyncio.get_running_loop().time()
-        if self._next.get(request.namespace, 0.0) > now:
-            return dict(_THROTTLED)
-        if len(self._next) >= _MOST_NAMESPACES:
-            self._next = {name: at for name, at in self._next.items() if at > now}
-        self._next[request.namespace] = now + _INLINE_SECONDS
-        try:
-            outcomes = await prune_named(request.services.upkeep, request.namespace, await expired_runs(request, 1))
-        except (ApiError, StoreError):
-            return dict(_THROTTLED)
-        kinds = [outcome.outcome for outcome in outcomes]
-        return {
-            "throttled": False,
-            "processed": len(kinds),
-            "pruned": kinds.count("pruned"),
-            "skipped": kinds.count("skipped"),
-            "failed": kinds.count("error"),
-        }
 
 
 def _shown(outcome: Outcome) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from actors.upkeep.inline import InlinePasses
 from actors.workers.rules import DefinitionChanged
 from api.http.errors import ApiError, worker_error
 from api.http.input.fields import MOST_FAULTS, Fields, label
 from api.http.input.ids import new_ulid
 from api.http.request import Request
 from api.http.response import Response
-from api.system.retention import InlineRetention
 from store import workers
 from store.workers import Contact, Worker
 
@@ -138,7 +138,7 @@ async def heartbeat(request: Request) -> Response:
         {
             "worker_id": worker_id,
             "acknowledged": True,
-            "retention": await request.services.kept(InlineRetention).beat(request),
+            "retention": await services.kept(InlinePasses).beat(services.upkeep, request.namespace, services.clock.now()),
             "status": worker.status,
             "heartbeat_interval_seconds": worker.heartbeat_interval_seconds or services.settings.heartbeat_interval_seconds,
             "stale_after_seconds": services.settings.worker_stale_after_seconds,

@@ -30,13 +30,14 @@ class BareRun:
 
 _BARE = Table(BareRun)
 _BY_KEY = f"SELECT {_BARE.names} FROM pruned_runs WHERE substr(run_id, 11, 15) = $1"
+_BY_ID = f"SELECT {_BARE.names} FROM pruned_runs WHERE substr(run_id, 11, 15) = substr($1, 11, 15) AND run_id = $1"
 _CHAIN = f"SELECT {_BARE.names} FROM pruned_runs WHERE workflow_id = $1 AND chained ORDER BY run_number"
 
 
 async def get(db: Database, run_id: str) -> BareRun | None:
     """The pruned run with this id, whatever its namespace; None when there is none."""
-    found = await by_key(db, run_id[10:25])
-    return found if found is not None and found.run_id == run_id else None
+    row = await db.fetchrow(_BY_ID, run_id)
+    return None if row is None else _BARE.read(row)
 
 
 async def by_key(db: Database, run_key: str) -> BareRun | None:

@@ -104,6 +104,8 @@ async def test_a_pruned_run_answers_as_a_closed_one(http: Http, store: Database)
     assert (await http.get("/workflows/count")) == {"count": 0}
     history = await http.get(f"/workflows/pruned-one/runs/{run_id}/history")
     assert (history["events"], history["next_page_token"]) == ([], None)
+    exported = await http.get(f"/workflows/pruned-one/runs/{run_id}/history/export")
+    assert exported["history_events"] == []
     runs = await http.get("/workflows/pruned-one/runs")
     assert [(item["run_id"], item["run_number"], item["is_current_run"]) for item in runs["runs"]] == [(run_id, 1, True)]
     debug = await http.get("/workflows/pruned-one/debug")

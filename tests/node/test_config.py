@@ -258,8 +258,7 @@ def test_only_variables_that_nothing_reads_are_without_effect() -> None:
     text = "\n".join(path.read_text() for path in (PROJECT_ROOT / "node").rglob("*.py"))
     read_somewhere = set(re.findall(rf"(?=\b(?:{OBJECTS})\.(\w+))", text))
     assert used - read_somewhere == set()
-    shown_only = {"repair_loop_throttle_seconds", "repair_scan_limit"}
-    assert idle & read_somewhere == {*shown_only, "provider"}  # the provider counts as a credential of `dev`
+    assert idle & read_somewhere == {"provider"}  # it counts as a credential of `dev`
 
 
 def test_secrets_are_not_shown() -> None:
