@@ -1,7 +1,7 @@
 """Retention by itself: every node prunes the expired runs of the shards it hosts (contract operations 6.3).
 
-A few runs at a time, on connections of its own, with a pause as long as each batch took; it waits while commits queue up. Two
-nodes that both take themselves for a shard's host do no harm: a run goes once (`store.upkeep.pruning`).
+A few runs at a time, on connections of its own, with a pause twice as long as each batch took; it waits while commits queue
+up. Two nodes that both take themselves for a shard's host do no harm: a run goes once (`store.upkeep.pruning`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from store.upkeep import pruning
 _log = logging.getLogger("dw.actors")
 
 _PERIOD_SECONDS = 10.0
-_BATCH = 200
+_BATCH = 100
+_PAUSE = 2.0  # times as long as a batch took
 _LEAST_PAUSE_SECONDS = 0.01
 _YIELD_SECONDS, _MOST_YIELDS = 0.02, 50  # while commits wait: a second at most, so that a busy node prunes, too
 _FULL_LOOK_SECONDS = 600.0  # now and then from the earliest run on: clocks were wrong, runs were locked
@@ -94,7 +95,7 @@ class Retention(Service):
         return gone
 
     async def _pause(self, seconds: float) -> None:
-        await asyncio.sleep(max(seconds, _LEAST_PAUSE_SECONDS))
+        await asyncio.sleep(max(_PAUSE * seconds, _LEAST_PAUSE_SECONDS))
         for _ in range(_MOST_YIELDS):
             if not self._busy():
                 return
