@@ -80,7 +80,7 @@ async def delete(request: Request) -> Response:
     removal = services.removal if _NAME.match(name) else None
     deleted = None if removal is None else await removal.delete(name)
     if deleted is None:
-        raise _not_found(name)
+        raise not_found(name)
     return Response(200, {"name": name, "status": "deleted", "deleted": deleted})
 
 
