@@ -20,6 +20,7 @@ from actors.cluster.protocol import (
     AskFinishQuery,
     AskPoll,
     AskQuery,
+    AskReread,
     AskRun,
     AskSchedule,
     AskStart,
@@ -40,11 +41,12 @@ from actors.polling.polls import Polls
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant
 from actors.queue.query_broker import QueryBroker, QueryRules
+from actors.rollout_commands import RolloutCommands
 from actors.run import ids
 from actors.run.commands import WakeUp
 from actors.run.commands.base import Command
 from actors.run.commands.worker import ClaimTask
-from actors.run.replies import Refused, RunReply
+from actors.run.replies import Done, Refused, RunReply
 from actors.run.transition import ReadyTask, RunMessage
 from actors.schedule.messages import ScheduleMessage
 from actors.schedules import Schedules
@@ -67,6 +69,7 @@ class Link:
     dispatch: Callable[[str, ReadyTask], None]
     announce: Callable[[list[RunMessage]], None]
     take_back: Callable[[Grant], None]
+    selected: Callable[[str, str], str | None]
 
 
 class Engine:
@@ -76,6 +79,7 @@ class Engine:
     - `polls`: wait for a task;
     - `workflows`: start, signal, cancel, update, query a workflow id;
     - `schedules`: create, change, fire a schedule.
+    - `rollouts`: drain, resume, promote a build id.
     """
 
     def __init__(
@@ -104,12 +108,15 @@ class Engine:
         self.messages = MessageDelivery(db, host, applied)
         schedule_host.owns = router.owns
         schedule_host.announce = self._announce_starts
+        self.rollouts = RolloutCommands(db, workers.rollouts, router, host.clock)
+        self._known_rollouts = workers.rollouts
         host.link = Link(
             owns=router.owns,
             ask_run=router.ask_run,
             dispatch=self._bring,
             announce=self._announce,
             take_back=self.polls.take_back,
+            selected=workers.rollouts.selected,
         )
         ask.serve(self._serve)
         ask.on_undelivered(self.polls.undelivered)
@@ -199,6 +206,8 @@ class Engine:
             return respond(resolved(self._queries.finish(question.namespace, question.outcome)))
         if isinstance(question, AskSchedule | AwaitStarts):
             return self._serve_schedule(question)
+        if isinstance(question, AskReread):
+            return self._serve_reread()
         if isinstance(question, AskStart):
             return self._serve_reply(lambda: self.workflows.start_here(question.command))
         return self._serve_reply(lambda: self.workflows.here(question))
@@ -222,6 +231,13 @@ class Engine:
             return protocol.encode(ScheduleAnswered(await self.schedules.here(*names, question.key, question.command)))
         except (Unavailable, StoreError) as error:
             return protocol.encode(Failed(str(error)))
+
+    async def _serve_reread(self) -> bytes:
+        try:
+            await self._known_rollouts.reread()
+        except StoreError as error:
+            return protocol.encode(Failed(str(error)))
+        return protocol.encode(Answer(Done()))
 
     async def _serve_query(self, question: AskQuery) -> bytes:
         answer = await self.workflows.query_here(question)

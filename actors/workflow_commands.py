@@ -82,6 +82,7 @@ class WorkflowCommands:
 
     async def start_here(self, command: StartRun) -> Started | Refused:
         """Start a workflow whose shard is hosted here, once: a start is known again by the id of its run."""
+        await self._workers.rollouts.confirm()
         for _ in range(_START_TRIES):
             try:
                 return await self._host.start_run(command)

@@ -72,6 +72,7 @@ class Settings:
     worker_protocol_version: str
     poll_timeout_seconds: int
     worker_stale_after_seconds: int
+    worker_fleet_seconds: int  # how long after its last contact a worker is shown in cluster info
     update_wait_seconds: int  # how long an update with `wait_for: completed` is waited for
     history_page_size_default: int
     history_page_size_max: int

@@ -51,6 +51,7 @@ def api_settings(config: Config) -> Settings:
         worker_protocol_version=polling.worker_protocol_version,
         poll_timeout_seconds=polling.poll_timeout_seconds,
         worker_stale_after_seconds=polling.worker_stale_after_seconds,
+        worker_fleet_seconds=max(engine.compatibility_heartbeat_ttl_seconds, polling.worker_stale_after_seconds),
         history_page_size_default=polling.history_page_size_default,
         history_page_size_max=polling.history_page_size_max,
         history_retention_days=config.limits.history_retention_days,

@@ -186,6 +186,7 @@ class Parts:
             on_replaced=self._on_replaced,
             clock=self.clock,
         )
+        self.workers.rollouts.may_trust = lambda: self.placement.lease_valid
         self.ask.speak_while(lambda: self.placement.lease_valid)
         self.host = Host(
             self.db,
@@ -322,6 +323,8 @@ def assembly_of(parts: Parts) -> Assembly:
             ("dispatch", lambda: parts.dispatch),
             ("workers", lambda: parts.workers),
             ("placement", lambda: parts.placement),
+            # after the lease: what is read without one does not count
+            ("rollouts", lambda: parts.workers.rollouts),
             ("requests", lambda: _Step(parts.open)),
         ),
         begin_drain=parts.begin_drain,

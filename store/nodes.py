@@ -103,3 +103,9 @@ async def release(db: Database, node_id: str, incarnation: str, shards: Sequence
 async def leave(db: Database, node_id: str, incarnation: str) -> None:
     """Give up everything and end the lease: the others may take over at once."""
     await db.execute(_SQL["leave"], node_id, incarnation)
+
+
+async def lately(db: Database, within_seconds: float) -> list[str]:
+    """The nodes whose lease runs, or ended within so many seconds."""
+    rows = await db.fetch(f"SELECT node_id FROM nodes WHERE expires_at > {_NOW} - $1::int8", int(within_seconds * 1_000_000))
+    return [row[0] for row in rows]

@@ -139,6 +139,10 @@ class AnnouncedStarts(Struct, tag="schedule_messages", frozen=True):
     messages: list[ScheduleMessage]
 
 
+class AskReread(Struct, tag="reread_rollouts", frozen=True):
+    """Read what changed of drained and promoted build ids; the reply `Done` means that the receiver goes by it."""
+
+
 class QueryAnswered(Struct, tag="query_answered", frozen=True):
     """The end of a query: an answer, or the reason why there is none."""
 
@@ -201,6 +205,7 @@ Question = (
     | AskFinishQuery
     | AskSchedule
     | AwaitStarts
+    | AskReread
 )
 Response = Answer | Granted | Moved | Failed | QueryAnswered | ScheduleAnswered | StartsSettled
 Told = Announced | AnnouncedStarts

@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from actors.clock import Clock
 from actors.errors import Unavailable
 from actors.hosting.deadlines import DeadlineQueue
@@ -29,6 +31,7 @@ from actors.run.commands.base import Command
 from actors.run.commands.control import StartRun
 from actors.run.dialect import Dialect
 from actors.run.ids import RunId, RunKey
+from actors.run.lifecycle import starting
 from actors.run.replies import Refused, RunReply, Started
 from actors.run.rules import Rules
 from actors.run.times import Micros
@@ -65,6 +68,13 @@ class ClusterLink(Protocol):
     @property
     def take_back(self) -> Callable[[Grant], None]:
         """A grant reached nobody: its lease ends now."""
+
+    @property
+    def selected(self) -> Callable[[str, str], str | None]:
+        """The build id that starts on a queue (of a namespace) are marked with, "" for none; None when nothing is selected.
+
+        Raises `Unavailable` while that is not certain.
+        """
 
 
 class Host:
@@ -145,6 +155,11 @@ class Host:
     def start_run(self, command: StartRun) -> asyncio.Future[Started | Refused]:
         """Create a run; its id was made for its shard."""
         return self.ask_run(ids.key_in(command.run_id), command)
+
+    def pinned(self, start: StartRun) -> StartRun:
+        """A start that begins its run now, marked with the build id selected for its queue (operations 4.5)."""
+        selected = self.link.selected(start.namespace, start.task_queue or starting.DEFAULT_QUEUE)
+        return start if selected is None else msgspec.structs.replace(start, compatibility=selected or None)
 
     def committed(self, actor: RunActor, tx: Transition, wake_at: int | None) -> None:
         """A transition batch is durable: arm its deadline, publish its events."""

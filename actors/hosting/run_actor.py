@@ -89,6 +89,8 @@ class RunHost(Protocol):
 
     def commit(self, write: WriteSet) -> asyncio.Future[bool]: ...
 
+    def pinned(self, start: StartRun) -> StartRun: ...
+
     def committed(self, actor: RunActor, tx: Transition, wake_at: int | None) -> None: ...
 
     def admit_successor(self, tx: Transition) -> None: ...
@@ -260,7 +262,7 @@ class RunActor:
         if isinstance(command, StartScheduledRun):
             return starting.create_scheduled(command, now, host.rules, host.dialect)
         assert isinstance(command, StartRun)
-        return starting.create(command, now, host.rules, host.dialect)
+        return starting.create(host.pinned(command), now, host.rules, host.dialect)
 
     async def _check(self, batch: list[Asked], replies: list[RunReply]) -> None:
         state = self.state

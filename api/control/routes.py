@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from api.control import namespaces, search_attributes, storage, workers
+from api.control import build_ids, namespaces, search_attributes, storage, workers
 from api.control.debug import routes as debug
 from api.control.workflows import routes as workflows
 from api.http.route import ADMINS, OPERATORS, Route
@@ -22,10 +22,17 @@ _WORKERS = [
     Route("DELETE", "/workers/{worker_id}", workers.delete, ADMINS),
 ]
 
+_BUILD_IDS = [
+    Route("GET", "/task-queues/{task_queue}/build-ids", build_ids.list_, OPERATORS),
+    Route("POST", "/task-queues/{task_queue}/build-ids/drain", build_ids.drain, OPERATORS),
+    Route("POST", "/task-queues/{task_queue}/build-ids/resume", build_ids.resume, OPERATORS),
+    Route("POST", "/task-queues/{task_queue}/build-ids/promote", build_ids.promote, OPERATORS),
+]
+
 _SEARCH_ATTRIBUTES = [
     Route("GET", "/search-attributes", search_attributes.list_, OPERATORS),
     Route("POST", "/search-attributes", search_attributes.create, OPERATORS),
     Route("DELETE", "/search-attributes/{name}", search_attributes.delete, OPERATORS),
 ]
 
-ROUTES = [*_NAMESPACES, *workflows.ROUTES, *debug.ROUTES, *_WORKERS, *_SEARCH_ATTRIBUTES]
+ROUTES = [*_NAMESPACES, *workflows.ROUTES, *debug.ROUTES, *_WORKERS, *_BUILD_IDS, *_SEARCH_ATTRIBUTES]

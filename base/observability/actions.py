@@ -83,6 +83,13 @@ ACTIONS = (
     Action("clock.agrees", "dw.actors", "info", "it no longer is"),
     Action("node_id.taken", "dw.actors", "info", "the start waits for the end of another process's lease", ("peer",)),
     Action("node.gone", "dw.actors", "warning", "the lease of another node ended, its shards are up for taking", ("peer",)),
+    Action(
+        "rollout.unconfirmed",
+        "dw.actors",
+        "warning",
+        "a node did not say in time that it knows of a drained or promoted build id; it goes by nothing older",
+        ("peer",),
+    ),
     Action("node.lapsed", "dw.actors", "warning", "this node's own lease ended, or cannot be renewed for now"),
     Action("shards.undrained", "dw.actors", "warning", "shards were released before their runs were idle", ("seconds",)),
     Action("shards.leave_failed", "dw.actors", "debug", "the node could not give its lease back, which ends by itself"),

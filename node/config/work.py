@@ -227,9 +227,8 @@ class EngineConfig:
         "DW_V2_COMPATIBILITY_HEARTBEAT_TTL",
         whole(1),
         30,
-        "how long a worker's report counts",
+        "how long after its last contact a worker is shown in cluster info, at least DW_WORKER_STALE_AFTER_SECONDS",
         alias=W,
-        not_yet="workers count until DW_WORKER_STALE_AFTER_SECONDS",
     )
     continue_as_new_event_threshold: int = variable(
         "DW_V2_CONTINUE_AS_NEW_EVENT_THRESHOLD",

@@ -72,6 +72,9 @@ class LoneHost:
     def owns(self, _shard: int) -> bool:
         return True
 
+    def selected(self, _namespace: str, _task_queue: str) -> str | None:
+        return None
+
     def ask_run(self, any_id: str, command: Command[R]) -> asyncio.Future[R | Refused]:
         return self.host.ask_run(ids.key_in(any_id), command)
 

@@ -30,6 +30,7 @@ PARTS: dict[str, Callable[[Parts], Service]] = {
     "placement": lambda parts: parts.placement,
     "repair": lambda parts: parts.repair,
     "republisher": lambda parts: parts.republisher,
+    "rollouts": lambda parts: parts.workers.rollouts,
     "schema": lambda parts: SchemaWatch(parts.services),
     "workers": lambda parts: parts.workers,
     "writes": lambda parts: parts.writes,
@@ -68,7 +69,7 @@ def test_the_list_is_whole() -> None:
 
     known = {"Bus", "GroupCommit", "Dispatch", "EventStream", "Maintenance", "Placement", "StreamRepair", "Republisher"}
     ours = {cls.__name__ for cls in Service.__subclasses__() if not cls.__module__.startswith("tests.")}
-    assert ours == known | {"SchemaWatch", "WorkerRegistry", "WriteWatch"} and len(ours) == len(PARTS)
+    assert ours == known | {"Rollouts", "SchemaWatch", "WorkerRegistry", "WriteWatch"} and len(ours) == len(PARTS)
 
 
 @pytest.mark.parametrize("name", PARTS)
