@@ -27,8 +27,8 @@ class Operators(RuleBasedStateMachine):
     - a cohort drains exactly if it was drained after its last resume or promotion, since the first such drain;
     - an operation changes records of the cohort it names, and of the one that loses the selection, in nothing but that and
       `rolled_back_at`; what changed nothing is not stored again;
-    - `rolled_back_at` is set by a promotion of what had been promoted before, on what it takes the selection from, and cleared by
-      the next promotion of that.
+    - `rolled_back_at` is set by a promotion of what had been promoted before, on what it takes the selection from, and cleared
+      by the next promotion of that.
     """
 
     def __init__(self) -> None:
