@@ -10,7 +10,11 @@ import asyncpg
 import httpx
 import pytest
 
+from api.control.worker_fleet import worker_fleet
+from api.http.times import ts
+from store.workers import Worker
 from tests.api.driver import Http
+from tests.support.defaults import make_settings
 from tests.support.server import ServerProcess
 
 RECORD = {
@@ -341,3 +345,30 @@ async def test_marked_tasks_go_to_their_build_alone(http: Http) -> None:
     await http.complete(part, {"type": "continue_as_new"})
     again = (await poll_answer(http, new))["task"]
     assert (again["run_id"] != part["run_id"], again["compatibility"]) == (True, "v2")
+
+
+# -- cluster info ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_fleet_in_cluster_info(http: Http) -> None:
+    """Draining workers are live ones."""
+    await as_worker(http, "v1")
+    await as_worker(http, None)
+    await change(http, "drain", "v1")
+    fleet = (await http.get("/cluster/info"))["worker_fleet"]
+    ours = {worker["worker_id"]: worker["build_ids"] for worker in fleet["workers"] if worker["queues"] == [http.queue]}
+    assert ours == {f"{http.queue}-v1": ["v1"], f"{http.queue}-None": []}
+    assert "v1" in fleet["build_ids"] and http.queue in fleet["queues"]
+
+
+def test_a_worker_is_in_the_fleet_for_as_long_as_its_report_counts() -> None:
+    """`DW_V2_COMPATIBILITY_HEARTBEAT_TTL`, or until it is stale: whatever is longer."""
+    now = 1_800_000_000_000_000
+    worker = Worker(
+        "default", "w", "q", "go", None, "v1", None, {}, None, 1, 1, [], None, None, None, "active", now - 90_000_000, now, now
+    )
+    assert make_settings().worker_fleet_seconds == make_settings().worker_stale_after_seconds == 60
+    assert worker_fleet("default", [worker], make_settings(), now)["active_workers"] == 0
+    fleet = worker_fleet("default", [worker], make_settings(worker_fleet_seconds=120), now)
+    assert (fleet["active_workers"], fleet["build_ids"]) == (1, ["v1"])
+    assert fleet["workers"][0]["expires_at"] == ts(now + 30_000_000)

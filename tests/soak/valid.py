@@ -41,6 +41,7 @@ def request(route: Route, world: SoakState, rng: random.Random) -> Request:
         "run_id": run_id,
         "namespace": rng.choice(NAMESPACES),
         "worker_id": rng.choice(WORKERS),
+        "task_queue": rng.choice(QUEUES),
         **{name: rng.choice(NAMES) for name in ("signal_name", "query_name", "update_name")},
         "task_id": "none",
         "query_task_id": "none",
@@ -243,6 +244,8 @@ def _body(route: Route, about: Lease | None, world: SoakState, rng: random.Rando
         return {**named, **_some({"description": "d", "retention_days": 7}, rng)}
     if path == "/search-attributes":
         return {"name": rng.choice(ATTRIBUTES), "type": rng.choice(["keyword", "int", "double", "bool", "datetime"])}
+    if "/build-ids/" in path:  # a queue goes back to everybody sooner than it gets stuck
+        return {"build_id": "v1" if last == "drain" or rng.random() < 0.2 else None}
     if last in ("cancel", "terminate", "archive"):
         return _some({"reason": "enough", "request_id": "r1"}, rng)
     if last == "repair":
@@ -300,6 +303,9 @@ def weights() -> list[int]:
                 "repair": 2,
                 "archive": 2,
                 "fail": 5,
+                "drain": 1,
+                "resume": 1,
+                "promote": 1,
             }
             found.append(often.get(last, 6))
     return found
