@@ -10,10 +10,14 @@ from api.settings import Settings
 from store.workers import Worker
 
 
+def live_workers(listed: list[Worker], settings: Settings, now: int) -> list[Worker]:
+    """Those whose last contact is recent at `now`, in microseconds."""
+    return [worker for worker in listed if not is_stale(worker, now, settings.worker_stale_after_seconds)]
+
+
 def active_workers(listed: list[Worker], settings: Settings, now: int) -> list[Worker]:
-    """Those that may be given tasks: in contact lately at `now`, in microseconds, and of a build id that does not drain."""
-    stale_after = settings.worker_stale_after_seconds
-    return [worker for worker in listed if worker.status == "active" and not is_stale(worker, now, stale_after)]
+    """Those of them that may be given tasks: their build id does not drain."""
+    return [worker for worker in live_workers(listed, settings, now) if worker.status == "active"]
 
 
 def worker_fleet(namespace: str, listed: list[Worker], settings: Settings, now: int) -> dict[str, Any]:
