@@ -1,8 +1,8 @@
 """Drain, resume and promote a build id: committed, then known to every node before it is answered (contract operations 4.5).
 
 After an answer no node gives a task to a worker of a drained cohort, and each start is marked with the promoted build id: every
-node whose lease runs, or ended just now, is asked to read what changed. What a node that does not answer knows counts no more
-after `KNOWN_SECONDS`, so the wait is no longer than that.
+node whose lease runs is asked to read what changed. What a node that does not answer knows counts no more after
+`KNOWN_SECONDS`, and what one without a lease knows not at all, so the wait is no longer than that.
 """
 
 from __future__ import annotations
@@ -61,8 +61,7 @@ class RolloutCommands:
         loop = asyncio.get_running_loop()
         until = loop.time() + KNOWN_SECONDS + _MARGIN_SECONDS
         try:
-            # Those of whom the others know no more than that they were there: they may go by what they read then.
-            others = set(await nodes.lately(self._db, KNOWN_SECONDS)) - {self._router.node_id}
+            others = set(await nodes.living(self._db)) - {self._router.node_id}
         except StoreError:
             await asyncio.sleep(until - loop.time())
             return

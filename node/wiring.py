@@ -186,7 +186,7 @@ class Parts:
             on_replaced=self._on_replaced,
             clock=self.clock,
         )
-        self.workers.rollouts.may_trust = lambda: self.placement.lease_valid
+        self.workers.rollouts.lease_left = lambda: self.placement.lease_left
         self.ask.speak_while(lambda: self.placement.lease_valid)
         self.host = Host(
             self.db,

@@ -105,7 +105,6 @@ async def leave(db: Database, node_id: str, incarnation: str) -> None:
     await db.execute(_SQL["leave"], node_id, incarnation)
 
 
-async def lately(db: Database, within_seconds: float) -> list[str]:
-    """The nodes whose lease runs, or ended within so many seconds."""
-    rows = await db.fetch(f"SELECT node_id FROM nodes WHERE expires_at > {_NOW} - $1::int8", int(within_seconds * 1_000_000))
-    return [row[0] for row in rows]
+async def living(db: Database) -> list[str]:
+    """The nodes whose lease runs."""
+    return [row[0] for row in await db.fetch(f"SELECT node_id FROM nodes WHERE expires_at > {_NOW}")]

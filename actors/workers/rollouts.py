@@ -1,8 +1,9 @@
 """What this node knows of drained and promoted build ids, so that a poll or a start looks it up in memory.
 
-Every node keeps the records that say something in memory and reads what changed once a second. What it knows counts for a few
-seconds from the read that confirmed it: whoever changed a record waits until every node has said that it read it, or that long
-(`actors.rollout_commands`), and then no node goes by the old one, whatever became of it. Contract: operations 4.5.
+Every node keeps the records that say something in memory and reads what changed once a second. What it knows counts for as long
+as the lease that it had when it began to read: whoever changed a record waits until every node with a lease has said that it
+read it, or that long (`actors.rollout_commands`). Then no node goes by the old one, whatever became of it. Contract: operations
+4.5.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from store.connections.pool import Database
 from store.errors import StoreError, StoreUnavailable
 from store.rollouts import Changes, Rollout
 
-KNOWN_SECONDS = 4.0  # from the begin of the read
+KNOWN_SECONDS = 3.0  # at most, from the begin of the read
 _REREAD_SECONDS = 1.0
 _NANOS = 1_000_000_000
 
@@ -30,12 +31,12 @@ Cohort = tuple[str, str, str]  # namespace, task queue, build id ("": none)
 class Rollouts(Service):
     """Which cohorts drain and which one of a queue is selected. As a service it reads what changed, again and again.
 
-    `may_trust`: whether this node may go by what it reads now; a node that the others do not count any more may not.
+    `lease_left`: for how many seconds the others count this node as one of them, even if they hear nothing of it.
     """
 
     def __init__(self, db: Database, clock: Clock) -> None:
         super().__init__()
-        self.may_trust: Callable[[], bool] = lambda: True
+        self.lease_left: Callable[[], float] = lambda: KNOWN_SECONDS
         self._db = db
         self._ticks = clock.ticks
         self._known_until = 0
@@ -76,7 +77,7 @@ class Rollouts(Service):
             with one_family():
                 await self.reread()
             if not self.known:
-                raise Unavailable("this node has no lease")
+                raise Unavailable("this node has no lease, or the database is slow")
 
     async def reread(self) -> None:
         """Read what changed: what was committed before this call is known when it returns. Raises `StoreError`."""
@@ -93,10 +94,9 @@ class Rollouts(Service):
     async def _read(self) -> None:
         async with self._reading:
             self._next = None
-            sent, trusted = self._ticks(), self.may_trust()
+            until = self._ticks() + int(min(self.lease_left(), KNOWN_SECONDS) * _NANOS)
             self._learn(await rollouts.since(self._db, self._revision, self._removals))
-            if trusted:
-                self._known_until = sent + int(KNOWN_SECONDS * _NANOS)
+            self._known_until = max(self._known_until, until)
 
     async def _keep_reading(self) -> None:
         while True:

@@ -101,12 +101,22 @@ async def test_what_is_known_counts_from_the_begin_of_its_read(known: Rollouts, 
 
 
 async def test_a_read_without_a_lease_does_not_count(known: Rollouts, db: Database) -> None:
-    """The others may not have counted this node when they waited. What it read it goes by all the same."""
-    known.may_trust = lambda: False
+    """The others do not wait for such a node. What it read it goes by all the same."""
+    known.lease_left = lambda: -1.0
     await store(db, row("v1", drained_at=1))
     with pytest.raises(Unavailable):
         await known.confirm()
     assert known.drains(("default", "q", "v1"))
+
+
+async def test_what_is_known_ends_with_the_lease_it_was_read_under(known: Rollouts, hands: Hands) -> None:
+    known.lease_left = lambda: 0.5
+    await known.confirm()
+    hands.at += 0.4
+    assert known.selected("default", "q") is None
+    hands.at += 0.2
+    with pytest.raises(Unavailable):
+        known.selected("default", "q")
 
 
 async def test_without_the_database_nothing_is_confirmed(known: Rollouts, db: Database) -> None:
@@ -243,10 +253,8 @@ async def test_a_node_that_does_not_answer_is_waited_for_no_longer_than_it_matte
     ]
 
 
-async def test_a_node_whose_lease_ended_just_now_counts_and_one_long_gone_does_not(known: Rollouts, db: Database) -> None:
-    """The first may still go by what it read while it had one."""
-    await nodes.beat(db, "lapsed", "i", "http://there", -1)
-    await nodes.beat(db, "gone", "i", "http://there", -60)
-    others = Others(lapsed=Done())
-    await (await commands(db, known, others)).change("promote", "default", "q", "v1")
-    assert others.asked == ["lapsed"]
+async def test_nodes_without_a_lease_are_not_asked(known: Rollouts, db: Database) -> None:
+    await nodes.beat(db, "gone", "i", "http://there", -1)
+    others = Others(lives=Done())
+    await (await commands(db, known, others, "lives")).change("promote", "default", "q", "v1")
+    assert others.asked == ["lives"]

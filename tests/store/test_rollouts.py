@@ -108,8 +108,7 @@ async def test_readers_never_miss_a_change(db: Database) -> None:
     assert len(known) == 80
 
 
-async def test_nodes_of_late(db: Database) -> None:
+async def test_living_nodes(db: Database) -> None:
     await nodes.beat(db, "lives", "i1", "http://a", 60)
     await nodes.beat(db, "ended", "i2", "http://b", -2)
-    await nodes.beat(db, "long gone", "i3", "http://c", -60)
-    assert sorted(await nodes.lately(db, 4.0)) == ["ended", "lives"]
+    assert await nodes.living(db) == ["lives"]
