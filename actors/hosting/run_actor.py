@@ -236,7 +236,7 @@ class RunActor:
             ]
             if not tx.changed and not received:
                 if applied or (not certain and any(map(_needs_certainty, batch, replies))):
-                    # A commit would notice that the cache is stale, as another node had the run meanwhile; an answer must, too.
+                    # A commit would notice that another node had the run meanwhile; an answer must, too.
                     self._task = asyncio.get_running_loop().create_task(self._check(batch, replies))
                     return
                 self._deliver(batch, replies)
@@ -256,13 +256,13 @@ class RunActor:
         future.add_done_callback(lambda done: self._committed(batch, tx, wake_at, replies, eager, done))
 
     def _create(self, command: Command[Any], now: Micros) -> Transition:
-        host = self._host
+        host, given = self._host, (now, self._host.rules, self._host.dialect)
         if isinstance(command, StartChildRun):
-            return starting.create_child(command, now, host.rules, host.dialect)
+            return starting.create_child(command, *given)
         if isinstance(command, StartScheduledRun):
-            return starting.create_scheduled(command, now, host.rules, host.dialect)
+            return starting.create_scheduled(command, host.pinned(command.start), *given)
         assert isinstance(command, StartRun)
-        return starting.create(host.pinned(command), now, host.rules, host.dialect)
+        return starting.create(host.pinned(command), *given)
 
     async def _check(self, batch: list[Asked], replies: list[RunReply]) -> None:
         state = self.state

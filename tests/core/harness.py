@@ -138,7 +138,7 @@ class RunModel:
         """A run that a schedule has begun."""
         run = cls.__new__(cls)
         run._empty(RULES, Sdk04(), Clock())
-        tx = starting.create_scheduled(command, Micros(run.now), run.rules, run.dialect)
+        tx = starting.create_scheduled(command, command.start, Micros(run.now), run.rules, run.dialect)
         run.started = decide(tx, command)
         run._keep(tx)
         return run

@@ -16,7 +16,7 @@ from api.control.workflows.start import read_start
 from api.http.errors import ValidationFailed
 from api.http.input import json_text
 from api.http.input.fields import Fields
-from api.payloads.storage import usable_location
+from api.http.storage_place import usable_location
 
 if TYPE_CHECKING:
     from api.http.services import Services
