@@ -31,6 +31,7 @@ class AttributionSettings:
     """Which headers of a trusted proxy name the caller. Lower-case bytes, empty: that field is never taken from a header."""
 
     trusted: bool
+    type_header: bytes
     label_header: bytes
     status_header: bytes
     method_header: bytes

@@ -92,6 +92,7 @@ def _attribution(config: Config) -> AttributionSettings:
     auth = config.auth
     return AttributionSettings(
         trusted=auth.trust_forwarded_attribution_headers,
+        type_header=auth.caller_type_header.strip().lower().encode("latin-1", "replace"),
         label_header=auth.caller_label_header.strip().lower().encode("latin-1", "replace"),
         status_header=auth.auth_status_header.strip().lower().encode("latin-1", "replace"),
         method_header=auth.auth_method_header.strip().lower().encode("latin-1", "replace"),
