@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from api.control import build_ids, namespaces, search_attributes, storage, workers
 from api.control.debug import routes as debug
+from api.control.schedules import routes as schedules
 from api.control.workflows import routes as workflows
 from api.http.route import ADMINS, OPERATORS, Route
 
@@ -35,4 +36,4 @@ _SEARCH_ATTRIBUTES = [
     Route("DELETE", "/search-attributes/{name}", search_attributes.delete, OPERATORS),
 ]
 
-ROUTES = [*_NAMESPACES, *workflows.ROUTES, *debug.ROUTES, *_WORKERS, *_BUILD_IDS, *_SEARCH_ATTRIBUTES]
+ROUTES = [*_NAMESPACES, *workflows.ROUTES, *debug.ROUTES, *schedules.ROUTES, *_WORKERS, *_BUILD_IDS, *_SEARCH_ATTRIBUTES]

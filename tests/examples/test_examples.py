@@ -34,6 +34,9 @@ PRINTS = {
     "saga.py": "booked flight\nbooked hotel\ncancelled hotel-1\ncancelled flight-1\n"
     "{'booked': [], 'because': 'no car is left'}",
     "continue_as_new.py": "{'rounds': 8, 'total': 140}\nrun 1 completed\nrun 2 completed\nrun 3 completed",
+    "schedules.py": "2026-01-01T05:00:00+00:00 started\n2026-02-01T05:00:00+00:00 started\n2026-03-01T05:00:00+00:00 started\n"
+    "triggered -> report for sales\nsix runs, and it is gone\n"
+    "Created Triggered Triggered Triggered Triggered Updated Triggered Triggered Deleted",
 }
 
 

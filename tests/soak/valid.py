@@ -10,6 +10,7 @@ from urllib.parse import quote
 from api.http.route import WORKER, Route
 from api.routes import ROUTES
 from bench.payloads import encode
+from tests.soak import schedules
 from tests.soak.message import CONTROL_FIELD, WORKER_FIELD, Request
 from tests.soak.state import NAMESPACES, QUEUES, WORKERS, Lease, SoakState, kind_of
 
@@ -46,6 +47,7 @@ def request(route: Route, world: SoakState, rng: random.Random) -> Request:
         "task_id": "none",
         "query_task_id": "none",
         "name": rng.choice(ATTRIBUTES),
+        "schedule_id": rng.choice(schedules.SCHEDULES),
     }
     about = None
     if "{task_id}" in route.template or "{query_task_id}" in route.template:
@@ -82,6 +84,7 @@ def _query(route: Route, world: SoakState, rng: random.Random) -> str:
             f"next_page_token={rng.choice(world.tokens)}",
         ],
         "/workflows/count": ["status=running", "workflow_type=job", f"query={quote(rng.choice(SEARCHES))}"],
+        "/schedules/{schedule_id}/history": ["limit=2", "after_sequence=1"],
         "/workers": ["status=active", f"task_queue={QUEUES[0]}"],
         "/workflows/{workflow_id}/runs/{run_id}/history": [
             "page_size=3", f"next_page_token={rng.choice(world.tokens)}",
@@ -242,6 +245,8 @@ def _body(route: Route, about: Lease | None, world: SoakState, rng: random.Rando
     if path.startswith("/namespaces"):
         named = {"name": rng.choice(NAMESPACES[3:])} if path == "/namespaces" else {}
         return {**named, **_some({"description": "d", "retention_days": 7}, rng)}
+    if path.startswith("/schedules"):
+        return schedules.body(path, rng.choice(QUEUES), _arguments(rng), rng)
     if path == "/search-attributes":
         return {"name": rng.choice(ATTRIBUTES), "type": rng.choice(["keyword", "int", "double", "bool", "datetime"])}
     if "/build-ids/" in path:  # a queue goes back to everybody sooner than it gets stuck
@@ -291,6 +296,8 @@ def weights() -> list[int]:
         last = route.template.rpartition("/")[2]
         if route.method == "DELETE":
             found.append(1)
+        elif route.template.startswith("/schedules"):
+            found.append(3)
         elif route.template == "/workflows" and route.method == "POST":
             found.append(12)
         else:
