@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 SPEC = {"cron_expressions": ["0 3 * * *"], "timezone": "UTC"}
@@ -11,6 +12,7 @@ GOOD: dict[str, Any] = {"spec": SPEC, "action": ACTION}
 _NO_OBJECT: list[Any] = [7, "x", True, [1], 1.5]
 _NO_TEXT: list[Any] = [7, True, [], {}, 1.5]
 _NO_COUNT: list[Any] = ["x", True, 1.5, [1], {"a": 1}, 10**30, 1e400, "1.5"]
+_NO_INTERVAL: list[Any] = ["PT1H", 7, [], None, True]
 _NO_POLICY: list[Any] = ["Skip", "allow", 7, True, ["skip"], {}]
 
 
@@ -51,7 +53,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     _spec({"intervals": {"every": "PT1H"}}, "intervals"),
     _spec({"intervals": "PT1H"}, "intervals"),
     _spec({"intervals": [{"every": "PT1H"}] * 257}, "intervals"),
-    *(_spec({"intervals": [value]}, "intervals.0") for value in ("PT1H", 7, [], None, True)),
+    *(_spec({"intervals": [value]}, "intervals.0") for value in _NO_INTERVAL),
     *(
         _spec({"intervals": [{"every": value}]}, "intervals.0.every")
         for value in (None, "", " ", "x", "PT0S", "P", "-PT1H", "1h", "P" + "0" * 63 + "1D", *_NO_TEXT)
@@ -121,3 +123,8 @@ BAD_BACKFILLS: list[tuple[dict[str, Any], str]] = [
 BACKFILL = {"start_time": "2026-04-29T00:00:00Z", "end_time": "2026-05-01T00:00:00Z"}
 BAD_TRIGGERS = _each("overlap_policy", "overlap_policy", _NO_POLICY)
 BAD_NOTES = _each("note", "note", ["x" * 1001, "a\0", *_NO_TEXT])
+
+
+def written(body: dict[str, Any]) -> bytes:
+    """A body as JSON text, with a number in it that no float can hold where Python has infinity."""
+    return json.dumps(body).replace("Infinity", "1e400").encode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from tests.api.schedule_bodies import (
     BAD_TRIGGERS,
     GOOD,
     SPEC,
+    written,
 )
 from tests.support.defaults import make_rules, make_settings
 
@@ -31,7 +31,7 @@ LONG = {"padding": "x" * 70_000}  # makes a body one that is read piece by piece
 
 
 def fields_of(body: dict[str, Any]) -> Fields:
-    text = json.dumps(body).replace("Infinity", "1e400").encode()
+    text = written(body)
     return Fields(parse_body({}, text), source=text)
 
 
@@ -93,7 +93,8 @@ def test_what_is_absent() -> None:
 
 
 def test_what_is_empty() -> None:
-    for empty in ({}, []):
+    empties: list[Any] = [{}, []]
+    for empty in empties:
         cleared = wanted({"memo": empty, "search_attributes": empty}, whole=False)
         assert (cleared.memo, cleared.search_attributes) == (b"{}", {})
     assert wanted({"search_attributes": {"A": None}}, whole=False).search_attributes == {}

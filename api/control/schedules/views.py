@@ -11,7 +11,7 @@ from actors.schedule.replies import ALREADY_EXISTS, INVALID, NOT_FOUND, Refused
 from api.http.errors import ApiError, ValidationFailed, refusal
 from api.http.response import Response
 from api.http.times import ts0
-from store.schedules import AuditRow
+from store.commit.schedule_writes import AuditRow
 
 
 def shown(view: dict[str, Any]) -> Response:
