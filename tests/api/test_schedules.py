@@ -215,6 +215,31 @@ async def test_a_list_has_the_newest_first_and_only_those_of_its_namespace(http:
     await http.call("GET", f"/workflows/{fired['workflow_id']}", 404, **other)
 
 
+async def test_pages_of_the_list(http: Http) -> None:
+    await http.post("/namespaces", 201, name="listed")
+    own = {"X-Namespace": "listed"}
+    made = [f"n-{number}" for number in range(7)]
+    for name in made:
+        await http.call("POST", PATH, 201, {**GOOD, "schedule_id": name, "paused": True}, **own)
+    found: list[str] = []
+    token: str | None = ""
+    while token is not None:
+        page = await http.call("GET", f"{PATH}?page_size=3&next_page_token={token}", 200, **own)
+        found += [item["schedule_id"] for item in page["schedules"]]
+        token = page["next_page_token"]
+        assert len(page["schedules"]) == 3 or token is None
+        if len(found) == 3:  # what comes and goes meanwhile moves nothing
+            await http.call("POST", PATH, 201, {**GOOD, "schedule_id": "late"}, **own)
+            await http.call("POST", f"{PATH}/n-1/resume", 200, {}, **own)
+            await http.call("DELETE", f"{PATH}/n-0", 200, **own)
+    assert found == made[:0:-1]
+    for token in ("forged", "bm9uZQ", "%00"):
+        page = await http.call("GET", f"{PATH}?next_page_token={token}", 200, **own)
+        assert len(page["schedules"]) == 7 and page["next_page_token"] is None
+    for size in ("0", "-1", "x", "10001"):
+        assert list((await http.call("GET", f"{PATH}?page_size={size}", 422, **own))["errors"]) == ["page_size"]
+
+
 # -- triggers and backfills ------------------------------------------------------------------------------------------------
 
 
