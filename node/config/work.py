@@ -315,5 +315,5 @@ class EngineConfig:
         not_yet="starts do not look at the workers",
     )
     scheduler_interval_seconds: int = variable(
-        "DW_SCHEDULER_INTERVAL_SECONDS", whole(1), 10, "scheduler period", not_yet="there are no schedules"
+        "DW_SCHEDULER_INTERVAL_SECONDS", whole(1), 10, "scheduler period", not_yet="schedules wake by themselves"
     )

@@ -116,7 +116,8 @@ def test_a_subscriber_sees_the_events_of_every_run_in_order(programs: Programs) 
         run_id, sequence, event_type = line.split()
         seen.setdefault(run_id, []).append(event_type)
         assert int(sequence) == len(seen[run_id])
-    assert all("WorkflowStarted" in events[:2] for events in seen.values() if len(events) > 1)
+    runs = [events for events in seen.values() if not events[0].startswith("Schedule")]
+    assert all("WorkflowStarted" in events[:2] for events in runs if len(events) > 1)
 
 
 def test_the_program_of_the_readme_runs(programs: Programs) -> None:
