@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,6 +27,8 @@ from tests.api.schedule_bodies import (
     written,
 )
 from tests.support.defaults import make_auth, make_settings
+from tests.support.server import ServerProcess
+from tests.support.services import TestServices
 
 PATH = "/schedules"
 TS0 = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\+00:00\Z")
@@ -317,6 +320,73 @@ async def test_input_is_kept_as_sent_and_started_as_that_of_any_start(http: Http
     run = await http.get(f"/workflows/{fired['workflow_id']}")
     assert run["input"] == arguments == expected["input"]
     assert run["input_envelope"] == expected["input_envelope"]
+
+
+async def test_any_number_and_depth_is_handed_on_as_sent(http: Http) -> None:
+    made = f"s-{secrets.token_hex(4)}"
+    deep = "[" * 400 + "1e400" + "]" * 400
+    text = (
+        f'{{"schedule_id":"{made}","memo":{{"big":{"9" * 50}}},'
+        f'"spec":{{"cron_expressions":["0 3 * * *"],"calendars":[{{"hour":1E400,"x":{deep}}}]}},'
+        f'"action":{{"workflow_type":"t","input":[{deep},12345678901234567890123.0],"other":-1e999}}}}'
+    )
+    sent = await http.client.post(f"/api{PATH}", content=text, headers={"Content-Type": "application/json"})
+    assert sent.status_code == 201, sent.text
+    shown = (await http.client.get(f"/api{PATH}/{made}")).text
+    for part in (f'"input":[{deep},12345678901234567890123.0]', '"other":-1e999', f'"hour":1E400,"x":{deep}', "9" * 50):
+        assert part in shown
+    assert deep in (await http.client.get(f"/api{PATH}")).text
+    assert deep in (await http.client.get(f"/api{PATH}/{made}/history")).text
+    fired = await http.post(f"{PATH}/{made}/trigger", 200)
+    run = (await http.client.get(f"/api/workflows/{fired['workflow_id']}")).text
+    assert f'"input":[{deep},12345678901234567890123.0]' in run and "9" * 50 in run
+
+
+async def test_a_large_input(http: Http) -> None:
+    text = "x" * 1_000_000
+    made = await make(http, action={**ACTION, "input": [text]}, overlap_policy="allow_all")
+    assert (await http.get(f"{PATH}/{made}"))["action"]["input"] == [text]
+    answer = await http.post(f"{PATH}/{made}/backfill", 200, **{**BACKFILL, "end_time": "2026-05-04"})
+    assert [each["outcome"] for each in answer["results"]] == ["started"] * 5
+    run = await http.get(f"/workflows/{answer['results'][4]['workflow_id']}")
+    assert run["input"] == [text]
+    await http.call("PUT", f"{PATH}/{made}", 200, {"action": {"input": None}})
+    assert (await http.get(f"{PATH}/{made}"))["action"] == {**ACTION, "input": None}
+
+
+async def test_search_attributes_have_their_types_when_it_fires(http: Http) -> None:
+    made = await make(http, search_attributes={"Parcels": "42", "Other": "42"}, overlap_policy="allow_all")
+    await http.post("/search-attributes", 201, name="Parcels", type="int")
+    assert (await http.get(f"{PATH}/{made}"))["search_attributes"] == {"Parcels": "42", "Other": "42"}
+    fired = await http.post(f"{PATH}/{made}/trigger", 200)
+    run = await http.get(f"/workflows/{fired['workflow_id']}")
+    assert run["search_attributes"] == {"Parcels": 42, "Other": "42"}
+
+
+async def test_starts_that_are_refused_by_now(services: TestServices, tmp_path: Path) -> None:
+    place = services.deployment()
+    server = ServerProcess(place, tmp_path).start()
+    try:
+        async with server.client() as client:
+            await make(Http(client), "refused", memo={"k": "x" * 2000}, overlap_policy="allow_all", max_runs=2)
+    finally:
+        server.stop()
+    server = ServerProcess(place, tmp_path, env={"DW_MAX_MEMO_BYTES": "1000"}).start()
+    try:
+        async with server.client() as client:
+            http = Http(client)
+            failed = await http.post(f"{PATH}/refused/trigger", 500)
+            assert failed.keys() == {"schedule_id", "outcome", "reason", "message"}
+            assert (failed["schedule_id"], failed["outcome"]) == ("refused", "trigger_failed") and "memo" in failed["reason"]
+            answer = await http.post(f"{PATH}/refused/backfill", 200, **BACKFILL)
+            assert [each["outcome"] for each in answer["results"]] == ["failed", "failed"]
+            assert all("memo" in each["reason"] for each in answer["results"])
+            shown = await http.get(f"{PATH}/refused")
+            assert (shown["fires_count"], shown["failures_count"], shown["remaining_actions"]) == (0, 3, 2)
+            assert shown["info"]["recent_actions"][-1]["outcome"] == "failed"
+            assert "ScheduleTriggered" not in kinds(await audit(http, "refused"))
+    finally:
+        server.stop()
 
 
 async def test_an_update_merges_the_action_and_replaces_the_rest(http: Http) -> None:
