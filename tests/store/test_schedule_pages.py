@@ -11,11 +11,13 @@ from store.connections.pools import SEARCH_SESSION
 from store.schedules import Position
 
 FILL = """
-INSERT INTO schedules
+INSERT INTO schedules (schedule_key, shard, namespace, schedule_id, version, status, created_at, updated_at, last_sequence,
+    published_sequence, state, definition)
 SELECT 'k' || lpad(g::text, 5, '0'), g % 64, 'd' || g % 2, 's' || g, 1, CASE WHEN g % 10 = 0 THEN 'deleted' ELSE 'active' END,
-    g / 4, NULL, 1, 1, '\\x00', decode(repeat('ab', 100), 'hex')
+    g / 4, g, 1, 1, '\\x00', decode(repeat('ab', 100), 'hex')
 FROM generate_series(1, 400) g;
-INSERT INTO schedule_events SELECT 'k00001', g, 'e' || g, 'T', '{}', g FROM generate_series(1, 5) g;
+INSERT INTO schedule_events (schedule_key, sequence, event_id, event_type, payload, recorded_at)
+SELECT 'k00001', g, 'e' || g, 'T', '{}', g FROM generate_series(1, 5) g;
 ANALYZE
 """
 
