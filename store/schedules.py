@@ -41,6 +41,13 @@ PAGE = (
     "  ORDER BY created_at DESC, schedule_key LIMIT $4"
     ") s WHERE so_far - size < $5 ORDER BY created_at DESC, schedule_key"
 )
+_AUDIT = (
+    f"SELECT {_EVENTS.names} FROM ("
+    f"  SELECT {_EVENTS.names}, octet_length(payload) AS size,"
+    "     sum(octet_length(payload)) OVER (ORDER BY sequence ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS so_far"
+    "  FROM schedule_events WHERE schedule_key = $1 AND sequence > $2 ORDER BY sequence LIMIT $3"
+    ") e WHERE so_far - size < $4 ORDER BY sequence"
+)
 
 
 async def get(db: Database, schedule_key: str) -> StoredSchedule | None:
@@ -65,21 +72,21 @@ class Position(NamedTuple):
 async def page(db: Database, namespace: str, after: Position | None, limit: int, most_bytes: int) -> list[StoredSchedule]:
     """Up to `limit` schedules of a namespace that are not deleted, newest created first, behind a position.
 
-    No more than come to `most_bytes` as stored, but one if there is one.
+    None behind the one with which they come to `most_bytes` as stored.
     """
     at, key = after or (_LATEST, "")
     rows = await db.fetch(PAGE, namespace, at, key, limit, most_bytes)
     return [_ROWS.read(row) for row in rows]
 
 
-async def audit(db: Database, schedule_key: str, after_sequence: int, limit: int) -> list[AuditRow] | None:
+async def audit(db: Database, schedule_key: str, after_sequence: int, limit: int, most_bytes: int) -> list[AuditRow] | None:
     """Up to `limit` audit events after a sequence, in order; None for a key that never was a schedule's (operations 1.11).
 
-    `payload` is JSON text, `recorded_at` in microseconds. Ask for one more than a page to learn whether there are more.
+    None behind the one with which they come to `most_bytes`. `payload` is JSON text, `recorded_at` in microseconds.
     """
-    found = await events(db, schedule_key, after_sequence, limit)
-    if found or await db.fetchval("SELECT true FROM schedules WHERE schedule_key = $1", schedule_key):
-        return found
+    rows = await db.fetch(_AUDIT, schedule_key, after_sequence, limit, most_bytes)
+    if rows or await db.fetchval("SELECT true FROM schedules WHERE schedule_key = $1", schedule_key):
+        return [_EVENTS.read(row) for row in rows]
     return None
 
 

@@ -354,6 +354,27 @@ async def test_a_large_input(http: Http) -> None:
     assert (await http.get(f"{PATH}/{made}"))["action"] == {**ACTION, "input": None}
 
 
+async def test_answers_end_when_they_are_large_enough(http: Http) -> None:
+    await http.post("/namespaces", 201, name="large")
+    own = {"X-Namespace": "large"}
+    body = {**GOOD, "action": {**ACTION, "input": [secrets.token_hex(900_000)]}}
+    made = [f"s-{number}" for number in range(10)]
+    for name in made:
+        await http.call("POST", PATH, 201, {**body, "schedule_id": name}, **own)
+    for _ in range(11):
+        await http.call("PUT", f"{PATH}/s-0", 200, {"note": "n"}, **own)
+    first = await http.call("GET", PATH, 200, **own)
+    assert 1 < len(first["schedules"]) < 10
+    second = await http.call("GET", f"{PATH}?next_page_token={first['next_page_token']}", 200, **own)
+    assert [item["schedule_id"] for item in first["schedules"] + second["schedules"]] == made[::-1]
+    assert second["next_page_token"] is None
+    page = await http.call("GET", f"{PATH}/s-0/history", 200, **own)
+    seen = [event["sequence"] for event in page["events"]]
+    assert page["has_more"] and 1 < len(seen) < 12
+    page = await http.call("GET", f"{PATH}/s-0/history?after_sequence={page['next_cursor']}", 200, **own)
+    assert seen + [event["sequence"] for event in page["events"]] == list(range(1, 13)) and not page["has_more"]
+
+
 async def test_search_attributes_have_their_types_when_it_fires(http: Http) -> None:
     made = await make(http, search_attributes={"Parcels": "42", "Other": "42"}, overlap_policy="allow_all")
     await http.post("/search-attributes", 201, name="Parcels", type="int")

@@ -84,7 +84,7 @@ class LiveNode:
         await self.until(schedule_id, lambda state: state.fires_count >= times)
 
     async def audit(self, schedule_id: str) -> list[AuditRow]:
-        events = await schedules.audit(self.parts.db, self.engine.schedules.key("default", schedule_id), 0, 10_000)
+        events = await schedules.audit(self.parts.db, self.engine.schedules.key("default", schedule_id), 0, 10_000, 1 << 30)
         assert events is not None
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
         return events

@@ -44,10 +44,13 @@ async def test_no_more_than_so_many_bytes(db: Database, most: int, count: int) -
 async def test_audit_events_by_key(db: Database) -> None:
     await db.execute(FILL)
     for after, limit, expected in ((0, 9, [1, 2, 3, 4, 5]), (2, 2, [3, 4]), (5, 9, []), (99, 9, [])):
-        found = await schedules.audit(db, "k00001", after, limit)
+        found = await schedules.audit(db, "k00001", after, limit, 1 << 30)
         assert found is not None and [event.sequence for event in found] == expected
-    assert await schedules.audit(db, "k00002", 0, 9) == []
-    assert await schedules.audit(db, "none", 0, 9) is None
+    for most, count in ((1, 1), (2, 1), (3, 2), (9, 5)):
+        found = await schedules.audit(db, "k00001", 0, 9, most)
+        assert found is not None and len(found) == count
+    assert await schedules.audit(db, "k00002", 0, 9, 9) == []
+    assert await schedules.audit(db, "none", 0, 9, 9) is None
     row = await schedules.get(db, "k00010")
     assert row is not None and row.status == "deleted" and await schedules.get(db, "none") is None
 

@@ -71,10 +71,11 @@ async def history(request: Request) -> Response:
     limit, after = read_page(request.query())
     services = request.services
     key = services.engine.schedules.key(request.namespace, schedule_id)
-    found = await schedules.audit(services.db, key, after, limit + 1)
+    found = await schedules.audit(services.db, key, after, limit + 1, MOST_LISTED_BYTES)
     if found is None:
         raise not_found(request.namespace, schedule_id)
-    page, more = found[:limit], len(found) > limit
+    page = found[:limit]
+    more = len(found) > limit or sum(len(event.payload) for event in found) >= MOST_LISTED_BYTES
     body = {
         "schedule_id": schedule_id,
         "namespace": request.namespace,
