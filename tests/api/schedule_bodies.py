@@ -71,7 +71,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     _action({"input": {"codec": "json", "blob": "[]"}}, "input.codec"),
     _action({"input": {"codec": "AVRO", "blob": "[]"}}, "input.codec"),
     _action({"input": {"codec": "avro", "blob": 7}}, "input.blob"),
-    _action({"input": {"codec": "avro", "external_storage": {"uri": "s3://x"}}}, "input.external_storage"),
+    _action({"input": {"codec": "avro", "external_storage": {"uri": "s3://x", "codec": "avro"}}}, "input.external_storage"),
     *(
         _action({name: value}, name)
         for name in (
