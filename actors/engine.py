@@ -173,6 +173,8 @@ class Engine:
             task.compatibility,
             task.priority,
             task.available_at,
+            task.fairness_key,
+            task.fairness_weight,
         )
         self._dispatch.send(owner, protocol.encode(offer))
 

@@ -191,6 +191,8 @@ class TaskOffer(Struct, frozen=True, array_like=True):
     compatibility: str | None
     priority: int
     available_at: int
+    fairness_key: str | None = None  # from here on not sent by older nodes
+    fairness_weight: int = 1
 
 
 Question = (

@@ -20,11 +20,12 @@ from actors.hosting.repeats import decode_answer
 from actors.hosting.run_actor import Asked, RunActor
 from actors.hosting.watchers import Watchers
 from actors.publishing.publisher import Publisher
-from actors.queue.candidates import Found
+from actors.queue.candidates import Found, Position
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant, Reservation
 from actors.queue.poll import QueueName, WorkerProfile
 from actors.queue.queue_actor import QueueActor
+from actors.queue.tiers import Reach
 from actors.run import ids, setback
 from actors.run.commands import WakeUp
 from actors.run.commands.base import Command
@@ -301,21 +302,22 @@ class Host:
     def reserve(self, namespace: str, task: ReadyTask) -> Reservation | None:
         """A poll for a task about to be committed, if its queue is hosted here and somebody waits for it."""
         actor = self._queues.get(QueueName(namespace, task.queue, task.kind))
-        return None if actor is None else actor.reserve(task.type_name, task.compatibility)
+        return None if actor is None else actor.reserve(task.type_name, task.compatibility, task.fairness_key)
 
     def dispatch(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to its queue, wherever that is."""
         self.link.dispatch(namespace, task)
 
-    async def _load_ready(self, name: QueueName, worker: WorkerProfile, limit: int) -> Found:
+    async def _load_ready(self, name: QueueName, worker: WorkerProfile, limit: int, after: Position | None = None) -> Found:
         types = None if worker.types is None else sorted(worker.types)
         markers = ["", worker.build_id] if worker.build_id else [""]
         try:
-            rows = await ready_tasks.claimable(self._db, *name, types, markers, self.now(), limit)
+            rows = await ready_tasks.claimable(self._db, *name, types, markers, self.now(), limit, after)
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from error
         due, later = ([QueuedTask.of(row) for row in part] for part in (rows.due, rows.later))
-        return Found(due, rows.upto, later, rows.later_from)
+        reach = None if rows.reach is None else Reach(**asdict(rows.reach))
+        return Found(due, reach, later, rows.later_from, rows.resume)
 
     def queues_of(self, shards: set[int]) -> list[QueueActor]:
         """The live queues of these shards."""

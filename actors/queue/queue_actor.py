@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from actors.errors import Unavailable
-from actors.queue.candidates import Candidates, Found, Window
+from actors.queue.candidates import Candidates, Found, Position, Window
 from actors.queue.loading import Loading
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import ParkedPoll, PollState, Reservation, attempt_of
@@ -39,7 +39,7 @@ _MOST_REFUSED = 3  # in a row, then what is in memory is out of date
 _WINDOW_IDLE_SECONDS = 120.0
 
 RunAsker = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
-LoadReady = Callable[[QueueName, WorkerProfile, int], Awaitable[Found]]
+LoadReady = Callable[[QueueName, WorkerProfile, int, Position | None], Awaitable[Found]]
 _Lease = tuple[str, int]  # task id and attempt
 
 
@@ -54,8 +54,10 @@ class QueueActor:
         self._loop = asyncio.get_running_loop()
         self._repeated: RepeatedPolls[_Lease] = RepeatedPolls(self._recall, self.park)
         self._line: PollLine[_Lease] = PollLine(self._repeated, self._expired, self._reservation_ended)
-        self._candidates = Candidates(self._line.waits)
-        self._loading = Loading(lambda window, most: load_ready(name, window.profile, most), self._loaded, self._not_loaded)
+        self._candidates = Candidates(self._line.waits, now=now)
+        self._loading = Loading(
+            lambda window, most: load_ready(name, window.profile, most, window.resume), self._loaded, self._not_loaded
+        )
         self._unsure: list[WaitingPoll] = []  # parked while only the store can tell whether there is a task for them
         self._claiming: set[str] = set()
         self._put_off: dict[str, int] = {}  # tasks that were refused, and until when; the rows do not know
@@ -174,9 +176,12 @@ class QueueActor:
         if task.available_at > now:
             self._arm_ripening(task.available_at, now)
 
-    def reserve(self, type_name: str, compatibility: str | None) -> Reservation | None:
+    def reserve(self, type_name: str, compatibility: str | None, fairness_key: str | None = None) -> Reservation | None:
         """A poll for a task about to be committed (eager dispatch), if no other task comes first."""
-        return self._take_poll(type_name, compatibility)
+        waiting = self._take_poll(type_name, compatibility)
+        if waiting is not None:
+            waiting.fairness_class = fairness_key or ""
+        return waiting
 
     def _take_poll(self, type_name: str, compatibility: str | None) -> WaitingPoll | None:
         """The poll for a task, reserved. None as well when the store may hold a task that comes first."""
@@ -191,10 +196,12 @@ class QueueActor:
         if grant is None:
             self._put_back(waiting)
         else:
+            self._candidates.shares.granted(waiting.fairness_class)
             self._resolve(waiting, grant)
 
     def _claim(self, task: QueuedTask, waiting: WaitingPoll) -> None:
         self._claiming.add(task.task_id)
+        self._candidates.shares.pick(task)
         claim = ClaimTask(task.task_id, waiting.identity, waiting.page_size)
         self._ask_run(task.task_id, claim).add_done_callback(lambda done: self._claimed(task, waiting, done))
 
@@ -202,6 +209,7 @@ class QueueActor:
         self._claiming.discard(task.task_id)
         self._candidates.discard(task)
         error = done.exception()
+        self._candidates.shares.settle(task, error is None and isinstance(done.result(), WorkflowTaskGrant | ActivityTaskGrant))
         if error is None:
             reply = done.result()
             if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):
