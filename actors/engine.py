@@ -20,6 +20,7 @@ from actors.cluster.protocol import (
     AskFinishQuery,
     AskPoll,
     AskQuery,
+    AskRates,
     AskReread,
     AskRun,
     AskSchedule,
@@ -28,9 +29,11 @@ from actors.cluster.protocol import (
     AwaitStarts,
     Failed,
     QueryAnswered,
+    Rated,
     ScheduleAnswered,
     TaskOffer,
 )
+from actors.cluster.rates import Rate, rates_of
 from actors.cluster.router import Router
 from actors.cluster.run_messages import MessageDelivery
 from actors.cluster.schedule_messages import ScheduleMessages, Starter
@@ -132,6 +135,10 @@ class Engine:
         shard = self.runs.shard_of_id(run_id)
         return None if shard is None or not self.runs.owns(shard) else self._host.watchers.watch(run_id)
 
+    async def rates(self, namespace: str, queues: Sequence[str]) -> dict[tuple[str, str], Rate]:
+        """What the nodes alive saw of these queues in the last minute, by queue and kind."""
+        return await rates_of(self._host.rates, self._ask, namespace, queues)
+
     # -- what the host has for other nodes -----------------------------------------------------------------------------
 
     def _announce(self, messages: list[RunMessage]) -> None:
@@ -210,6 +217,9 @@ class Engine:
             return self._serve_schedule(question)
         if isinstance(question, AskReread):
             return self._serve_reread()
+        if isinstance(question, AskRates):
+            rates = self._host.rates.of(question.namespace, question.queues)
+            return resolved(protocol.encode(Rated(rates)))
         if isinstance(question, AskStart):
             return self._serve_reply(lambda: self.workflows.start_here(question.command))
         return self._serve_reply(lambda: self.workflows.here(question))

@@ -10,7 +10,6 @@ from store.commit.writes import ReadyTaskRow
 from store.connections.pool import Database
 from store.sql import beside, filled
 
-
 Order = tuple[int, int, str]
 Position = tuple[int, str]
 _ENDLESS = 1 << 62
@@ -36,7 +35,7 @@ class Claimable:
     """What some poll may take, as far as it was read.
 
     `due` were read as far as `reach`, None: all. `later` are those available only later, by that time; those available from
-    `later_from` on were not all read, None: all were. `resume`: where to go on when there are more classes than are read at once.
+    `later_from` on were not all read, None: all were. `resume`: where to go on, as there are more classes than were read.
     """
 
     due: list[ReadyTaskRow]
@@ -105,7 +104,7 @@ async def claimable(
 ) -> Claimable:
     """The ready tasks of these types (None: of all) and build markers (empty: no marker), about `limit` due and later ones.
 
-    Some of every class (fairness key) by its weight; `after` goes on where there were too many classes (`resume`). What it costs
+    Some of every class (fairness key) by its weight; `after` goes on where there were too many classes (`resume`). The cost
     depends on `limit`, on how many types are named and on how many priorities occur, not on what else is there.
     """
     keys = len(markers) * (1 if types is None else len(types))

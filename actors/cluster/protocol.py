@@ -143,6 +143,19 @@ class AskReread(Struct, tag="reread_rollouts", frozen=True):
     """Read what changed of drained and promoted build ids; the reply `Done` means that the receiver goes by it."""
 
 
+class AskRates(Struct, tag="rates", frozen=True):
+    """What the receiver has seen of these queues in the last minute; older nodes do not answer."""
+
+    namespace: str
+    queues: list[str]
+
+
+class Rated(Struct, tag="rated", frozen=True):
+    """Queue, kind, tasks added and tasks dispatched."""
+
+    rates: list[tuple[str, str, int, int]]
+
+
 class QueryAnswered(Struct, tag="query_answered", frozen=True):
     """The end of a query: an answer, or the reason why there is none."""
 
@@ -208,8 +221,9 @@ Question = (
     | AskSchedule
     | AwaitStarts
     | AskReread
+    | AskRates
 )
-Response = Answer | Granted | Moved | Failed | QueryAnswered | ScheduleAnswered | StartsSettled
+Response = Answer | Granted | Moved | Failed | QueryAnswered | ScheduleAnswered | StartsSettled | Rated
 Told = Announced | AnnouncedStarts
 
 _encoder = msgspec.msgpack.Encoder()

@@ -16,6 +16,7 @@ import msgspec
 from actors.clock import Clock
 from actors.errors import Unavailable
 from actors.hosting.deadlines import DeadlineQueue
+from actors.hosting.rates import Rates
 from actors.hosting.repeats import decode_answer
 from actors.hosting.run_actor import Asked, RunActor
 from actors.hosting.watchers import Watchers
@@ -110,6 +111,7 @@ class Host:
         self._current: dict[str, RunId] = {}  # workflow id -> run id of the open runs in memory
         self.watchers = Watchers()
         self.deadlines: DeadlineQueue[RunKey] = DeadlineQueue(self._wake, self.now)
+        self.rates = Rates(self.now)
         self.transitions = 0
         clock.on_step(self._stepped)
 
@@ -316,7 +318,9 @@ class Host:
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from error
         due, later = ([QueuedTask.of(row) for row in part] for part in (rows.due, rows.later))
-        reach = None if rows.reach is None else Reach(**asdict(rows.reach))
+        reach = None
+        if rows.reach is not None:
+            reach = Reach(rows.reach.priority, rows.reach.bounds, rows.reach.others, rows.reach.partly)
         return Found(due, reach, later, rows.later_from, rows.resume)
 
     def queues_of(self, shards: set[int]) -> list[QueueActor]:

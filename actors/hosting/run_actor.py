@@ -12,6 +12,7 @@ import logging
 from typing import Any, Protocol
 
 from actors.errors import Unavailable
+from actors.hosting.rates import Rates
 from actors.hosting.repeats import too_old
 from actors.hosting.write_set import write_set
 from actors.queue.parked_poll import Reservation
@@ -84,6 +85,8 @@ class RunHost(Protocol):
 
     @property
     def dialect(self) -> Dialect: ...
+
+    rates: Rates
 
     def now(self) -> Micros: ...
 
@@ -326,6 +329,7 @@ class RunActor:
         try:
             host = self._host
             host.committed(self, tx, wake_at)
+            host.rates.committed(tx, eager, [asked.command for asked in batch], replies)
             for poll, grant in eager:
                 poll.resolve(grant)
             for task in tx.ready.values():

@@ -10,6 +10,7 @@ import orjson
 from actors.hosting.repeats import encode_answer
 from actors.run import ids, opaque
 from actors.run.commands.messages import ScheduleNews
+from actors.run.leases import note_of
 from actors.run.replies import RunReply
 from actors.run.state import encode
 from actors.run.transition import ReadyTask, RunMessage, Transition
@@ -62,6 +63,7 @@ def write_set(
         applied=[AppliedCommand(key, None if reply is None else encode_answer(reply)) for key, reply in applied],
         requests=[UpdateRequest(state.workflow_id, request_id, update_id) for request_id, update_id in tx.requests],
         successor=successor,
+        leases=note_of(state, version + 1),
     )
 
 

@@ -1,9 +1,9 @@
 """The pure part of a task queue about tasks: in memory is what polls can take, not what the queue holds.
 
 Each kind of worker that polls (a build id and types) has a window: the head of what it may take in the order of contract
-worker-protocol 4.2 and operations 3, as far as the store was read. A task nobody present can take stands in no window and in nobody's way; what
-a window has no room for is in the store and read when its turn comes. So a poll gets the first task of one heap, a task looks
-at the windows it fits, and memory depends on how many kinds of workers there are.
+worker-protocol 4.2 and operations 3, as far as the store was read. A task nobody present can take stands in no window and in
+nobody's way; what a window has no room for is in the store and read when its turn comes. So a poll gets the first task of a few
+heaps, a task looks at the windows it fits, and memory depends on how many kinds of workers there are.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ _ROOM_OF_ALL = 20_000
 MOST_UNUSED = 256  # windows no poll waits at
 Position = tuple[int, str]  # a priority and a class
 
+
 class Found(Struct, frozen=True):
     """What the store holds for one kind of worker.
 
-    `due` is known as far as `reach` (None: whole), `later` by its time and whole before `later_from` (None: whole). There may be
-    more classes than are read at a time: those behind `resume` are next.
+    `due` is known as far as `reach` (None: whole), `later` by its time and whole before `later_from` (None: whole). Where there
+    are more classes than are read at a time, those behind `resume` are next.
     """
 
     due: Sequence[QueuedTask] = ()
@@ -212,9 +213,7 @@ _MOST_REMEMBERED = 10_000
 class Candidates:
     """The windows of one queue."""
 
-    def __init__(
-        self, waits: Callable[[WorkerProfile], bool], room: int = _ROOM, now: Callable[[], int] = lambda: 0
-    ) -> None:
+    def __init__(self, waits: Callable[[WorkerProfile], bool], room: int = _ROOM, now: Callable[[], int] = lambda: 0) -> None:
         """`waits` says whether polls of such a worker are parked: their window stays. `room`: how many tasks a window holds.
 
         `now` in microseconds: scores of classes shrink by it.

@@ -65,7 +65,7 @@ class Shares:
 
     def value(self, name: str, weight: int | None = None) -> float:
         """What a class has had for its weight; the least goes first. Without `weight` that of its last task counts."""
-        score = self._scores.get(name, 0.0) * 2.0**-self._halves
+        score: float = self._scores.get(name, 0.0) * 2.0**-self._halves
         return (score + self._picked.get(name, 0)) / max(self._weights.get(name, 1) if weight is None else weight, 1)
 
     def refresh(self) -> None:

@@ -69,7 +69,7 @@ class QueuedTask(Struct, frozen=True):
 
     @property
     def order(self) -> Order:
-        """The sort key among ready tasks of one class: priority, when it became available, id (contract worker-protocol 4.2)."""
+        """The sort key in one class: priority, when the task became available, its id (contract worker-protocol 4.2)."""
         return self.priority, self.available_at, self.task_id
 
     @property

@@ -15,12 +15,12 @@ changed AS (
     FROM {change}
     WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version {may_win}
     RETURNING
-        u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at,
+        u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at, u.leases,
         r.published_sequence < u.last_sequence AS unpublished
 ),
 marked AS (
     UPDATE run_marks m
-    SET wake_at = u.wake_at, unpublished = u.unpublished
+    SET wake_at = u.wake_at, unpublished = u.unpublished, leases = u.leases
     FROM changed u
     WHERE m.run_id = ANY (ARRAY[u.run_id])
 )
@@ -57,8 +57,8 @@ born AS (
     FROM created
 ),
 born_marks AS (
-    INSERT INTO run_marks (run_id, shard, wake_at, unpublished)
-    SELECT run_id, shard, wake_at, published_sequence < last_sequence FROM created
+    INSERT INTO run_marks (run_id, shard, wake_at, unpublished, leases)
+    SELECT run_id, shard, wake_at, published_sequence < last_sequence, leases FROM created
 ),
 won AS MATERIALIZED (
     SELECT i FROM changed UNION ALL SELECT i FROM created WHERE kind <> 2

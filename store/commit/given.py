@@ -53,6 +53,7 @@ _CHANGING = [
     Source(_ATTRIBUTES, "text", "attributes_text"),
     Source("first_sequence", "int8", "first_sequence"),
     Source("history", "bytea", "history"),
+    Source("leases", "bytea", "leases"),
 ]
 
 CHANGE = Given([_I], [_RUN_ID, Source("version", "int8", "expected_version"), *_CHANGING])

@@ -117,6 +117,7 @@ class WriteSet:
     requests: list[UpdateRequest] = field(default_factory=list)
     applied: list[AppliedCommand] = field(default_factory=list)
     successor: WriteSet | None = None
+    leases: bytes | None = None  # the note of the leases it has granted, None when there are none
 
     @property
     def attributes_text(self) -> str | None:

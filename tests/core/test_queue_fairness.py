@@ -28,7 +28,7 @@ from tests.core.harness import search
 from tests.support.candidates import read
 
 ROOM = 5
-CLASSES = (None, "gold", "silver", "bronze")
+CLASSES = {None: 1, "gold": 1000, "silver": 10, "bronze": 2}  # with their weights
 SECOND = 1_000_000
 
 
@@ -48,7 +48,7 @@ def go_out(rows: list[QueuedTask], count: int, room: int = 500) -> list[QueuedTa
     """The first tasks that go out of a store with these rows."""
     candidates, window = filled(rows, room)
     left = {row.task_id: row for row in rows}
-    found = []
+    found: list[QueuedTask] = []
     while len(found) < count:
         if window.unsure:
             window.begin_load(room)
@@ -140,7 +140,13 @@ def test_a_queue_without_keys_keeps_nothing() -> None:
 
 
 def test_turns_without_scores() -> None:
-    rows = [task("a1", "a", 2, at=1), task("a2", "a", 2, at=2), task("a3", "a", 2, at=3), task("b1", "b", at=9), task("b2", "b", at=10)]
+    rows = [
+        task("a1", "a", 2, at=1),
+        task("a2", "a", 2, at=2),
+        task("a3", "a", 2, at=3),
+        task("b1", "b", at=9),
+        task("b2", "b", at=10),
+    ]
     assert [(turn, row.task_id) for turn, row in in_turn(random.sample(rows, 5))] == [
         (0.0, "a1"), (0.0, "b1"), (0.5, "a2"), (1.0, "a3"), (1.0, "b2"),
     ]  # fmt: skip
@@ -170,17 +176,16 @@ class FairQueue(RuleBasedStateMachine):
         return (score + sum(row.fairness_class == name for row in self.claiming.values())) / weight
 
     @rule(
-        key=st.sampled_from(CLASSES),
-        weight=st.sampled_from([1, 2, 10, 1000]),
+        key=st.sampled_from(list(CLASSES)),
         priority=st.integers(4, 5),
         delay=st.sampled_from([-5, -1, 0, 3, 40]),
         heard=st.integers(0, 3),
         count=st.integers(1, 12),
     )
-    def commit(self, key: str | None, weight: int, priority: int, delay: int, heard: int, count: int) -> None:
+    def commit(self, key: str | None, priority: int, delay: int, heard: int, count: int) -> None:
         for _ in range(count):
             self.made += 1
-            new = task(f"t{self.made * 7919 % 10007:05}", key, weight, at=self.now + delay * SECOND, priority=priority)
+            new = task(f"t{self.made * 7919 % 10007:05}", key, CLASSES[key], at=self.now + delay * SECOND, priority=priority)
             self.rows[new.task_id] = new
             if heard:
                 self.candidates.add(new, self.now)

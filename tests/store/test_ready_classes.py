@@ -1,4 +1,4 @@
-"""Ready tasks with fairness keys as they are read: something of every class, and nothing that is said to be known is missing."""
+"""Ready tasks with fairness keys as they are read: something of every class, and nothing said to be known is missing."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from store import ready_tasks
+from store.commit.writes import ReadyTaskRow
 from store.connections.pool import Database
 
 NOW = 1_000_000_000
@@ -30,7 +31,7 @@ async def look(
     return await ready_tasks.claimable(db, "default", "q", "workflow", types, ["", "blue"], NOW, limit, after)
 
 
-def order(row: ready_tasks.ReadyTaskRow) -> ready_tasks.Order:
+def order(row: ReadyTaskRow) -> ready_tasks.Order:
     return row.priority, row.available_at, row.task_id
 
 
@@ -107,7 +108,9 @@ async def test_what_is_said_to_be_known_is_known(db: Database, seed: int) -> Non
                     known = row.priority < reach.priority or (
                         row.priority == reach.priority and (reach.others if bound is None else order(row) <= bound)
                     )
-                    assert known == (row.task_id in got), f"known {known}, but {row}, {reach}, {after}, {found.resume}, {limit}, {types}"
+                    assert known == (row.task_id in got), (
+                        f"known {known}, but {row}, {reach}, {after}, {found.resume}, {limit}, {types}"
+                    )
                 if after is None and found.resume is None:
                     assert [r.task_id for r in found.later] == [
                         r.task_id
