@@ -104,6 +104,7 @@ UNION ALL
 )
 
 -- name: first
+-- The first priority and class of a key, with the weight of the task that stands first there.
 SELECT r.priority, r.class, greatest(r.fairness_weight, 1) AS weight
         FROM ready_tasks r
         WHERE {of_key} = k.key
@@ -111,6 +112,7 @@ SELECT r.priority, r.class, greatest(r.fairness_weight, 1) AS weight
         LIMIT 1
 
 -- name: next
+-- The one after.
 SELECT r.priority, r.class, greatest(r.fairness_weight, 1) AS weight
         FROM ready_tasks r
         WHERE {of_key} = s.key AND (r.priority, r.class) > (s.priority, s.class)
@@ -118,7 +120,7 @@ SELECT r.priority, r.class, greatest(r.fairness_weight, 1) AS weight
         LIMIT 1
 
 -- name: first_resumed
--- Without the classes up to $9 in the tier $8, which were read the last time.
+-- The same without the classes up to $9 in the tier $8, which were read the last time.
 (
             SELECT r.priority, r.class, greatest(r.fairness_weight, 1) AS weight
             FROM ready_tasks r
@@ -138,6 +140,7 @@ SELECT r.priority, r.class, greatest(r.fairness_weight, 1) AS weight
         LIMIT 1
 
 -- name: next_resumed
+-- The one after, without those.
 (
             SELECT r.priority, r.class, greatest(r.fairness_weight, 1) AS weight
             FROM ready_tasks r

@@ -85,6 +85,7 @@ def _query(route: Route, world: SoakState, rng: random.Random) -> str:
         ],
         "/workflows/count": ["status=running", "workflow_type=job", f"query={quote(rng.choice(SEARCHES))}"],
         "/schedules/{schedule_id}/history": ["limit=2", "after_sequence=1"],
+        "/task-queues": ["page_size=3", "next_page_token=x"],
         "/workers": ["status=active", f"task_queue={QUEUES[0]}"],
         "/workflows/{workflow_id}/runs/{run_id}/history": [
             "page_size=3", f"next_page_token={rng.choice(world.tokens)}",
