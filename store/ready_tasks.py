@@ -72,13 +72,13 @@ _OF_KEY = {"pool": f"r.pool = {_POOL} AND r.marker", "lane": "r.lane"}
 def claimable_sql(column: str, *, resumed: bool = False) -> str:
     """The statement of `claimable` by "lane" or by "pool". `resumed`: that goes on behind a class."""
     of_key = _OF_KEY[column]
-    way = "_resumed" if resumed else ""
+    first, after = ("first_resumed", "next_resumed") if resumed else ("first", "next")
     return filled(
         _SQL["claimable"],
         keys=filled(_KEYS[column], pool=_POOL, types="$10" if resumed else "$8"),
         of_key=of_key,
-        first=filled(_SQL["first" + way], of_key=of_key),
-        next=filled(_SQL["next" + way], of_key=of_key),
+        first=filled(_SQL[first], of_key=of_key),
+        next=filled(_SQL[after], of_key=of_key),
         due_columns=_columns_of("due"),
         later_columns=_columns_of("later"),
         **_WORDS,

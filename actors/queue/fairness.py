@@ -21,14 +21,14 @@ _NEGLIGIBLE = 2.0**-12
 class Shares:
     """What the classes of one queue have had lately."""
 
-    __slots__ = ("_halves", "_now", "_on", "_picked", "_scores", "_since", "_weights")
+    __slots__ = ("_factor", "_now", "_on", "_picked", "_scores", "_since", "_weights")
 
     def __init__(self, now: Callable[[], int]) -> None:
         """`now` in microseconds."""
         self._now = now
         self._on = False  # whether a key ever occurred
         self._since = 0
-        self._halves = 0.0  # half-lives from `_since` until it was looked at last
+        self._factor = 1.0  # what a lease of `_since` counts now
         self._scores: dict[str, float] = {}  # in leases as of `_since`
         self._picked: dict[str, int] = {}
         self._weights: dict[str, int] = {}  # of the task picked last
@@ -61,12 +61,13 @@ class Shares:
         """A lease of a class was granted, picked or not."""
         if self._on or name:
             self._tick()
-            self._scores[name] = self._scores.get(name, 0.0) + 2.0**self._halves
+            self._scores[name] = self._scores.get(name, 0.0) + 1.0 / self._factor
 
     def value(self, name: str, weight: int | None = None) -> float:
         """What a class has had for its weight; the least goes first. Without `weight` that of its last task counts."""
-        score: float = self._scores.get(name, 0.0) * 2.0**-self._halves
-        return (score + self._picked.get(name, 0)) / max(self._weights.get(name, 1) if weight is None else weight, 1)
+        if weight is None:
+            weight = self._weights.get(name, 1)
+        return (self._scores.get(name, 0.0) * self._factor + self._picked.get(name, 0)) / (weight or 1)
 
     def refresh(self) -> None:
         """Scores are asked for as of now."""
@@ -77,20 +78,22 @@ class Shares:
         now = self._now()
         if not self._on:
             self._on, self._since = True, now
-        self._halves = (now - self._since) / HALF_LIFE
-        if abs(self._halves) > _MOST_HALVES or len(self._scores) > _MOST_CLASSES:
-            self._rewrite(now)
+        halves = (now - self._since) / HALF_LIFE
+        if abs(halves) <= _MOST_HALVES and len(self._scores) <= _MOST_CLASSES:
+            self._factor = 0.5**halves
+        else:
+            self._rewrite(now, 0.5 ** min(max(halves, 0.0), 1000.0))
 
-    def _rewrite(self, now: int) -> None:
-        """Write scores down as of now, without what is too little to matter."""
-        shrunk = 2.0 ** -min(max(self._halves, 0.0), 1000.0)
+    def _rewrite(self, now: int, shrunk: float) -> None:
+        """Write scores down as of now, without what is too little to matter. `shrunk`: what a lease of `_since` counts now."""
         scores = {name: score * shrunk for name, score in self._scores.items() if score * shrunk > _NEGLIGIBLE}
         if len(scores) > _MOST_CLASSES // 2:
             kept = sorted(scores, key=scores.__getitem__, reverse=True)[: _MOST_CLASSES // 2]
             scores = {name: scores[name] for name in kept}
         self._scores = scores
-        self._weights = {name: weight for name, weight in self._weights.items() if name in scores or name in self._picked}
-        self._since, self._halves = now, 0.0
+        if len(self._weights) > _MOST_CLASSES:
+            self._weights = {name: weight for name, weight in self._weights.items() if name in scores or name in self._picked}
+        self._since, self._factor = now, 1.0
 
 
 def chosen(heads: Sequence[QueuedTask], run_out: Collection[str], shares: Shares) -> QueuedTask | None:
@@ -102,11 +105,13 @@ def chosen(heads: Sequence[QueuedTask], run_out: Collection[str], shares: Shares
     if len(heads) == 1 and not run_out:
         return heads[0]
     shares.refresh()
-    best = min(heads, key=lambda task: (shares.value(task.fairness_class, task.fairness_weight), task.order))
-    if run_out:
-        value = shares.value(best.fairness_class, best.fairness_weight)
-        if any(shares.value(name) <= value for name in run_out):
-            return None
+    best, least = heads[0], shares.value(heads[0].fairness_class, heads[0].fairness_weight)
+    for task in heads[1:]:
+        value = shares.value(task.fairness_key or "", task.fairness_weight)
+        if value < least or (value == least and task.order < best.order):
+            best, least = task, value
+    if any(shares.value(name) <= least for name in run_out):
+        return None
     return best
 
 

@@ -80,12 +80,16 @@ def cut(tasks: Iterable[QueuedTask], room: int, reach: Reach | None = None) -> t
 class Tiers:
     """Due tasks, and which is the first of each class."""
 
-    __slots__ = ("_heaps", "_marks", "_tasks")
+    __slots__ = ("_changed", "_heads", "_heaps", "_marks", "_tasks", "_top")
 
     def __init__(self, tasks: Iterable[QueuedTask] = ()) -> None:
         self._tasks: dict[str, QueuedTask] = {}
         self._heaps: dict[int, dict[str, list[Order]]] = {}
         self._marks = 0
+        # The first tasks of the tier that was asked for last, but for classes that have changed since.
+        self._top: int | None = None
+        self._heads: dict[str, QueuedTask] = {}
+        self._changed: set[str] = set()
         for task in tasks:
             self.add(task)
 
@@ -101,19 +105,26 @@ class Tiers:
 
     def add(self, task: QueuedTask) -> None:
         """Take a task in, instead of one of the same id."""
+        name, priority = task.fairness_key or "", task.priority
+        if task.task_id in self._tasks:
+            self.discard(task.task_id)
         self._tasks[task.task_id] = task
-        classes = self._heaps.get(task.priority)
+        classes = self._heaps.get(priority)
         if classes is None:
-            classes = self._heaps[task.priority] = {}
-        heap = classes.get(task.fairness_class)
+            classes = self._heaps[priority] = {}
+        heap = classes.get(name)
         if heap is None:
-            heap = classes[task.fairness_class] = []
+            heap = classes[name] = []
         heapq.heappush(heap, task.order)
         self._marks += 1
+        if priority == self._top:
+            self._changed.add(name)
 
     def discard(self, task_id: str) -> None:
         """Forget a task."""
-        self._tasks.pop(task_id, None)
+        task = self._tasks.pop(task_id, None)
+        if task is not None and task.priority == self._top:
+            self._changed.add(task.fairness_key or "")
 
     @property
     def classes(self) -> int:
@@ -129,19 +140,30 @@ class Tiers:
         while self._heaps:
             priority = min(self._heaps)
             classes = self._heaps[priority]
-            found = [task for name in list(classes) if (task := self._head(classes, name)) is not None]
-            if found:
-                return found
+            if priority != self._top:
+                self._top, self._heads = priority, {}
+                self._changed = set(classes)
+            for name in self._changed:
+                task = self._head(classes, name)
+                if task is None:
+                    self._heads.pop(name, None)
+                else:
+                    self._heads[name] = task
+            self._changed.clear()
+            if self._heads:
+                return list(self._heads.values())
             del self._heaps[priority]
+            self._top = None
         return []
 
     def _head(self, classes: dict[str, list[Order]], name: str) -> QueuedTask | None:
-        heap, tasks = classes[name], self._tasks
+        heap, tasks = classes.get(name), self._tasks
         while heap:
-            task = tasks.get(heap[0][2])
-            if task is not None and task.fairness_class == name and task.order == heap[0]:
+            first = heap[0]
+            task = tasks.get(first[2])
+            if task is not None and task.order == first and (task.fairness_key or "") == name:
                 return task
             heapq.heappop(heap)  # the mark of a task that is gone or comes at another time now
             self._marks -= 1
-        del classes[name]
+        classes.pop(name, None)
         return None

@@ -167,13 +167,17 @@ class FairQueue(RuleBasedStateMachine):
         self.claiming: dict[str, QueuedTask] = {}
         self.leases: list[tuple[str, int]] = []  # class and time, since a key occurred
         self.keyed = False
+        self.counted: set[str] = set()  # claims under way that count: those since a key occurred
         self.gone: set[str] = set()
         self.made = 0
 
     def had(self, name: str, weight: int) -> float:
         """Rule 3, as it is written."""
         score = sum(0.5 ** ((self.now - at) / HALF_LIFE) for each, at in self.leases if each == name)
-        return (score + sum(row.fairness_class == name for row in self.claiming.values())) / weight
+        return (score + sum(self.rows_class(task_id) == name for task_id in self.counted)) / weight
+
+    def rows_class(self, task_id: str) -> str:
+        return self.claiming[task_id].fairness_class
 
     @rule(
         key=st.sampled_from(list(CLASSES)),
@@ -251,6 +255,8 @@ class FairQueue(RuleBasedStateMachine):
         self.keyed = self.keyed or taken.fairness_key is not None
         if not self.keyed:
             assert len(self.candidates.shares) == 0  # 5
+        else:
+            self.counted.add(taken.task_id)
         self.candidates.shares.pick(taken)
         return taken
 
@@ -268,7 +274,7 @@ class FairQueue(RuleBasedStateMachine):
         mine = self.had(taken.fairness_class, taken.fairness_weight)
         for name, row in heads.items():
             other = self.had(name, row.fairness_weight)
-            assert mine < other + 1e-6  # 3
+            assert mine < other + 1e-6, (taken, mine, row, other)  # 3
             assert mine > 0 or other > 0 or taken.order < row.order
 
     def keyed_before(self, taken: QueuedTask) -> bool:
@@ -283,6 +289,7 @@ class FairQueue(RuleBasedStateMachine):
 
     def end(self, row: QueuedTask, granted: bool) -> None:
         del self.claiming[row.task_id]
+        self.counted.discard(row.task_id)
         self.candidates.discard(row)
         counted = self.keyed
         self.candidates.shares.settle(row, granted)
@@ -325,3 +332,13 @@ def test_the_choice_waits_for_the_store_when_it_is_the_turn_of_a_class_that_ran_
     shares.granted("b")
     assert chosen([a], ["b"], shares) == a
     assert chosen([a, b], (), shares) == a
+
+
+def test_a_weight_is_remembered_when_all_scores_were_forgotten() -> None:
+    now = 0
+    shares = Shares(lambda: now)
+    heavy = task("a", "a", 1000)
+    shares.pick(heavy)
+    now += 1000 * HALF_LIFE
+    shares.settle(heavy, True)
+    assert shares.value("a") == pytest.approx(0.001)
