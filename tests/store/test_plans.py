@@ -11,6 +11,7 @@ from store import ready_tasks
 from store.commit import group, schedule_writes, statement
 from store.connections.pool import PLANNER
 from store.connections.pools import SEARCH_SESSION
+from store.sql import beside
 from store.visibility.conditions import All, Condition, InBucket, Part
 from store.visibility.listing import Position, listing_sql
 
@@ -134,5 +135,25 @@ async def test_ready_tasks_are_read_by_index_alone(dsn: str, column: str, resume
         assert all(re.search(r"\b(lane|marker|pool) = ", condition) for _, condition in found), plan
         sorted_there = re.search(r"Sort\n(?:[^\n]* Key: [^\n]*\n)+[^\n]*Index[^\n]* on ready_tasks", plan)
         assert not sorted_there, "the order comes from the index"
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("size", ["new", "5000"])
+async def test_views_of_task_queues_read_by_index(dsn: str, size: str) -> None:
+    """Leases by the open runs of a namespace, ready tasks of one queue by its pools."""
+    mode = {} if size != "new" else {"plan_cache_mode": "force_generic_plan"}
+    connection = await asyncpg.connect(dsn, server_settings={**PLANNER, **SEARCH_SESSION, **mode})
+    try:
+        if size != "new":
+            await connection.execute(FILL)
+        parts = beside(task_queues.__file__)
+        await connection.execute(f"PREPARE leases AS {parts['leases']}")
+        plan = "\n".join(row[0] for row in await connection.fetch("EXPLAIN (COSTS OFF) EXECUTE leases('x')"))
+        assert "Index Only Scan using run_status_bucket" in plan or "using run_status_bucket" in plan, plan
+        assert "Seq Scan on runs" not in plan and "Seq Scan on run_marks" not in plan, plan
+        await connection.execute(f"PREPARE ready (text, int8, int8, text) AS {parts['ready_in_queue']}")
+        plan = "\n".join(row[0] for row in await connection.fetch("EXPLAIN (COSTS OFF) EXECUTE ready('x', 1, 1, 'q')"))
+        assert "ready_tasks_pool" in plan and "Seq Scan" not in plan, plan
     finally:
         await connection.close()
