@@ -52,7 +52,10 @@ entered AS MATERIALIZED (
     SELECT key, priority, class, weight, depth FROM steps LIMIT $7
 ),
 filled AS MATERIALIZED (
-    SELECT key, priority, class, least($6::int8, greatest(16, 2 * $6::int8 * weight / sum(weight) OVER ()))::int8 AS share
+    SELECT
+        key, priority, class,
+        least($6::int8, greatest(2, least(16, 8 * $6::int8 / count(*) OVER ()), 2 * $6::int8 * weight / sum(weight) OVER ()))::int8
+            AS share
     FROM entered
 ),
 stopped AS MATERIALIZED (
