@@ -7,7 +7,7 @@ import re
 import asyncpg
 import pytest
 
-from store import ready_tasks
+from store import ready_tasks, task_queues
 from store.commit import group, schedule_writes, statement
 from store.connections.pool import PLANNER
 from store.connections.pools import SEARCH_SESSION
