@@ -14,8 +14,9 @@ from actors.cluster.protocol import AskCommand, AskFinishQuery, AskQuery, AskSta
 from actors.cluster.router import Router
 from actors.errors import Unavailable, one_family
 from actors.hosting.host import Host
+from actors.hosting.mailbox import REQUEST_TAKEN
 from actors.hosting.repeats import new_key
-from actors.hosting.run_actor import REQUEST_TAKEN, InstanceTaken
+from actors.hosting.run_actor import InstanceTaken
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.run import ids

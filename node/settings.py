@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from actors.queue.admission.caps import AdmissionRules, KindCaps
 from actors.queue.query_broker import QueryRules
 from actors.run.rules import Limits, RequestLimits, Rules, StructuralLimits
 from api.settings import AttributionSettings, AuthSettings, RepairPolicy, Settings, StorageRules
@@ -159,6 +160,26 @@ def engine_rules(config: Config, shards: int) -> Rules:
         budget_events=max(0, engine.continue_as_new_event_threshold),
         budget_bytes=max(0, engine.continue_as_new_size_bytes_threshold),
         shards=shards,
+    )
+
+
+def admission_rules(config: Config) -> AdmissionRules:
+    """The caps of task queues."""
+    caps = config.admission
+    return AdmissionRules(
+        workflow=KindCaps(
+            queue_leases=caps.workflow_leases_per_queue,
+            namespace_leases=caps.workflow_leases_per_namespace,
+            queue_dispatches=caps.workflow_dispatches_per_minute,
+            namespace_dispatches=caps.workflow_dispatches_per_minute_per_namespace,
+        ),
+        activity=KindCaps(
+            queue_leases=caps.activity_leases_per_queue,
+            namespace_leases=caps.activity_leases_per_namespace,
+            queue_dispatches=caps.activity_dispatches_per_minute,
+            namespace_dispatches=caps.activity_dispatches_per_minute_per_namespace,
+        ),
+        overrides=caps.overrides,
     )
 
 

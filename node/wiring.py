@@ -20,6 +20,7 @@ from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
 from actors.publishing.schedule_publisher import SchedulePublisher
 from actors.publishing.stream_repair import StreamRepair
+from actors.queue.admission.admission import Admission, reading
 from actors.run import ids
 from actors.schedule.keys import is_schedule
 from actors.workers.registry import WorkerRegistry
@@ -38,7 +39,7 @@ from node.assembly import Assembly
 from node.config import Config
 from node.nats_probe import NatsProbe
 from node.schema_watch import SchemaWatch
-from node.settings import api_settings, bus_options, engine_rules, query_rules
+from node.settings import admission_rules, api_settings, bus_options, engine_rules, query_rules
 from store import deployment
 from store import nodes as leases
 from store.commit.group import GroupCommit, ScheduleCommit
@@ -197,6 +198,7 @@ class Parts:
             shards,
             RUN_CACHE_BYTES,
             self.clock,
+            self._admission(),
         )
         router = Router(self.node_id, self.placement, self.ask, self.host, shards)
         self.schedules = ScheduleHost(self.db, self.schedule_committer, self.schedule_publisher, shards, self.clock)
@@ -224,6 +226,18 @@ class Parts:
             all_heard=lambda: self.ask.all_heard,
         )
         self.engine = engine
+
+    def _admission(self) -> Admission | None:
+        rules = admission_rules(self.config)
+        if rules.none:
+            return None
+
+        def tell(news: bytes) -> None:
+            self.broadcast.broadcast("permits", news)
+
+        admission = Admission(rules, reading(self.db), self.clock.now, tell)
+        self.broadcast.on_broadcast("permits", lambda _node, news: admission.hear(news))
+        return admission
 
     def stop_actors(self) -> None:
         """No deadline fires any more."""

@@ -16,11 +16,13 @@ import msgspec
 from actors.clock import Clock
 from actors.errors import Unavailable
 from actors.hosting.deadlines import DeadlineQueue
+from actors.hosting.mailbox import Asked
 from actors.hosting.rates import Rates
 from actors.hosting.repeats import decode_answer
-from actors.hosting.run_actor import Asked, RunActor
+from actors.hosting.run_actor import RunActor
 from actors.hosting.watchers import Watchers
 from actors.publishing.publisher import Publisher
+from actors.queue.admission.admission import Admission
 from actors.queue.candidates import Found, Position
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant, Reservation
@@ -38,7 +40,8 @@ from actors.run.replies import Refused, RunReply, Started
 from actors.run.rules import Rules
 from actors.run.times import Micros
 from actors.run.transition import ReadyTask, RunMessage, Transition
-from store import applied, history, ready_tasks, run_messages, runs, update_requests
+from actors.run.values import Permit
+from store import admission, applied, history, ready_tasks, run_messages, runs, update_requests
 from store.commit.group import GroupCommit
 from store.commit.writes import WriteSet
 from store.connections.pool import Database
@@ -94,8 +97,11 @@ class Host:
         shards: int,
         cache_bytes: int,
         clock: Clock,
+        admission: Admission | None = None,
     ) -> None:
+        """`admission`: the caps of queues, None when nothing is capped anywhere."""
         self.clock = clock
+        self.admission = admission
         self.rules = rules
         self.dialect = dialect
         self._db = db
@@ -177,6 +183,8 @@ class Host:
             self.watchers.wake(update_id)
         if tx.messages:
             self.link.announce(tx.messages)
+        if tx.permits_freed and self.admission is not None:
+            self.admission.freed(tx.permits_freed)
         if tx.events:
             self.watchers.wake(state.run_id)
             self._publisher.publish(state, tx.events, max(actor.published, self._publisher.known(state.run_id)))
@@ -272,6 +280,11 @@ class Host:
         """Under which of these request ids an update of the workflow id was accepted."""
         return await update_requests.taken(self._db, workflow_id, request_ids)
 
+    async def places_taken(self, permits: list[Permit]) -> set[Permit]:
+        """Which of these places under caps somebody has."""
+        found = await admission.among(self._db, [(permit.scope, permit.number) for permit in permits])
+        return {Permit(*place) for place in found}
+
     async def stored_version(self, run_id: RunId) -> int | None:
         """The version of the stored run."""
         return await runs.version(self._db, run_id)
@@ -292,7 +305,10 @@ class Host:
         """The live queue of that name, made when needed."""
         actor = self._queues.get(name)
         if actor is None:
-            actor = self._queues[name] = QueueActor(name, self.link.ask_run, self._load_ready, self.now)
+            ways = self.link.ask_run, self._load_ready, self.now
+            caps = self.admission
+            actor = QueueActor(name, *ways) if caps is None else QueueActor(name, *ways, caps.gate)
+            self._queues[name] = actor
         return actor
 
     def offer(self, namespace: str, queue: str, kind: str, task: QueuedTask) -> None:
@@ -333,7 +349,9 @@ class Host:
 
     def drop_queue(self, name: QueueName) -> None:
         """Forget a queue; its rows are in the store."""
-        self._queues.pop(name, None)
+        actor = self._queues.pop(name, None)
+        if actor is not None:
+            actor.close()
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -342,6 +360,8 @@ class Host:
         self.deadlines.stepped()
         for queue in self._queues.values():
             queue.stepped()
+        if self.admission is not None:
+            self.admission.stepped()
         if micros < -setback.TOLERANCE:
             for run_key, actor in list(self._runs.items()):
                 if actor.state is not None and actor.state.recorded_at > self.now():
@@ -350,3 +370,5 @@ class Host:
     def stop(self) -> None:
         """No deadline fires any more."""
         self.deadlines.stop()
+        if self.admission is not None:
+            self.admission.stop()

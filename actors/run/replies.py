@@ -19,6 +19,8 @@ class Reply(Struct, tag_field="is", frozen=True):
 
 TOO_EARLY: Reason = "too_early"  # a message that overtook one before it: it is refused for now and stays in the mailbox
 
+PERMIT_TAKEN: Reason = "permit_taken"  # the claim may be made again under other permits
+
 
 class Refused(Reply, frozen=True, tag="refused"):
     """The command was not applied and nothing changed.

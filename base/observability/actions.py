@@ -117,6 +117,8 @@ ACTIONS = (
     Action("run_message.failed", "dw.actors", "error", "a message between runs met a fault, tried again", ("message_id",)),
     Action("task.claim_failed", "dw.actors", "error", "the claim of a task met a fault", ("task_id",)),
     Action("tasks.load_failed", "dw.actors", "error", "ready tasks could not be read, tried again"),
+    Action("permits.read_failed", "dw.actors", "error", "places under caps of task queues could not be read, tried again"),
+    Action("permits.left_over", "dw.actors", "warning", "places under caps that no lease holds were given back", ("count",)),
     Action("poll.failed", "dw.actors", "error", "a poll parked without its queue's host met a fault"),
     Action("maintenance.failed", "dw.actors", "error", "periodic work met a fault, it goes on"),
     Action("events.lost", "dw.actors", "warning", "the event stream lost events"),

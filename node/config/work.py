@@ -136,11 +136,8 @@ class PollingConfig:
         return max(1, self.worker_stale_after_seconds // 3)
 
 
-_NO_ADMISSION = "task queues have no caps"
-
-
 def _cap(kind: str, scope: str, about: str) -> Any:
-    return variable(f"DW_{kind}_TASK_MAX_{scope}", CAP, None, about, alias=S, not_yet=_NO_ADMISSION)
+    return variable(f"DW_{kind}_TASK_MAX_{scope}", CAP, None, about, alias=S)
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,6 @@ class AdmissionConfig:
         lambda read: {},
         "caps of single queues and namespaces",
         alias=S,
-        not_yet=_NO_ADMISSION,
     )
 
 

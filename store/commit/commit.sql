@@ -141,3 +141,27 @@ applied AS (
     INSERT INTO applied_commands (command_key, answer)
     SELECT command_key, answer FROM {applied} WHERE answer IS NOT NULL AND u.i = ANY (ARRAY(SELECT i FROM won))
 )
+
+-- name: occupied
+-- A place that somebody has makes its write a conflict. Where two nodes take it at once neither sees the other's here: the primary
+-- key lets one of the statements through, and the writes of the other go once more, each alone.
+occupied AS MATERIALIZED (
+    SELECT u.i FROM {permits} WHERE (
+        SELECT true FROM admission_permits p WHERE p.scope = u.scope AND p.number = u.number
+    )
+)
+
+-- name: permits
+-- Places taken by leases that are granted, and given back by those that ended.
+permits_taken AS (
+    INSERT INTO admission_permits ({permit})
+    SELECT {permit}
+    FROM {permits}
+    WHERE u.i = ANY (ARRAY(SELECT i FROM won))
+),
+permits_freed AS (
+    DELETE FROM admission_permits p
+    USING {freed}
+    WHERE u.i = ANY (ARRAY(SELECT i FROM won))
+        AND p.scope = ANY (ARRAY[u.scope]) AND p.number = ANY (ARRAY[u.number]) AND p.run_id = u.run_id
+)

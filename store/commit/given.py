@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from store.columns import Column, columns_of
-from store.commit.writes import MessageRow, ReadyTaskRow, RunIdentity, RunRow
+from store.commit.writes import MessageRow, PermitRow, ReadyTaskRow, RunIdentity, RunRow
 
 _ATTRIBUTES = "search_attributes"
 
@@ -68,3 +68,5 @@ REQUESTS = Given(
     [_I, Column("run_id", "text")], [Source(name, "text", name) for name in ("workflow_id", "request_id", "update_id")]
 )
 APPLIED = Given([_I], [Source("command_key", "text", "key"), Source("answer", "bytea", "answer")])
+PERMITS = Given([_I], _of(PermitRow))
+FREED = Given([_I, Column("scope", "text"), Column("number", "int4"), Column("run_id", "text")])

@@ -22,6 +22,7 @@ FROM generate_series(1, 5000) g;
 INSERT INTO run_marks SELECT 'r' || g, g % 64, g, true FROM generate_series(1, 5000) g;
 INSERT INTO instances SELECT 'w' || g, 'd', 'T', 1, 'r', 1 FROM generate_series(1, 5000) g;
 INSERT INTO ready_tasks SELECT 't' || g, 1, 'd', 'q', 'k', 't', NULL, 1, NULL, 1, g FROM generate_series(1, 5000) g;
+INSERT INTO admission_permits SELECT 's' || g % 50, g, 'r', 't', 1 FROM generate_series(1, 5000) g;
 INSERT INTO mailbox SELECT 'm' || g, 1, 'd', 'w', NULL, '' FROM generate_series(1, 5000) g;
 INSERT INTO schedules SELECT 's' || g, 3, 'd', 's' || g, 1, 'active', g, g, g, 1, 0, '', '' FROM generate_series(1, 5000) g;
 INSERT INTO schedule_events SELECT 's' || g, 1, 'e' || g, 't', '', g FROM generate_series(1, 5000) g;
@@ -56,7 +57,7 @@ async def test_no_part_of_a_commit_reads_a_whole_table(dsn: str, size: str) -> N
             await connection.execute(FILL.replace("5000", size))
         for creates in (False, True):
             for mails in (False, True):
-                sql = statement.statement(creates, mails, mails, mails)
+                sql = statement.statement(creates, mails, mails, mails, mails)
                 arrays = max(int(number) for number in re.findall(r"\$(\d+)", sql))
                 name = f"commit_{creates}_{mails}"
                 await connection.execute(f"PREPARE {name} AS {sql}")

@@ -1,4 +1,9 @@
 WITH
+occupied AS MATERIALIZED (
+    SELECT u.i FROM unnest($71::int4[], $72::text[], $73::int4[], $74::text[], $75::text[], $76::int8[]) AS u(i, scope, number, run_id, task_id, taken_at) WHERE (
+        SELECT true FROM admission_permits p WHERE p.scope = u.scope AND p.number = u.number
+    )
+),
 repeated AS MATERIALIZED (
     SELECT u.i FROM unnest($70::int4[], $71::text[], $72::bytea[]) AS u(i, command_key, answer) WHERE (SELECT true FROM applied_commands c WHERE c.command_key = u.command_key)
 ),
@@ -22,8 +27,8 @@ changed AS (
         state = u.state,
         published_sequence = greatest(r.published_sequence, u.published_sequence),
         search_attributes = coalesce(u.search_attributes::jsonb, r.search_attributes)
-    FROM unnest($1::int4[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::bytea[], $12::text[], $13::int8[], $14::bytea[], $15::bytea[]) AS u(i, run_id, version, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history, leases)
-    WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated))
+    FROM unnest($1::int4[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::bytea[], $12::text[], $13::int8[], $14::bytea[]) AS u(i, run_id, version, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history)
+    WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated)) AND u.i <> ALL (ARRAY(SELECT i FROM occupied))
     RETURNING
         u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at, u.leases,
         r.published_sequence < u.last_sequence AS unpublished
@@ -41,7 +46,7 @@ claimed AS (
     INSERT INTO instances (workflow_id, namespace, workflow_type, shard, current_run_id, run_count)
     SELECT u.workflow_id, u.namespace, u.workflow_type, u.shard, u.run_id, 1
     FROM fresh u
-    WHERE u.kind = 0 AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated))
+    WHERE u.kind = 0 AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated)) AND u.i <> ALL (ARRAY(SELECT i FROM occupied))
     ON CONFLICT DO NOTHING
     RETURNING current_run_id AS run_id
 ),
@@ -50,7 +55,7 @@ moved AS (
     SET current_run_id = u.run_id, run_count = s.run_count + 1
     FROM fresh u
     WHERE s.workflow_id = ANY (ARRAY[u.workflow_id])
-        AND (u.kind = 2 OR (u.kind = 1 AND s.namespace = u.namespace AND s.run_count = u.run_number - 1 AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated))))
+        AND (u.kind = 2 OR (u.kind = 1 AND s.namespace = u.namespace AND s.run_count = u.run_number - 1 AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated)) AND u.i <> ALL (ARRAY(SELECT i FROM occupied))))
     RETURNING u.run_id
 ),
 created AS MATERIALIZED (
@@ -117,6 +122,18 @@ requests_noted AS (
 ),
 applied AS (
     INSERT INTO applied_commands (command_key, answer)
-    SELECT command_key, answer FROM unnest($70::int4[], $71::text[], $72::bytea[]) AS u(i, command_key, answer) WHERE answer IS NOT NULL AND u.i = ANY (ARRAY(SELECT i FROM won))
+    SELECT command_key, answer FROM unnest($68::int4[], $69::text[], $70::bytea[]) AS u(i, command_key, answer) WHERE answer IS NOT NULL AND u.i = ANY (ARRAY(SELECT i FROM won))
+),
+permits_taken AS (
+    INSERT INTO admission_permits (scope, number, run_id, task_id, taken_at)
+    SELECT scope, number, run_id, task_id, taken_at
+    FROM unnest($71::int4[], $72::text[], $73::int4[], $74::text[], $75::text[], $76::int8[]) AS u(i, scope, number, run_id, task_id, taken_at)
+    WHERE u.i = ANY (ARRAY(SELECT i FROM won))
+),
+permits_freed AS (
+    DELETE FROM admission_permits p
+    USING unnest($77::int4[], $78::text[], $79::int4[], $80::text[]) AS u(i, scope, number, run_id)
+    WHERE u.i = ANY (ARRAY(SELECT i FROM won))
+        AND p.scope = ANY (ARRAY[u.scope]) AND p.number = ANY (ARRAY[u.number]) AND p.run_id = u.run_id
 )
 SELECT ARRAY(SELECT i FROM won);

@@ -1,0 +1,294 @@
+"""The caps of a node's queues: the books of all scopes, who waits at which, and what is heard of them (operations 2.4).
+
+A place that is freed wakes at once who waits for it on the node whose commit freed it; other nodes hear of it by a broadcast,
+and those that wait look into the rows now and then. Nothing here is truth: what is missed costs time, no place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+
+from actors.errors import Unavailable
+from actors.queue.admission import scopes
+from actors.queue.admission.book import Book
+from actors.queue.admission.caps import AdmissionRules
+from actors.queue.admission.gate import Gate
+from actors.queue.poll import QUERY, QueueName
+from actors.run.times import Micros
+from actors.run.values import Permit
+from base.observability.actions import said
+from store import admission
+from store.connections.pool import Database
+from store.errors import StoreUnavailable
+
+_log = logging.getLogger("dw.actors")
+
+_LOOK_SECONDS = 0.25  # so often who waits looks into the rows, if that takes little time
+_LOOK_TIMES = 20  # of the time the last reading took: many rows are read less often
+_LEAST_PAUSE_SECONDS = 0.01  # between two readings
+_RETRY_SECONDS = 0.5
+_TELL_SECONDS = 0.005
+_TURN_SECONDS = 0.002  # a minute has begun for certain
+_MANY = 10_000  # books, then those nobody uses go
+
+ReadScopes = Callable[[list[str]], Awaitable[dict[str, list[int]]]]
+
+_news = msgspec.msgpack.Decoder(list[Permit])
+_encoder = msgspec.msgpack.Encoder()
+
+
+def reading(db: Database) -> ReadScopes:
+    """How places are looked up in a database."""
+
+    async def read(names: list[str]) -> dict[str, list[int]]:
+        try:
+            return await admission.taken(db, names)
+        except StoreUnavailable as error:
+            raise Unavailable(str(error)) from error
+
+    return read
+
+
+class Admission:
+    """The books of one node. Only made where something is capped."""
+
+    def __init__(
+        self,
+        rules: AdmissionRules,
+        read: ReadScopes,
+        now: Callable[[], Micros],
+        tell: Callable[[bytes], object] = lambda news: None,
+        chance: random.Random | None = None,
+    ) -> None:
+        """`read`: which numbers of scopes are taken; raises `Unavailable`. `tell`: have the other nodes `hear` something."""
+        self.rules = rules
+        self.now = now
+        self._read = read
+        self._tell = tell
+        self._chance = chance or random.Random()
+        self._loop = asyncio.get_running_loop()
+        self._books: dict[str, Book] = {}
+        self._gates: set[Gate] = set()
+        self._waiting: dict[str, dict[Gate, None]] = {}  # by scope, in the order they came
+        self._waits_at: dict[Gate, str] = {}
+        self._wanted: dict[str, None] = {}  # scopes to be read
+        self._reading: asyncio.Task[None] | None = None
+        self._read_took = 0.0
+        self._look: asyncio.TimerHandle | None = None
+        self._turn: asyncio.TimerHandle | None = None
+        self._freed: list[Permit] = []  # to be told
+        self._telling: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def gate(self, name: QueueName, admit: Callable[[], None]) -> Gate | None:
+        """The gate of a queue, None when nothing is capped there."""
+        if name.kind == QUERY:
+            return None
+        caps = self.rules.caps_of(name.namespace, name.queue, "workflow" if name.kind == "workflow" else "activity")
+        if caps is None:
+            return None
+        gate = Gate(self, name, caps, admit)
+        self._gates.add(gate)
+        return gate
+
+    def stop(self) -> None:
+        """Nothing is read, told or woken any more."""
+        self._stopped = True
+        for timer in (self._look, self._turn, self._telling):
+            if timer is not None:
+                timer.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
+
+    # -- what gates need -----------------------------------------------------------------------------------------------
+
+    def book(self, scope: scopes.Scope) -> Book:
+        """The book of a scope, made when needed: it is closed until its rows were read."""
+        name, cap = scope
+        book = self._books.get(name)
+        if book is None:
+            book = self._books[name] = Book(name, cap, self._chance)
+            self._want(name)
+        return book
+
+    def wait(self, gate: Gate, book: Book) -> None:
+        """See `Books.wait`."""
+        scope = book.scope
+        before = self._waits_at.get(gate)
+        if before != scope:
+            if before is not None:
+                self._unwait(gate, before)
+            self._waits_at[gate] = scope
+            self._waiting.setdefault(scope, {})[gate] = None
+        if not book.known:
+            self._want(scope)
+        elif not book.full_for_good or scope.startswith(scopes.LEASES[0]):
+            self._look_later()
+        if not scope.startswith(scopes.LEASES[0]):
+            self._wake_with_the_minute()
+
+    def close(self, gate: Gate) -> None:
+        """See `Books.close`."""
+        self._leave(gate)
+        self._gates.discard(gate)
+
+    def _leave(self, gate: Gate) -> None:
+        scope = self._waits_at.pop(gate, None)
+        if scope is not None:
+            self._unwait(gate, scope)
+
+    def _unwait(self, gate: Gate, scope: str) -> None:
+        waiting = self._waiting.get(scope)
+        if waiting is not None:
+            waiting.pop(gate, None)
+            if not waiting:
+                del self._waiting[scope]
+
+    def settle(self, permits: Sequence[Permit], end: Callable[[Book, int], None]) -> None:
+        """See `Books.settle`."""
+        for permit in permits:
+            book = self._books.get(permit.scope)
+            if book is None:
+                continue
+            end(book, permit.number)
+            if not book.known:
+                self._want(book.scope)
+            elif end is not Book.granted:
+                self._wake_later(book.scope)
+
+    # -- what is freed -------------------------------------------------------------------------------------------------
+
+    def freed(self, permits: Sequence[Permit]) -> None:
+        """A commit of this node gave these back."""
+        self._note(permits, here=True)
+        self._freed += permits
+        if self._telling is None and not self._stopped:
+            self._telling = self._loop.call_later(_TELL_SECONDS, self._tell_freed)
+
+    def _tell_freed(self) -> None:
+        self._telling = None
+        freed, self._freed = self._freed, []
+        self._tell(_encoder.encode(freed))
+
+    def hear(self, news: bytes) -> None:
+        """Another node's commits gave permits back."""
+        try:
+            freed = _news.decode(news)
+        except msgspec.DecodeError:
+            return  # of another version: who waits looks into the rows
+        self._note(freed, here=False)
+
+    def _note(self, freed: Sequence[Permit], *, here: bool) -> None:
+        for permit in freed:
+            book = self._books.get(permit.scope)
+            if book is not None:
+                book.freed(permit.number, here=here)
+                self._wake(permit.scope)
+
+    # -- waking --------------------------------------------------------------------------------------------------------
+
+    def _wake(self, scope: str) -> None:
+        """Let those in that wait for this scope, in order, as long as it is open."""
+        book = self._books.get(scope)
+        for gate in list(self._waiting.get(scope, ())):
+            if book is not None and not book.open:
+                break
+            if self._waits_at.get(gate) == scope:
+                self._leave(gate)
+                gate.admit()
+
+    def _wake_later(self, scope: str) -> None:
+        """Not from inside a queue that is at work."""
+        if scope in self._waiting and not self._stopped:
+            self._loop.call_soon(self._wake, scope)
+
+    def _wake_with_the_minute(self) -> None:
+        if self._turn is None and not self._stopped:
+            rest = (scopes.MINUTE - self.now() % scopes.MINUTE) / 1e6
+            self._turn = self._loop.call_later(rest + _TURN_SECONDS, self._minute_turned)
+
+    def _minute_turned(self) -> None:
+        """Budgets begin anew: books of past minutes go, who waited at them looks at those of now."""
+        self._turn = None
+        self.forget()
+        for scope in [scope for scope in self._waiting if scope not in self._books]:
+            self._wake(scope)
+        if any(not scope.startswith(scopes.LEASES[0]) for scope in self._waiting):
+            self._wake_with_the_minute()
+
+    def stepped(self) -> None:
+        """The clock went back or ahead."""
+        if self._turn is not None:
+            self._turn.cancel()
+            self._minute_turned()
+
+    def forget(self) -> None:
+        """Drop the books of past minutes, and should there be very many those nobody uses; the rows are there."""
+        _, now = scopes.past(scopes.minute_of(self.now()))
+        for scope in [scope for scope in self._books if scope < now and not scope.startswith(scopes.LEASES[0])]:
+            del self._books[scope]
+        if len(self._books) > _MANY:
+            used = {scope for gate in self._gates for scope in gate.scopes}
+            for scope in [scope for scope, book in self._books.items() if scope not in used and book.unused]:
+                del self._books[scope]
+
+    # -- the rows ------------------------------------------------------------------------------------------------------
+
+    def _look_later(self) -> None:
+        if self._look is None and not self._stopped:
+            self._look = self._loop.call_later(max(_LOOK_SECONDS, _LOOK_TIMES * self._read_took), self._look_again)
+
+    def _look_again(self) -> None:
+        """Something may have been freed that was not heard of."""
+        self._look = None
+        looking = False
+        for scope in self._waiting:
+            book = self._books.get(scope)
+            if book is not None and (scope.startswith(scopes.LEASES[0]) or not book.full_for_good):
+                self._want(scope)
+                looking = True
+        if looking:
+            self._look_later()
+
+    def _want(self, scope: str) -> None:
+        self._wanted[scope] = None
+        if self._reading is None and not self._stopped:
+            self._reading = self._loop.create_task(self._read_wanted())
+
+    async def _read_wanted(self) -> None:
+        try:
+            while self._wanted and not self._stopped:
+                wanted = {scope: book for scope in self._wanted if (book := self._books.get(scope)) is not None}
+                self._wanted.clear()
+                if not wanted:
+                    break
+                await self._read_some(wanted)
+                await asyncio.sleep(_LEAST_PAUSE_SECONDS)
+        finally:
+            self._reading = None
+
+    async def _read_some(self, wanted: dict[str, Book]) -> None:
+        for book in wanted.values():
+            book.begin_read()
+        began = self._loop.time()
+        try:
+            found = await self._read(list(wanted))
+        except Exception as error:
+            for book in wanted.values():
+                book.abort_read()
+            self._wanted |= dict.fromkeys(wanted)
+            if not isinstance(error, Unavailable):
+                _log.exception("reading the places under caps failed", extra=said("permits.read_failed"))
+            await asyncio.sleep(_RETRY_SECONDS)
+            return
+        self._read_took = self._loop.time() - began
+        for scope, book in wanted.items():
+            book.end_read(found[scope])
+            if not book.known:  # doubts came up while it was read
+                self._wanted[scope] = None
+            self._wake(scope)
