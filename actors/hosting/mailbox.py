@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from actors.run.commands.base import Command
 from actors.run.commands.control import UpdateRun
 from actors.run.commands.worker import ClaimTask
-from actors.run.replies import PERMIT_TAKEN, Done, Refused, RunReply
+from actors.run.replies import Done, Refused, RunReply, permit_taken
 from actors.run.values import Permit
 from actors.run.words import Reason
 
@@ -93,7 +93,7 @@ async def sort(records: Records, batch: Sequence[Asked], workflow_id: str) -> li
         elif asked.request_id in taken:
             asked.answer(Refused(REQUEST_TAKEN))
         elif not places.isdisjoint(asked.permits):
-            asked.answer(Refused(PERMIT_TAKEN))
+            asked.answer(permit_taken(permit for permit in asked.permits if permit in places))
         else:
             left.append(asked)
     return left

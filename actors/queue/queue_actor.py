@@ -24,7 +24,7 @@ from actors.queue.poll_line import PollLine, SendOn, WaitingPoll
 from actors.queue.repeated_polls import RepeatedPolls
 from actors.run.commands import RunCommand
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim
-from actors.run.replies import PERMIT_TAKEN, ActivityTaskGrant, NotDue, Refused, RunReply, TaskGrant, WorkflowTaskGrant
+from actors.run.replies import ActivityTaskGrant, NotDue, RunReply, TaskGrant, WorkflowTaskGrant, taken_permits
 from actors.run.times import Micros
 from actors.run.values import Permit
 from base.observability.actions import said
@@ -229,7 +229,7 @@ class QueueActor:
         """The committed grant, or None when the commit failed and the poll waits on."""
         permits, waiting.permits = waiting.permits, ()
         if grant is None:
-            self._end(permits, Gate.refused)
+            self._end(permits, Gate.doubted)
             self._put_back(waiting)
         else:
             self._candidates.shares.granted(waiting.fairness_class)
@@ -259,17 +259,18 @@ class QueueActor:
                 self._end(permits, Gate.granted)
                 self._resolve(waiting, reply)
                 return
-            if isinstance(reply, Refused) and reply.reason == PERMIT_TAKEN:
-                self._end(permits, Gate.refused)
+            taken = taken_permits(reply)
+            if taken is not None and self._gate is not None:
+                self._gate.lost(permits, taken)
                 self._candidates.add(task, self._now())
             else:
                 self._end(permits, Gate.unneeded)
                 self._was_refused(task, reply)
         elif isinstance(error, Unavailable):
-            self._end(permits, Gate.refused)
+            self._end(permits, Gate.doubted)
             self._take_back(task, waiting.profile.worker_id)
         else:
-            self._end(permits, Gate.refused)
+            self._end(permits, Gate.doubted)
             _log.error(
                 "claim of %s failed", task.task_id, exc_info=error, extra=said("task.claim_failed", task_id=task.task_id)
             )

@@ -1,7 +1,8 @@
 """The caps of a node's queues: the books of all scopes, who waits at which, and what is heard of them (operations 2.4).
 
-A place that is freed wakes at once who waits for it on the node whose commit freed it; other nodes hear of it by a broadcast,
-and those that wait look into the rows now and then. Nothing here is truth: what is missed costs time, no place.
+A place that is freed wakes at once who waits for it on the node whose commit freed it. Other nodes hear by broadcasts what was
+freed, and what is being taken of scopes that several queues share; they leave a freed place to its node for a moment, or all
+would try it at once. Who waits looks into the rows now and then. Nothing here is truth: what is missed costs time, no place.
 """
 
 from __future__ import annotations
@@ -32,13 +33,16 @@ _LOOK_SECONDS = 0.25  # so often who waits looks into the rows, if that takes li
 _LOOK_TIMES = 20  # of the time the last reading took: many rows are read less often
 _LEAST_PAUSE_SECONDS = 0.01  # between two readings
 _RETRY_SECONDS = 0.5
-_TELL_SECONDS = 0.005
+_TELL_SECONDS = 0.001
+_LEAVE_SECONDS = 0.005  # a place that another node freed
 _TURN_SECONDS = 0.002  # a minute has begun for certain
 _MANY = 10_000  # books, then those nobody uses go
 
 ReadScopes = Callable[[list[str]], Awaitable[dict[str, list[int]]]]
 
-_news = msgspec.msgpack.Decoder(list[Permit])
+_Changes = dict[Permit, bool]  # whether it was taken; else it was freed
+
+_news: msgspec.msgpack.Decoder[list[tuple[Permit, bool]]] = msgspec.msgpack.Decoder(list[tuple[Permit, bool]])
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -81,8 +85,9 @@ class Admission:
         self._read_took = 0.0
         self._look: asyncio.TimerHandle | None = None
         self._turn: asyncio.TimerHandle | None = None
-        self._freed: list[Permit] = []  # to be told
+        self._changes: _Changes = {}  # to be told
         self._telling: asyncio.TimerHandle | None = None
+        self._left: dict[Permit, None] = {}  # freed by other nodes, and theirs for a moment
         self._stopped = False
 
     def gate(self, name: QueueName, admit: Callable[[], None]) -> Gate | None:
@@ -152,43 +157,75 @@ class Admission:
     def settle(self, permits: Sequence[Permit], end: Callable[[Book, int], None]) -> None:
         """See `Books.settle`."""
         for permit in permits:
-            book = self._books.get(permit.scope)
+            scope = permit.scope
+            book = self._books.get(scope)
             if book is None:
                 continue
             end(book, permit.number)
-            if not book.known:
-                self._want(book.scope)
-            elif end is not Book.granted:
-                self._wake_later(book.scope)
+            if end is Book.granted:
+                continue
+            if end is Book.unneeded:
+                if scopes.shared(scope):
+                    self._changed(permit, taken=False)
+            else:
+                self._want(scope)
+            self._wake_later(scope)
 
-    # -- what is freed -------------------------------------------------------------------------------------------------
+    def taking(self, permits: Sequence[Permit]) -> None:
+        """See `Books.taking`."""
+        for permit in permits:
+            if scopes.shared(permit.scope):
+                self._changed(permit, taken=True)
+
+    # -- news ----------------------------------------------------------------------------------------------------------
 
     def freed(self, permits: Sequence[Permit]) -> None:
         """A commit of this node gave these back."""
-        self._note(permits, here=True)
-        self._freed += permits
-        if self._telling is None and not self._stopped:
-            self._telling = self._loop.call_later(_TELL_SECONDS, self._tell_freed)
+        for permit in permits:
+            self._changed(permit, taken=False)
+            self._note_freed(permit, here=True)
 
-    def _tell_freed(self) -> None:
+    def _changed(self, permit: Permit, *, taken: bool) -> None:
+        self._changes[permit] = taken
+        if self._telling is None and not self._stopped:
+            self._telling = self._loop.call_later(_TELL_SECONDS, self._tell_changes)
+
+    def _tell_changes(self) -> None:
         self._telling = None
-        freed, self._freed = self._freed, []
-        self._tell(_encoder.encode(freed))
+        changes, self._changes = self._changes, {}
+        self._tell(_encoder.encode(list(changes.items())))
 
     def hear(self, news: bytes) -> None:
-        """Another node's commits gave permits back."""
+        """What other nodes' commits took and gave back."""
         try:
-            freed = _news.decode(news)
+            changes = _news.decode(news)
         except msgspec.DecodeError:
             return  # of another version: who waits looks into the rows
-        self._note(freed, here=False)
-
-    def _note(self, freed: Sequence[Permit], *, here: bool) -> None:
-        for permit in freed:
+        for permit, taken in changes:
             book = self._books.get(permit.scope)
-            if book is not None:
-                book.freed(permit.number, here=here)
-                self._wake(permit.scope)
+            if book is None:
+                continue
+            if taken:
+                self._left.pop(permit, None)
+                book.taken(permit.number)
+            elif not scopes.shared(permit.scope):
+                self._note_freed(permit, here=False)
+            else:
+                if not self._left:
+                    self._loop.call_later(_LEAVE_SECONDS * (1 + 2 * self._chance.random()), self._take_over)
+                self._left[permit] = None
+
+    def _take_over(self) -> None:
+        """Places that other nodes freed and nobody took meanwhile."""
+        left, self._left = self._left, {}
+        for permit in left:
+            self._note_freed(permit, here=False)
+
+    def _note_freed(self, permit: Permit, *, here: bool) -> None:
+        book = self._books.get(permit.scope)
+        if book is not None and not self._stopped:
+            book.freed(permit.number, here=here)
+            self._wake(permit.scope)
 
     # -- waking --------------------------------------------------------------------------------------------------------
 

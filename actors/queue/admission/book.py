@@ -5,7 +5,7 @@ The rows of the store are the truth, and their key decides; a book only spares c
 - a place below `reach` that nobody is known to have is free; only such are given out, and none twice before its claim ended;
 - of numbers below `reach` there are so few that with those held above it the cap holds: after a cap was lowered, the higher
   numbers that are still held count, and nobody takes a place in their stead;
-- after a claim whose end is unknown, or that was refused, nothing is given out until the rows were read again;
+- after a claim whose end is unknown nothing is given out until the rows were read again;
 - what was read and what was heard since add up, in whatever order they came: no place is lost.
 """
 
@@ -74,7 +74,7 @@ class Book:
     # -- claims --------------------------------------------------------------------------------------------------------
 
     def take(self) -> int:
-        """A free place for a claim, to be ended by `granted`, `unneeded` or `refused`. Only when `open`."""
+        """A free place for a claim, to be ended by `granted`, `unneeded`, `lost` or `doubted`. Only when `open`."""
         assert self.open
         free = self._free
         while True:
@@ -97,10 +97,7 @@ class Book:
     def granted(self, number: int) -> None:
         """The commit has it."""
         self._flight.discard(number)
-        self._held.add(number)
-        if self._reading is not None:
-            self._got.add(number)
-            self._freed.discard(number)
+        self.taken(number)
 
     def unneeded(self, number: int) -> None:
         """The claim came to nothing, for certain."""
@@ -108,11 +105,26 @@ class Book:
             self._flight.discard(number)
             self._free.append(number)
 
-    def refused(self, number: int) -> None:
-        """Somebody else has it, or nobody knows."""
+    def lost(self, number: int) -> None:
+        """Somebody else has it."""
+        self._flight.discard(number)
+        self.taken(number)
+
+    def doubted(self, number: int) -> None:
+        """Nobody knows who has it."""
         self._flight.discard(number)
         self._doubt.add(number)
         self.known = False
+
+    def taken(self, number: int) -> None:
+        """Somebody got it."""
+        if number in self._flight:
+            return  # how that claim ends will tell
+        self._doubt.discard(number)
+        self._held.add(number)
+        if self._reading is not None:
+            self._got.add(number)
+            self._freed.discard(number)
 
     def freed(self, number: int, *, here: bool) -> None:
         """A lease ended. `here`: this node's commit gave it back, so that it is likely the first to know."""

@@ -27,6 +27,9 @@ class Books(Protocol):
     def close(self, gate: Gate) -> None:
         """The gate does not wait any more, nor use any book."""
 
+    def taking(self, permits: Sequence[Permit]) -> None:
+        """A claim is being made under these permits."""
+
     def settle(self, permits: Sequence[Permit], end: Callable[[Book, int], None]) -> None:
         """Tell the books of these permits how their claim ended."""
 
@@ -69,8 +72,10 @@ class Gate:
             self._books.wait(self, closed)
 
     def take(self) -> tuple[Permit, ...]:
-        """The permits of one lease, until `granted`, `unneeded` or `refused` ends them. Only when `open`."""
-        return tuple(Permit(book.scope, book.take()) for book in self._all())
+        """The permits of one lease, until `granted`, `unneeded`, `lost` or `doubted` ends them. Only when `open`."""
+        permits = tuple([Permit(book.scope, book.take()) for book in self._all()])
+        self._books.taking(permits)
+        return permits
 
     def granted(self, permits: Sequence[Permit]) -> None:
         """The lease is committed."""
@@ -80,9 +85,14 @@ class Gate:
         """The task was not leased, for certain."""
         self._books.settle(permits, Book.unneeded)
 
-    def refused(self, permits: Sequence[Permit]) -> None:
-        """Somebody else has one of them, or nobody knows."""
-        self._books.settle(permits, Book.refused)
+    def lost(self, permits: Sequence[Permit], taken: Sequence[Permit]) -> None:
+        """The task was not leased, as somebody else has those that are `taken`."""
+        self._books.settle([permit for permit in permits if permit not in taken], Book.unneeded)
+        self._books.settle(taken, Book.lost)
+
+    def doubted(self, permits: Sequence[Permit]) -> None:
+        """Nobody knows how it ended."""
+        self._books.settle(permits, Book.doubted)
 
     def close(self) -> None:
         """The queue is not served here any more. Claims under way still tell of their end."""

@@ -22,6 +22,11 @@ def minute_of(now: Micros) -> int:
     return now // MINUTE
 
 
+def shared(scope: str) -> bool:
+    """Whether several queues count in it, perhaps of several nodes."""
+    return scope[1:2] == "n" or scope[11:12] in ("n", "g")
+
+
 def past(minute: int) -> tuple[str, str]:
     """Between what the scopes of all minutes before this one lie."""
     return "d", f"d{minute:09d}"
