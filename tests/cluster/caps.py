@@ -45,6 +45,7 @@ class LeaseWatch:
         self.seen: list[tuple[float, int]] = []
         self._place = place
         self._connection: Any = None
+        self._one = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> LeaseWatch:
@@ -65,7 +66,8 @@ class LeaseWatch:
 
     async def look(self) -> None:
         """One moment: count, and compare what runs hold with the table."""
-        row = await self._connection.fetchrow(_LOOK)
+        async with self._one:
+            row = await self._connection.fetchrow(_LOOK)
         states = [decode(state) for state in row[0] or []]
         counts = Counter(lease for state in states for lease in leases_of(state))
         kinds: Counter[tuple[str, str]] = Counter()
