@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from actors.queue.admission.caps import AdmissionRules
 from actors.run.rules import Limits, Rules
 
 ROLES = ("worker", "operator", "admin")
@@ -69,6 +70,8 @@ class Settings:
     auth: AuthSettings
     attribution: AttributionSettings
     rules: Rules
+    admission: AdmissionRules  # the caps of task queues
+    query_tasks_per_queue: int  # how many may wait
     repair_policy: RepairPolicy
     worker_protocol_version: str
     poll_timeout_seconds: int

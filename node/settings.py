@@ -41,6 +41,8 @@ def api_settings(config: Config) -> Settings:
         auth=_auth(config),
         attribution=_attribution(config),
         rules=engine_rules(config, 0),
+        admission=admission_rules(config),
+        query_tasks_per_queue=polling.query_task_max_pending_per_queue,
         repair_policy=RepairPolicy(
             redispatch_after_seconds=engine.repair_redispatch_after_seconds,
             loop_throttle_seconds=engine.repair_loop_throttle_seconds,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from actors.queue.admission.caps import Caps
 from actors.queue.poll import QueueName
-from actors.run.times import SECOND, Micros
+from actors.run.times import SECOND
 
 MINUTE = 60 * SECOND
 
@@ -17,8 +17,8 @@ LEASES = "l", "m"  # scopes of leases lie between these
 Scope = tuple[str, int]  # name and cap
 
 
-def minute_of(now: Micros) -> int:
-    """The calendar minute in UTC, since the epoch."""
+def minute_of(now: int) -> int:
+    """The calendar minute in UTC, since the epoch. `now`: microseconds."""
     return now // MINUTE
 
 
