@@ -20,7 +20,7 @@ from bench.options import Options
 from bench.report import failures, machine, table
 from bench.rows import Result
 from bench.runner import LoadError, run_load
-from bench.workloads import WORKLOADS, Workload
+from bench.workloads import ENVIRONMENTS, WORKLOADS, Workload
 from node.embedded import EmbeddedError
 
 RESULTS = Path(__file__).parent / "results"
@@ -87,7 +87,8 @@ def _run(workload: Workload, options: Options, arguments: argparse.Namespace) ->
     if options.urls:
         return run_load(workload.name, options, {})
     profile_to = arguments.json.parent / f"profile-{workload.name}.txt" if arguments.profile else None
-    with running(workload.nodes, options.token, arguments.data_dir) as cluster:
+    more = ENVIRONMENTS.get(workload.name)
+    with running(workload.nodes, options.token, arguments.data_dir, more) as cluster:
         return run_load(
             workload.name, msgspec.structs.replace(options, urls=cluster.urls, dsn=cluster.dsn), cluster.groups, profile_to
         )
