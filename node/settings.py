@@ -167,21 +167,21 @@ def engine_rules(config: Config, shards: int) -> Rules:
 
 def admission_rules(config: Config) -> AdmissionRules:
     """The caps of task queues."""
-    caps = config.admission
+    admission = config.admission
     return AdmissionRules(
         workflow=KindCaps(
-            queue_leases=caps.workflow_leases_per_queue,
-            namespace_leases=caps.workflow_leases_per_namespace,
-            queue_dispatches=caps.workflow_dispatches_per_minute,
-            namespace_dispatches=caps.workflow_dispatches_per_minute_per_namespace,
+            queue_leases=admission.workflow_leases_per_queue,
+            namespace_leases=admission.workflow_leases_per_namespace,
+            queue_dispatches=admission.workflow_dispatches_per_minute,
+            namespace_dispatches=admission.workflow_dispatches_per_minute_per_namespace,
         ),
         activity=KindCaps(
-            queue_leases=caps.activity_leases_per_queue,
-            namespace_leases=caps.activity_leases_per_namespace,
-            queue_dispatches=caps.activity_dispatches_per_minute,
-            namespace_dispatches=caps.activity_dispatches_per_minute_per_namespace,
+            queue_leases=admission.activity_leases_per_queue,
+            namespace_leases=admission.activity_leases_per_namespace,
+            queue_dispatches=admission.activity_dispatches_per_minute,
+            namespace_dispatches=admission.activity_dispatches_per_minute_per_namespace,
         ),
-        overrides=caps.overrides,
+        overrides=admission.overrides,
     )
 
 

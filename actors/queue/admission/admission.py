@@ -1,8 +1,9 @@
 """The caps of a node's queues: the books of all scopes, who waits at which, and what is heard of them (operations 2.4).
 
-A place that is freed wakes at once who waits for it on the node whose commit freed it. Other nodes hear by broadcasts what was
-freed, and what is being taken of scopes that several queues share; they leave a freed place to its node for a moment, or all
-would try it at once. Who waits looks into the rows now and then. Nothing here is truth: what is missed costs time, no place.
+A place that is freed wakes at once who waits for it on the node whose commit freed it. Who waits says so to the other nodes: for
+a while they tell what they free, and what they are taking of scopes that several queues share. A freed place is left to its node
+for a moment, or all would try it at once. And who waits looks into the rows now and then. Nothing here is truth: what is missed
+costs time, no place; and where nobody waits nothing is told.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
+from msgspec import Struct
 
 from actors.errors import Unavailable
 from actors.queue.admission import scopes
@@ -40,9 +42,18 @@ _MANY = 10_000  # books, then those nobody uses go
 
 ReadScopes = Callable[[list[str]], Awaitable[dict[str, list[int]]]]
 
-_Changes = dict[Permit, bool]  # whether it was taken; else it was freed
+_INTEREST_SECONDS = 3.0  # so long others are told of a scope after somebody said that it waits there
+_AGAIN_SECONDS = 1.0  # so often that is said while it is true
 
-_news: msgspec.msgpack.Decoder[list[tuple[Permit, bool]]] = msgspec.msgpack.Decoder(list[tuple[Permit, bool]])
+
+class _News(Struct, array_like=True):
+    """What nodes tell each other: scopes they wait at, and places with whether they were taken, else freed."""
+
+    waits: list[str] = []
+    changes: list[tuple[Permit, bool]] = []
+
+
+_news = msgspec.msgpack.Decoder(_News)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -77,6 +88,7 @@ class Admission:
         self._chance = chance or random.Random()
         self._loop = asyncio.get_running_loop()
         self._books: dict[str, Book] = {}
+        self._minute = 0  # when books were last forgotten
         self._gates: set[Gate] = set()
         self._waiting: dict[str, dict[Gate, None]] = {}  # by scope, in the order they came
         self._waits_at: dict[Gate, str] = {}
@@ -85,7 +97,10 @@ class Admission:
         self._read_took = 0.0
         self._look: asyncio.TimerHandle | None = None
         self._turn: asyncio.TimerHandle | None = None
-        self._changes: _Changes = {}  # to be told
+        self._changes: dict[Permit, bool] = {}  # to be told
+        self._waits: list[str] = []
+        self._said: dict[str, float] = {}  # when others were told that it is waited at a scope
+        self._interest: dict[str, float] = {}  # until when others want to hear of a scope; loop times
         self._telling: asyncio.TimerHandle | None = None
         self._left: dict[Permit, None] = {}  # freed by other nodes, and theirs for a moment
         self._stopped = False
@@ -117,6 +132,10 @@ class Admission:
         name, cap = scope
         book = self._books.get(name)
         if book is None:
+            minute = scopes.minute_of(self.now())
+            if minute != self._minute:
+                self._minute = minute
+                self.forget()
             book = self._books[name] = Book(name, cap, self._chance)
             self._want(name)
         return book
@@ -130,6 +149,7 @@ class Admission:
                 self._unwait(gate, before)
             self._waits_at[gate] = scope
             self._waiting.setdefault(scope, {})[gate] = None
+        self._say(scope)
         if not book.known:
             self._want(scope)
         elif not book.full_for_good or scope.startswith(scopes.LEASES[0]):
@@ -186,22 +206,39 @@ class Admission:
             self._note_freed(permit, here=True)
 
     def _changed(self, permit: Permit, *, taken: bool) -> None:
-        self._changes[permit] = taken
-        if self._telling is None and not self._stopped:
-            self._telling = self._loop.call_later(_TELL_SECONDS, self._tell_changes)
+        until = self._interest.get(permit.scope)
+        if until is not None and until > self._loop.time():
+            self._changes[permit] = taken
+            self._tell_soon()
 
-    def _tell_changes(self) -> None:
+    def _say(self, scope: str) -> None:
+        """Others should tell of this scope."""
+        now = self._loop.time()
+        if self._said.get(scope, -_AGAIN_SECONDS) + _AGAIN_SECONDS <= now:
+            self._said[scope] = now
+            self._waits.append(scope)
+            self._tell_soon()
+
+    def _tell_soon(self) -> None:
+        if self._telling is None and not self._stopped:
+            self._telling = self._loop.call_later(_TELL_SECONDS, self._tell_news)
+
+    def _tell_news(self) -> None:
         self._telling = None
-        changes, self._changes = self._changes, {}
-        self._tell(_encoder.encode(list(changes.items())))
+        news = _News(self._waits, list(self._changes.items()))
+        self._waits, self._changes = [], {}
+        self._tell(_encoder.encode(news))
 
     def hear(self, news: bytes) -> None:
-        """What other nodes' commits took and gave back."""
+        """Where other nodes wait, and what their commits take and give back."""
         try:
-            changes = _news.decode(news)
+            told = _news.decode(news)
         except msgspec.DecodeError:
             return  # of another version: who waits looks into the rows
-        for permit, taken in changes:
+        until = self._loop.time() + _INTEREST_SECONDS
+        for scope in told.waits:
+            self._interest[scope] = until
+        for permit, taken in told.changes:
             book = self._books.get(permit.scope)
             if book is None:
                 continue
@@ -269,6 +306,9 @@ class Admission:
         _, now = scopes.past(scopes.minute_of(self.now()))
         for scope in [scope for scope in self._books if scope < now and not scope.startswith(scopes.LEASES[0])]:
             del self._books[scope]
+        present = self._loop.time()
+        self._interest = {scope: until for scope, until in self._interest.items() if until > present}
+        self._said = {scope: at for scope, at in self._said.items() if at + _AGAIN_SECONDS > present}
         if len(self._books) > _MANY:
             used = {scope for gate in self._gates for scope in gate.scopes}
             for scope in [scope for scope, book in self._books.items() if scope not in used and book.unused]:
@@ -287,6 +327,7 @@ class Admission:
         for scope in self._waiting:
             book = self._books.get(scope)
             if book is not None and (scope.startswith(scopes.LEASES[0]) or not book.full_for_good):
+                self._say(scope)
                 self._want(scope)
                 looking = True
         if looking:

@@ -75,7 +75,6 @@ class Book:
 
     def take(self) -> int:
         """A free place for a claim, to be ended by `granted`, `unneeded`, `lost` or `doubted`. Only when `open`."""
-        assert self.open
         free = self._free
         while True:
             if not free:
