@@ -161,6 +161,7 @@ async def test_nothing_is_told_where_nobody_waits(make: Make) -> None:
     queue = Queue(table, node, A, wants=20)
     queue.go()
     await soon(lambda: len(queue.leases) == 20)
+    await asyncio.sleep(0.02)  # while the rows were not read it waited
     table.told = 0
     for _ in range(20):
         queue.end()
@@ -171,9 +172,14 @@ async def test_nothing_is_told_where_nobody_waits(make: Make) -> None:
 async def test_lost_news_cost_a_look(make: Make) -> None:
     table = make(queue_leases=1)
     table.deaf = True
-    queue, other = Queue(table, table.node(), A), table.node()
+    before, other = Queue(table, table.node(), A, wants=1), table.node()
+    before.go()
+    await soon(lambda: len(before.leases) == 1)
+    queue = Queue(table, table.node(), A)
     queue.go()
-    await soon(lambda: len(queue.leases) == 1)
+    await asyncio.sleep(0.05)
+    assert not queue.leases
+    queue.leases = before.leases
     freed = [permit for permit in queue.leases.pop() if permit.ends]
     table.rows.difference_update(freed)
     other.freed(freed)
@@ -193,7 +199,7 @@ async def test_the_next_minute_has_a_budget_of_its_own(make: Make) -> None:
     table.now += SECOND
     await soon(lambda: len(queue.leases) == 6)
     assert len({permit.scope for lease in queue.leases for permit in lease}) == 2
-    assert len(node._books) == 1, "the books of past minutes are closed for good"
+    assert len(node._shelf) == 1, "the books of past minutes are closed for good"
 
 
 async def test_two_nodes_share_a_scope_without_losing_a_place(make: Make) -> None:
@@ -210,6 +216,27 @@ async def test_two_nodes_share_a_scope_without_losing_a_place(make: Make) -> Non
         assert sum(permit.scope.startswith("ln") for permit in table.rows) <= 4
     tried = sum(queue.tried for queue in queues)
     assert tried < 2 * 120, f"{tried} claims for 120 leases"
+
+
+async def test_queues_that_are_told_different_caps_of_one_scope(make: Make) -> None:
+    table = make()
+    overrides = {"b": {"workflow_tasks": {"max_active_leases_per_namespace": 5}}}
+    table.rules = AdmissionRules(KindCaps(namespace_leases=2), None, overrides)
+    node = table.node()
+    small, large = Queue(table, node, A), Queue(table, node, B)
+    large.go()
+    small.go()
+    await soon(lambda: len(large.leases) == 5)
+    await asyncio.sleep(0.02)
+    assert not small.leases, "five are more than two"
+    large.wants = 0
+    for count in (4, 3, 2):
+        large.end()
+        assert (len(large.leases), len(small.leases)) == (count, 0)
+    large.end()
+    await soon(lambda: len(small.leases) == 1)
+    assert len(large.leases) == 1
+    assert large.tried + small.tried < 12
 
 
 async def test_while_the_store_is_away_nothing_is_leased_and_then_it_goes_on(make: Make) -> None:

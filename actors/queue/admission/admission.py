@@ -1,7 +1,7 @@
 """The caps of a node's queues: the books of all scopes, who waits at which, and what is heard of them (operations 2.4).
 
-A place that is freed wakes at once who waits for it on the node whose commit freed it. Who waits says so to the other nodes: for
-a while they tell what they free, and what they are taking of scopes that several queues share. A freed place is left to its node
+A place that is freed wakes at once who waits for it on the node whose commit freed it. Who waits says so to the other nodes,
+and for a while they tell what they free, and what they are taking of scopes that queues share. A freed place is left to its node
 for a moment, or all would try it at once. And who waits looks into the rows now and then. Nothing here is truth: what is missed
 costs time, no place; and where nobody waits nothing is told.
 """
@@ -21,6 +21,7 @@ from actors.queue.admission import scopes
 from actors.queue.admission.book import Book
 from actors.queue.admission.caps import AdmissionRules
 from actors.queue.admission.gate import Gate
+from actors.queue.admission.shelf import Shelf
 from actors.queue.poll import QUERY, QueueName
 from actors.run.times import Micros
 from actors.run.values import Permit
@@ -87,7 +88,7 @@ class Admission:
         self._tell = tell
         self._chance = chance or random.Random()
         self._loop = asyncio.get_running_loop()
-        self._books: dict[str, Book] = {}
+        self._shelf = Shelf(self._chance)
         self._minute = 0  # when books were last forgotten
         self._gates: set[Gate] = set()
         self._waiting: dict[str, dict[Gate, None]] = {}  # by scope, in the order they came
@@ -129,15 +130,14 @@ class Admission:
 
     def book(self, scope: scopes.Scope) -> Book:
         """The book of a scope, made when needed: it is closed until its rows were read."""
-        name, cap = scope
-        book = self._books.get(name)
+        book = self._shelf.find(scope)
         if book is None:
             minute = scopes.minute_of(self.now())
             if minute != self._minute:
                 self._minute = minute
                 self.forget()
-            book = self._books[name] = Book(name, cap, self._chance)
-            self._want(name)
+            book = self._shelf.add(scope)
+            self._want(book.scope)
         return book
 
     def wait(self, gate: Gate, book: Book) -> None:
@@ -152,7 +152,7 @@ class Admission:
         self._say(scope)
         if not book.known:
             self._want(scope)
-        elif not book.full_for_good or scope.startswith(scopes.LEASES[0]):
+        if not book.full_for_good or scope.startswith(scopes.LEASES[0]):
             self._look_later()
         if not scope.startswith(scopes.LEASES[0]):
             self._wake_with_the_minute()
@@ -178,10 +178,7 @@ class Admission:
         """See `Books.settle`."""
         for permit in permits:
             scope = permit.scope
-            book = self._books.get(scope)
-            if book is None:
-                continue
-            end(book, permit.number)
+            self._shelf.settle(scope, permit.number, end)
             if end is Book.granted:
                 continue
             if end is Book.unneeded:
@@ -195,6 +192,7 @@ class Admission:
         """See `Books.taking`."""
         for permit in permits:
             if scopes.shared(permit.scope):
+                self._shelf.taking(permit.scope, permit.number)
                 self._changed(permit, taken=True)
 
     # -- news ----------------------------------------------------------------------------------------------------------
@@ -239,12 +237,13 @@ class Admission:
         for scope in told.waits:
             self._interest[scope] = until
         for permit, taken in told.changes:
-            book = self._books.get(permit.scope)
-            if book is None:
-                continue
+            books = self._shelf.of(permit.scope)
             if taken:
                 self._left.pop(permit, None)
-                book.taken(permit.number)
+                for book in books:
+                    book.taken(permit.number)
+            elif not books:
+                continue
             elif not scopes.shared(permit.scope):
                 self._note_freed(permit, here=False)
             else:
@@ -259,18 +258,18 @@ class Admission:
             self._note_freed(permit, here=False)
 
     def _note_freed(self, permit: Permit, *, here: bool) -> None:
-        book = self._books.get(permit.scope)
-        if book is not None and not self._stopped:
-            book.freed(permit.number, here=here)
+        books = self._shelf.of(permit.scope)
+        if books and not self._stopped:
+            for book in books:
+                book.freed(permit.number, here=here)
             self._wake(permit.scope)
 
     # -- waking --------------------------------------------------------------------------------------------------------
 
     def _wake(self, scope: str) -> None:
         """Let those in that wait for this scope, in order, as long as it is open."""
-        book = self._books.get(scope)
         for gate in list(self._waiting.get(scope, ())):
-            if book is not None and not book.open:
+            if not self._shelf.open(scope):
                 break
             if self._waits_at.get(gate) == scope:
                 self._leave(gate)
@@ -290,7 +289,7 @@ class Admission:
         """Budgets begin anew: books of past minutes go, who waited at them looks at those of now."""
         self._turn = None
         self.forget()
-        for scope in [scope for scope in self._waiting if scope not in self._books]:
+        for scope in [scope for scope in self._waiting if not self._shelf.of(scope)]:
             self._wake(scope)
         if any(not scope.startswith(scopes.LEASES[0]) for scope in self._waiting):
             self._wake_with_the_minute()
@@ -304,15 +303,13 @@ class Admission:
     def forget(self) -> None:
         """Drop the books of past minutes, and should there be very many those nobody uses; the rows are there."""
         _, now = scopes.past(scopes.minute_of(self.now()))
-        for scope in [scope for scope in self._books if scope < now and not scope.startswith(scopes.LEASES[0])]:
-            del self._books[scope]
+        self._shelf.drop([scope for scope in self._shelf if scope < now and not scope.startswith(scopes.LEASES[0])])
         present = self._loop.time()
         self._interest = {scope: until for scope, until in self._interest.items() if until > present}
         self._said = {scope: at for scope, at in self._said.items() if at + _AGAIN_SECONDS > present}
-        if len(self._books) > _MANY:
+        if len(self._shelf) > _MANY:
             used = {scope for gate in self._gates for scope in gate.scopes}
-            for scope in [scope for scope, book in self._books.items() if scope not in used and book.unused]:
-                del self._books[scope]
+            self._shelf.drop(self._shelf.unused(used))
 
     # -- the rows ------------------------------------------------------------------------------------------------------
 
@@ -325,8 +322,7 @@ class Admission:
         self._look = None
         looking = False
         for scope in self._waiting:
-            book = self._books.get(scope)
-            if book is not None and (scope.startswith(scopes.LEASES[0]) or not book.full_for_good):
+            if self._shelf.of(scope) and (scope.startswith(scopes.LEASES[0]) or self._shelf.may_change(scope)):
                 self._say(scope)
                 self._want(scope)
                 looking = True
@@ -341,7 +337,7 @@ class Admission:
     async def _read_wanted(self) -> None:
         try:
             while self._wanted and not self._stopped:
-                wanted = {scope: book for scope in self._wanted if (book := self._books.get(scope)) is not None}
+                wanted = {scope: list(books) for scope in self._wanted if (books := self._shelf.of(scope))}
                 self._wanted.clear()
                 if not wanted:
                     break
@@ -350,23 +346,26 @@ class Admission:
         finally:
             self._reading = None
 
-    async def _read_some(self, wanted: dict[str, Book]) -> None:
-        for book in wanted.values():
-            book.begin_read()
+    async def _read_some(self, wanted: dict[str, list[Book]]) -> None:
+        for books in wanted.values():
+            for book in books:
+                book.begin_read()
         began = self._loop.time()
         try:
             found = await self._read(list(wanted))
         except Exception as error:
-            for book in wanted.values():
-                book.abort_read()
+            for books in wanted.values():
+                for book in books:
+                    book.abort_read()
             self._wanted |= dict.fromkeys(wanted)
             if not isinstance(error, Unavailable):
                 _log.exception("reading the places under caps failed", extra=said("permits.read_failed"))
             await asyncio.sleep(_RETRY_SECONDS)
             return
         self._read_took = self._loop.time() - began
-        for scope, book in wanted.items():
-            book.end_read(found[scope])
-            if not book.known:  # doubts came up while it was read
+        for scope, books in wanted.items():
+            for book in books:
+                book.end_read(found[scope])
+            if not self._shelf.known(scope):  # doubts came up while it was read
                 self._wanted[scope] = None
             self._wake(scope)

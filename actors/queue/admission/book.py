@@ -103,6 +103,8 @@ class Book:
         if number in self._flight:
             self._flight.discard(number)
             self._free.append(number)
+        else:
+            self.freed(number, here=True)  # another book of the scope had it
 
     def lost(self, number: int) -> None:
         """Somebody else has it."""
