@@ -1,9 +1,9 @@
 """The caps of a node's queues: the books of all scopes, who waits at which, and what is heard of them (operations 2.4).
 
 A place that is freed wakes at once who waits for it on the node whose commit freed it. Who waits says so to the other nodes,
-and for a while they tell what they free, and what they are taking of scopes that queues share. A freed place is left to its node
-for a moment, or all would try it at once. And who waits looks into the rows now and then. Nothing here is truth: what is missed
-costs time, no place; and where nobody waits nothing is told.
+and for a while they tell what they free, and what they are taking of scopes that queues share. A freed place is left to its
+node for a moment, or all would try it at once. And who waits looks into the rows now and then. Nothing here is truth: what is
+missed costs time, no place; and where nobody waits nothing is told.
 """
 
 from __future__ import annotations
