@@ -92,8 +92,10 @@ async def test_of_two_connections_that_take_a_place_at_once_the_key_lets_one(dsn
         assert await one.fetchval(sql, *args) == [0]
         sql, args = arguments.encode([change(second, permit(second, 0))])
         waiting = asyncio.create_task(other.fetchval(sql, *args))
-        await asyncio.sleep(0.2)
-        assert not waiting.done()
+        pid = other.get_server_pid()
+        while await one.fetchval("SELECT cardinality(pg_blocking_pids($1))", pid) == 0:
+            await asyncio.sleep(0.01)
+            assert not waiting.done()
         await begun.commit()
         error = (await asyncio.gather(waiting, return_exceptions=True))[0]
         assert isinstance(error, asyncpg.UniqueViolationError)
