@@ -33,7 +33,7 @@ from actors.cluster.protocol import (
     ScheduleAnswered,
     TaskOffer,
 )
-from actors.cluster.rates import Rate, rates_of
+from actors.cluster.rates import Traffic, traffic_of
 from actors.cluster.router import Router
 from actors.cluster.run_messages import MessageDelivery
 from actors.cluster.schedule_messages import ScheduleMessages, Starter
@@ -135,9 +135,13 @@ class Engine:
         shard = self.runs.shard_of_id(run_id)
         return None if shard is None or not self.runs.owns(shard) else self._host.watchers.watch(run_id)
 
-    async def rates(self, namespace: str, queues: Sequence[str]) -> dict[tuple[str, str], Rate]:
-        """What the nodes alive saw of these queues in the last minute, by queue and kind."""
-        return await rates_of(self._host.rates, self._ask, namespace, queues)
+    async def traffic(self, namespace: str, queues: Sequence[str]) -> Traffic:
+        """What the nodes alive saw of these queues in the last minute, and the queries that wait there."""
+        return await traffic_of(self._rated(namespace, queues), self._ask, namespace, queues)
+
+    def _rated(self, namespace: str, queues: Sequence[str]) -> Rated:
+        waiting = {queue: self._queries.pending((namespace, queue)) for queue in queues}
+        return Rated(self._host.rates.of(namespace, queues), {queue: count for queue, count in waiting.items() if count})
 
     # -- what the host has for other nodes -----------------------------------------------------------------------------
 
@@ -218,8 +222,7 @@ class Engine:
         if isinstance(question, AskReread):
             return self._serve_reread()
         if isinstance(question, AskRates):
-            rates = self._host.rates.of(question.namespace, question.queues)
-            return resolved(protocol.encode(Rated(rates)))
+            return resolved(protocol.encode(self._rated(question.namespace, question.queues)))
         if isinstance(question, AskStart):
             return self._serve_reply(lambda: self.workflows.start_here(question.command))
         return self._serve_reply(lambda: self.workflows.here(question))

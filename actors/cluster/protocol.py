@@ -151,9 +151,10 @@ class AskRates(Struct, tag="rates", frozen=True):
 
 
 class Rated(Struct, tag="rated", frozen=True):
-    """Queue, kind, tasks added and tasks dispatched."""
+    """Queue, kind, tasks added and tasks dispatched. `queries`: how many wait for a worker at the receiver, by queue."""
 
     rates: list[tuple[str, str, int, int]]
+    queries: dict[str, int] = {}
 
 
 class QueryAnswered(Struct, tag="query_answered", frozen=True):

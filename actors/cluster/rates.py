@@ -1,4 +1,4 @@
-"""Tasks added and dispatched in the last minute, summed over the nodes alive (contract operations 2.1)."""
+"""Tasks added and dispatched in the last minute, and queries that wait, summed over the nodes alive (operations 2.1, 2.2)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from actors.cluster import protocol
 from actors.cluster.protocol import AskRates, Rated, response_or_none
-from actors.hosting.rates import Rates
 from bus.ask import Ask
 from bus.errors import Unreachable
 
@@ -23,8 +22,15 @@ class Rate(NamedTuple):
     dispatched: int
 
 
-async def rates_of(own: Rates, ask: Ask, namespace: str, queues: Sequence[str]) -> dict[tuple[str, str], Rate]:
-    """The rates of these queues by queue and kind. A node that does not answer within a second counts nothing."""
+class Traffic(NamedTuple):
+    """Of some queues of a namespace: rates by queue and kind, and the queries that wait for a worker by queue."""
+
+    rates: dict[tuple[str, str], Rate]
+    queries: dict[str, int]
+
+
+async def traffic_of(own: Rated, ask: Ask, namespace: str, queues: Sequence[str]) -> Traffic:
+    """What the nodes alive know of these queues; `own`: this one. One that does not answer within a second counts nothing."""
     question = protocol.encode(AskRates(namespace, list(queues)))
     asked: list[asyncio.Future[bytes]] = []
     for node_id in ask.heard:
@@ -34,9 +40,12 @@ async def rates_of(own: Rates, ask: Ask, namespace: str, queues: Sequence[str]) 
             continue
     if asked:
         await asyncio.wait(asked)
-    answers = [response for done in asked if isinstance(response := response_or_none(done), Rated)]
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-    for queue, kind, added, dispatched in [*own.of(namespace, queues), *(each for answer in answers for each in answer.rates)]:
-        sums[queue, kind][0] += added
-        sums[queue, kind][1] += dispatched
-    return {key: Rate(*counts) for key, counts in sums.items()}
+    queries: dict[str, int] = defaultdict(int)
+    for answer in [own, *(response for done in asked if isinstance(response := response_or_none(done), Rated))]:
+        for queue, kind, added, dispatched in answer.rates:
+            sums[queue, kind][0] += added
+            sums[queue, kind][1] += dispatched
+        for queue, waiting in answer.queries.items():
+            queries[queue] += waiting
+    return Traffic({key: Rate(*counts) for key, counts in sums.items()}, dict(queries))

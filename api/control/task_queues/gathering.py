@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from actors.cluster.rates import Rate
@@ -58,13 +58,28 @@ async def _joined(
         if task.queue in by_queue:
             by_queue[task.queue][task.kind] = task
     rates: dict[str, dict[str, Rate]] = defaultdict(dict)
-    for (name, kind), rate in (await services.engine.rates(namespace, names)).items():
+    traffic = await services.engine.traffic(namespace, names)
+    for (name, kind), rate in traffic.rates.items():
         rates[name][kind] = rate
     oldest = [task.oldest[1] for kinds in by_queue.values() for task in kinds.values() if task.oldest is not None]
     keys = {task_id: key for task_id in oldest if (key := ids.run_key_of(task_id)) is not None}
     found = await task_queues.runs_of_keys(services.db, list(set(keys.values()))) if keys else {}
     runs = {task_id: found[key] for task_id, key in keys.items() if key in found}
+    everywhere: Counter[str] = Counter(
+        each.lease.kind for each in await leases(services, namespace) if each.lease.expires_at > now
+    )
     return [
-        Queue(name, namespace, now, by_queue[name], held.get(name, ()), workers.get(name, ()), rates.get(name, {}), runs)
+        Queue(
+            name,
+            namespace,
+            now,
+            by_queue[name],
+            held.get(name, ()),
+            workers.get(name, ()),
+            rates.get(name, {}),
+            runs,
+            traffic.queries.get(name, 0),
+            everywhere,
+        )
         for name in names
     ]

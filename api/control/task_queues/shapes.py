@@ -21,7 +21,9 @@ _NONE = Rate(0, 0)
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What is known of a queue `now` (microseconds). `runs`: workflow id and run id by the id of an oldest ready task."""
+    """What is known of a queue `now` (microseconds). `runs`: workflow id and run id by the id of an oldest ready task;
+    `queries`: how many wait for a worker; `active_everywhere`: leases of the whole namespace that have not run out, by kind.
+    """
 
     name: str
     namespace: str
@@ -31,6 +33,8 @@ class Queue:
     workers: Sequence[Worker] = ()
     rates: Mapping[str, Rate] = field(default_factory=dict)  # by kind
     runs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    queries: int = 0
+    active_everywhere: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def oldest(self) -> tuple[int, str, str] | None:

@@ -1,6 +1,6 @@
 WITH
 occupied AS MATERIALIZED (
-    SELECT u.i FROM unnest($71::int4[], $72::text[], $73::int4[], $74::text[], $75::text[], $76::int8[]) AS u(i, scope, number, run_id, task_id, taken_at) WHERE (
+    SELECT u.i FROM unnest($73::int4[], $74::text[], $75::int4[], $76::text[], $77::text[], $78::int8[]) AS u(i, scope, number, run_id, task_id, taken_at) WHERE (
         SELECT true FROM admission_permits p WHERE p.scope = u.scope AND p.number = u.number
     )
 ),
@@ -27,7 +27,7 @@ changed AS (
         state = u.state,
         published_sequence = greatest(r.published_sequence, u.published_sequence),
         search_attributes = coalesce(u.search_attributes::jsonb, r.search_attributes)
-    FROM unnest($1::int4[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::bytea[], $12::text[], $13::int8[], $14::bytea[]) AS u(i, run_id, version, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history)
+    FROM unnest($1::int4[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::bytea[], $12::text[], $13::int8[], $14::bytea[], $15::bytea[]) AS u(i, run_id, version, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history, leases)
     WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated)) AND u.i <> ALL (ARRAY(SELECT i FROM occupied))
     RETURNING
         u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at, u.leases,
@@ -122,17 +122,17 @@ requests_noted AS (
 ),
 applied AS (
     INSERT INTO applied_commands (command_key, answer)
-    SELECT command_key, answer FROM unnest($68::int4[], $69::text[], $70::bytea[]) AS u(i, command_key, answer) WHERE answer IS NOT NULL AND u.i = ANY (ARRAY(SELECT i FROM won))
+    SELECT command_key, answer FROM unnest($70::int4[], $71::text[], $72::bytea[]) AS u(i, command_key, answer) WHERE answer IS NOT NULL AND u.i = ANY (ARRAY(SELECT i FROM won))
 ),
 permits_taken AS (
     INSERT INTO admission_permits (scope, number, run_id, task_id, taken_at)
     SELECT scope, number, run_id, task_id, taken_at
-    FROM unnest($71::int4[], $72::text[], $73::int4[], $74::text[], $75::text[], $76::int8[]) AS u(i, scope, number, run_id, task_id, taken_at)
+    FROM unnest($73::int4[], $74::text[], $75::int4[], $76::text[], $77::text[], $78::int8[]) AS u(i, scope, number, run_id, task_id, taken_at)
     WHERE u.i = ANY (ARRAY(SELECT i FROM won))
 ),
 permits_freed AS (
     DELETE FROM admission_permits p
-    USING unnest($77::int4[], $78::text[], $79::int4[], $80::text[]) AS u(i, scope, number, run_id)
+    USING unnest($79::int4[], $80::text[], $81::int4[], $82::text[]) AS u(i, scope, number, run_id)
     WHERE u.i = ANY (ARRAY(SELECT i FROM won))
         AND p.scope = ANY (ARRAY[u.scope]) AND p.number = ANY (ARRAY[u.number]) AND p.run_id = u.run_id
 )
