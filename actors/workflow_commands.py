@@ -15,8 +15,9 @@ from actors.cluster.router import Router
 from actors.errors import Unavailable, one_family
 from actors.hosting import stored_runs
 from actors.hosting.host import Host
+from actors.hosting.mailbox import REQUEST_TAKEN
 from actors.hosting.repeats import new_key
-from actors.hosting.run_actor import REQUEST_TAKEN, InstanceTaken
+from actors.hosting.run_actor import InstanceTaken
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.run import ids
@@ -83,6 +84,7 @@ class WorkflowCommands:
 
     async def start_here(self, command: StartRun) -> Started | Refused:
         """Start a workflow whose shard is hosted here, once: a start is known again by the id of its run."""
+        await self._workers.rollouts.confirm()
         for _ in range(_START_TRIES):
             try:
                 return await self._host.start_run(command)

@@ -69,6 +69,14 @@ class Wire:
         path = f"POST /api/workflows/{workflow_id}/signal/{name}".encode()
         return _with_body(path + self._control_post, {"input": arguments})
 
+    def create_schedule(self, body: dict[str, Any]) -> bytes:
+        """control-plane 11."""
+        return _with_body(b"POST /api/schedules" + self._control_post, body)
+
+    def describe_schedule(self, schedule_id: str) -> bytes:
+        """control-plane 11."""
+        return f"GET /api/schedules/{schedule_id}".encode() + self._control_get
+
     def register(self, worker_id: str, task_queue: str, workflow_types: tuple[str, ...], activity_type: str) -> bytes:
         """worker-protocol 3.1, as a worker of the measured SDK generation."""
         return _with_body(

@@ -1,7 +1,7 @@
 """The pools of one node: each kind of work has connections of its own, so that none waits for another's.
 
 A node opens `pool_size` (reads) + `search_pool_size` + `LEASE_CONNECTIONS` + `PROBE_CONNECTIONS` + `UPKEEP_CONNECTIONS`
-connections at most, and one for commits (`store.commit.group`); those not used for five minutes are closed.
+connections at most, and two for commits (`store.commit.group`); those not used for five minutes are closed.
 """
 
 from __future__ import annotations

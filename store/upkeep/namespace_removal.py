@@ -26,8 +26,9 @@ SCOPED = (
     Scoped("workers", "workflow_worker_registrations"),
     Scoped("mailbox"),
     Scoped("ready_tasks"),
+    Scoped("rollouts"),
 )
-RUNS = "workflow_runs"
+RUNS, SCHEDULES = "workflow_runs", "workflow_schedules"
 
 _SQL = beside(__file__)
 _BATCH, _SLICE, _ROWS = 200, 5000, 2000
@@ -59,6 +60,8 @@ async def remove(db: Database, name: str) -> AsyncIterator[tuple[str | None, int
         sql = filled(_SQL["scoped"], table=scoped.table)
         while count := await db.execute(sql, name, _ROWS):
             yield scoped.counted, count
+    async for count in _schedules(db, name):
+        yield SCHEDULES, count
     while (gone := int(await db.fetchval(_SQL["runs"], name, _BATCH))) or await db.fetchval(_SQL["any_run"], name):
         yield RUNS, gone
     after: str | None = ""
@@ -67,10 +70,21 @@ async def remove(db: Database, name: str) -> AsyncIterator[tuple[str | None, int
         assert row is not None
         after = row[1]
         yield RUNS, int(row[0])
+    async for count in _schedules(db, name):  # what was made meanwhile
+        yield SCHEDULES, count
     for scoped in SCOPED:  # what the runs left meanwhile
         sql = filled(_SQL["scoped"], table=scoped.table)
         while count := await db.execute(sql, name, _ROWS):
             yield scoped.counted, count
+
+
+async def _schedules(db: Database, name: str) -> AsyncIterator[int]:
+    """Delete schedules, batch by batch: how many of each were not deleted before."""
+    while True:
+        row = await db.fetchrow(_SQL["schedules"], name, _BATCH)
+        if row is None or not row[0]:
+            return
+        yield int(row[1])
 
 
 async def touch(db: Database, name: str, now: int) -> None:

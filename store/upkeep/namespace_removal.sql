@@ -81,3 +81,20 @@ WHERE t.ctid = ANY (ARRAY(
     WHERE o.namespace = $1 AND EXISTS (SELECT FROM namespaces n WHERE n.name = $1 AND n.status <> 'active')
     LIMIT $2
 ))
+
+-- name: schedules
+-- Up to $2 schedules with their audit history: how many rows went, and how many schedules that were not deleted before.
+WITH gone AS (
+    DELETE FROM schedules s
+    WHERE s.schedule_key = ANY (ARRAY(
+        SELECT o.schedule_key FROM schedules o
+        WHERE o.namespace = $1 AND EXISTS (SELECT FROM namespaces n WHERE n.name = $1 AND n.status <> 'active')
+        LIMIT $2
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING s.schedule_key, s.status
+),
+events AS (
+    DELETE FROM schedule_events e WHERE e.schedule_key = ANY (ARRAY(SELECT schedule_key FROM gone))
+)
+SELECT count(*), count(*) FILTER (WHERE status <> 'deleted') FROM gone

@@ -45,7 +45,7 @@ async def test_every_table_with_a_namespace_is_known(store: Database) -> None:
         "SELECT table_name FROM information_schema.columns WHERE column_name = 'namespace' AND table_schema = 'public'"
     )
     known = {scoped.table for scoped in namespace_removal.SCOPED}
-    of_runs = {"runs", "run_status", "instances", "pruned_runs"}
+    of_runs = {"runs", "run_status", "instances", "pruned_runs", "schedules"}
     elsewhere = {"republishing"}  # a job that is done soon
     assert {row[0] for row in found} == known | of_runs | elsewhere
 
@@ -54,6 +54,11 @@ async def test_everything_goes(http: Http, store: Database) -> None:
     await lab(http, "doomed")
     await http.register()
     await http.post("/search-attributes", 201, name="Customer", type="keyword")
+    await http.post(f"/task-queues/{http.queue}/build-ids/drain", 200, build_id="old")
+    nightly = {"spec": {"cron_expressions": ["0 3 * * *"]}, "action": {"workflow_type": "order"}}
+    for schedule_id in ("nightly", "gone-before"):
+        await http.post("/schedules", 201, schedule_id=schedule_id, **nightly)
+    await http.call("DELETE", "/schedules/gone-before", 200)
     await http.waiting("doomed-open", {"type": "schedule_activity", "activity_type": "charge"})
     await http.waiting("doomed-chain", {"type": "continue_as_new"})
     await http.poll()
@@ -77,12 +82,13 @@ async def test_everything_goes(http: Http, store: Database) -> None:
         "status": "deleted",
         "deleted": {
             "workflow_runs": 5,
-            "workflow_schedules": 0,
+            "workflow_schedules": 1,
             "search_attribute_definitions": 1,
             "workflow_worker_registrations": 1,
         },
     }
     assert await left(store, "doomed") == {}
+    assert await store.fetchval("SELECT count(*) FROM schedule_events") == 0
     for table in ("history", "run_marks"):
         orphans = f"SELECT count(*) FROM {table} t WHERE NOT EXISTS (SELECT FROM runs r WHERE r.run_id = t.run_id)"
         assert await store.fetchval(orphans) == 0

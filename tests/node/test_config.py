@@ -227,7 +227,7 @@ def test_notes(environment: dict[str, str], mentions: str) -> None:
     assert mentions in note
 
 
-OBJECTS = "config|http|auth|server|parts|database|nats|polling|limits|sizes|engine|bootstrap|self"
+OBJECTS = "config|admission|http|auth|server|parts|database|nats|polling|limits|sizes|engine|bootstrap|self"
 IDLE = [row for row in table() if row.without_effect]
 
 
