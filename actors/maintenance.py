@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Collection, Sequence
 
 from actors.engine import Engine
 from actors.hosting.host import Host
+from actors.hosting.permit_sweep import sweep
 from actors.hosting.repeats import forgotten_before
 from actors.periodic import every
 from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
+from actors.publishing.schedule_publisher import SchedulePublisher
 from actors.run import ids, setback
+from base.observability.actions import said
 from base.service import Service
-from store import applied, runs
+from store import applied, runs, schedules
 from store import ready_tasks as tasks
 from store.connections.pool import Database
 from store.errors import StoreUnavailable
+
+_log = logging.getLogger("dw.actors")
 
 _TICK_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
@@ -42,6 +48,7 @@ class Maintenance(Service):
         host: Host,
         engine: Engine,
         publisher: Publisher,
+        schedule_publisher: SchedulePublisher,
         held: Callable[[], frozenset[int]],
         republisher: Republisher,
         bus_up: Callable[[], bool],
@@ -54,6 +61,7 @@ class Maintenance(Service):
         self._host = host
         self._engine = engine
         self._publisher = publisher
+        self._schedules = schedule_publisher
         self._held = held
         self._republisher = republisher
         self._bus_up = bus_up
@@ -62,6 +70,7 @@ class Maintenance(Service):
         self._sweep_often_until = 0.0  # loop time
         self._last_sweep = 0.0
         self._last_forgetting = 0.0
+        self._sweeping: asyncio.Task[None] | None = None
         self._looked_through: set[int] = set()  # shards without a run that an earlier clock was ahead for
         self._looking: asyncio.Task[None] | None = None
         host.clock.on_step(self._stepped)
@@ -75,6 +84,7 @@ class Maintenance(Service):
         """What was published is noted."""
         await self._republisher.stop()
         await self._publisher.flush()
+        await self._schedules.flush()
 
     async def acquired(self, taken: Sequence[int]) -> None:
         """Shards are hosted here from now on: find what is due and what a dead node left unpublished.
@@ -90,6 +100,7 @@ class Maintenance(Service):
             await self._wake_due(shards)
             await self._engine.messages.scan(shards)
             await self._publisher.sweep(shards, self._host.now())
+            await self._schedules.sweep(shards)
 
     async def _tick(self) -> None:
         self._engine.polls.send_on()
@@ -99,21 +110,32 @@ class Maintenance(Service):
             await self._engine.messages.scan(held)
             self._look_for_setbacks()
         await self._publisher.flush()
+        await self._schedules.flush()
         now = asyncio.get_running_loop().time()
         if 0 in held and now - self._last_forgetting >= _FORGET_SECONDS:
             self._last_forgetting = now
             await applied.forget(self._db, forgotten_before(self._host.now()))
+            if self._sweeping is None or self._sweeping.done():
+                self._sweeping = self._spawn(self._sweep_permits(), name="maintenance-permits")
         if not self._dispatch_up() or not self._all_heard():
             self._sweep_often_until = now + _SWEEP_OFTEN_SECONDS
         if now < self._sweep_often_until or now - self._last_sweep >= _SWEEP_SECONDS:
             self._last_sweep = now
             self._sweep_queues(now)
 
+    async def _sweep_permits(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            left = await sweep(self._db, self._host.now())
+            if left:
+                _log.warning("%d places under caps were held by no lease", left, extra=said("permits.left_over", count=left))
+
     async def _wake_due(self, shards: Collection[int]) -> None:
         """Arm every run whose deadline is in reach: evicted ones, and those another node changed."""
         now = self._host.now()
         for run_id, _, wake_at in await runs.due(self._db, list(shards), now + 2 * int(_TICK_SECONDS * 1e6), _DUE_LIMIT):
             self._host.deadlines.set(ids.key_in(run_id), wake_at, now)
+        reach = now + 2 * int(_TICK_SECONDS * 1e6)
+        self._engine.schedule_host.due(await schedules.due(self._db, list(shards), reach, _DUE_LIMIT))
 
     # -- a clock that was ahead ------------------------------------------------------------------------------------------
 
@@ -133,6 +155,8 @@ class Maintenance(Service):
         try:
             for task_id in await tasks.last_available(self._db, list(shards), self._reach(), _DUE_LIMIT):
                 self._engine.wake(task_id)
+            for key in await schedules.waiting_since_later(self._db, list(shards), self._reach()):
+                self._engine.schedule_host.wake(key)
             for shard in shards:
                 after = (self._reach(), "")
                 while page := await runs.awaited(self._db, shard, after, _PAGE):
@@ -162,3 +186,4 @@ class Maintenance(Service):
             await self._republisher.check()
         if held and self._bus_up():
             await self._publisher.sweep(held, self._host.now() - int(_UNPUBLISHED_AFTER_SECONDS * 1e6))
+            await self._schedules.sweep(held)

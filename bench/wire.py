@@ -37,6 +37,10 @@ class Wire:
         """control-plane 5.3."""
         return f"GET /api/workflows?{urlencode(filters)}".encode() + self._control_get
 
+    def retention_pass(self, run_ids: list[str]) -> bytes:
+        """control-plane 12.5."""
+        return _with_body(b"POST /api/system/retention/pass" + self._control_post, {"run_ids": run_ids})
+
     def start_workflow(
         self, workflow_id: str, workflow_type: str, task_queue: str, input_blob: str, attributes: dict[str, Any] | None = None
     ) -> bytes:
@@ -64,6 +68,14 @@ class Wire:
         """control-plane 5.7, with an input in plain JSON."""
         path = f"POST /api/workflows/{workflow_id}/signal/{name}".encode()
         return _with_body(path + self._control_post, {"input": arguments})
+
+    def create_schedule(self, body: dict[str, Any]) -> bytes:
+        """control-plane 11."""
+        return _with_body(b"POST /api/schedules" + self._control_post, body)
+
+    def describe_schedule(self, schedule_id: str) -> bytes:
+        """control-plane 11."""
+        return f"GET /api/schedules/{schedule_id}".encode() + self._control_get
 
     def register(self, worker_id: str, task_queue: str, workflow_types: tuple[str, ...], activity_type: str) -> bytes:
         """worker-protocol 3.1, as a worker of the measured SDK generation."""

@@ -14,13 +14,20 @@ from actors.dialects.sdk04 import Sdk04
 from actors.engine import Engine
 from actors.errors import Unavailable
 from actors.hosting.host import Host
+from actors.hosting.schedule_host import ScheduleHost
 from actors.maintenance import Maintenance
 from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
+from actors.publishing.schedule_publisher import SchedulePublisher
 from actors.publishing.stream_repair import StreamRepair
+from actors.queue.admission.admission import Admission, reading
 from actors.run import ids
+from actors.schedule.keys import is_schedule
+from actors.upkeep.namespace_removal import NamespaceRemoval, shard_of_name
+from actors.upkeep.retention import Retention
 from actors.workers.registry import WorkerRegistry
 from api.app import create_app
+from api.control.workflows.scheduled import ScheduledStarts
 from api.http.auth import authenticator
 from api.http.namespace_cache import NamespaceCache
 from api.http.services import Services
@@ -34,16 +41,17 @@ from node.assembly import Assembly
 from node.config import Config
 from node.nats_probe import NatsProbe
 from node.schema_watch import SchemaWatch
-from node.settings import api_settings, bus_options, engine_rules, query_rules
+from node.settings import admission_rules, api_settings, bus_options, engine_rules, query_rules
 from store import deployment
 from store import nodes as leases
-from store.commit.group import GroupCommit
+from store.commit.group import GroupCommit, ScheduleCommit
 from store.commit.write_watch import WriteWatch
 from store.connections.outage import Outage
 from store.connections.pools import Pools
 
 RUN_CACHE_BYTES = 128 * 1024 * 1024
 SETTLE_SECONDS = 5.0
+BUSY_COMMITS = 32  # writes that wait: nobody prunes meanwhile
 
 
 class _NotStarted:
@@ -100,22 +108,26 @@ class Parts:
         self.dispatch = Dispatch(self.bus)
         self.outage = Outage()
         self.committer = GroupCommit(dsn, outage=self.outage, metrics=metrics)
+        self.schedule_committer = ScheduleCommit(dsn, outage=self.outage, metrics=metrics)
         self.writes = WriteWatch(self.pools.probes, self.committer)
         self.workers = WorkerRegistry(self.db, config.polling.worker_stale_after_seconds, self.broadcast, clock)
         self.publisher = Publisher(
             self.db, self.bus.subjects, lambda run_key: self.placement.owns(ids.shard_in(run_key)), metrics
         )
+        self.schedule_publisher = SchedulePublisher(self.db, self.bus.subjects, self._owns)
         self.events = EventStream(
             self.bus,
             on_acked=self._acked,
-            on_dropped=self.publisher.dropped,
+            on_dropped=self._dropped,
             on_missing=self._first_sequence,
             on_stream=self._check_stream,
         )
         self.publisher.attach(self.events)
+        self.schedule_publisher.attach(self.events)
         self.republisher = Republisher(
             self.db,
             self.publisher,
+            self.schedule_publisher,
             self.events,
             lambda: self.placement.held,
             config.nats.republish_seconds,
@@ -129,6 +141,7 @@ class Parts:
             db=self.db,
             searches=self.pools.searches,
             probes=self.pools.probes,
+            upkeep=self.pools.upkeep,
             engine=cast(Engine, _NotStarted()),
             auth=authenticator(settings_of_api.auth),
             namespaces=NamespaceCache(self.db),
@@ -140,10 +153,20 @@ class Parts:
             events_trouble=lambda: self.events.standstill.reason,
             metrics=metrics,
         )
+        self.removal = NamespaceRemoval(
+            self.pools.upkeep,
+            self.broadcast,
+            clock.now,
+            forget=self._forget_namespace,
+            hosts=lambda name: self.engine is not None and shard_of_name(name, self.engine.runs.shards) in self.placement.held,
+        )
+        self.services.removal = self.removal
         self.engine: Engine | None = None
         self.placement: Placement
         self.host: Host
+        self.schedules: ScheduleHost
         self.maintenance: Maintenance
+        self.retention: Retention
 
     async def claim_node_id(self) -> None:
         """Before anything is done under it. Raises `NodeIdTaken`."""
@@ -177,6 +200,7 @@ class Parts:
             on_replaced=self._on_replaced,
             clock=self.clock,
         )
+        self.workers.rollouts.lease_left = lambda: self.placement.lease_left
         self.ask.speak_while(lambda: self.placement.lease_valid)
         self.host = Host(
             self.db,
@@ -187,25 +211,57 @@ class Parts:
             shards,
             RUN_CACHE_BYTES,
             self.clock,
+            self._admission(),
         )
         router = Router(self.node_id, self.placement, self.ask, self.host, shards)
-        engine = Engine(self.db, self.host, router, self.ask, self.dispatch, self.workers, query_rules(self.config))
+        self.schedules = ScheduleHost(self.db, self.schedule_committer, self.schedule_publisher, shards, self.clock)
+        engine = Engine(
+            self.db,
+            self.host,
+            router,
+            self.ask,
+            self.dispatch,
+            self.workers,
+            query_rules(self.config),
+            self.schedules,
+            ScheduledStarts(self.services),
+        )
         self.maintenance = Maintenance(
             self.db,
             self.host,
             engine,
             self.publisher,
+            self.schedule_publisher,
             lambda: self.placement.held,
             self.republisher,
             bus_up=lambda: self.bus.connected,
             dispatch_up=lambda: self.bus.connected and self.dispatch.receiving,
             all_heard=lambda: self.ask.all_heard,
         )
+        self.retention = Retention(
+            self.pools.upkeep,
+            lambda: self.placement.held,
+            self.host.now,
+            busy=lambda: self.committer.queued >= BUSY_COMMITS,
+        )
         self.engine = engine
+
+    def _admission(self) -> Admission | None:
+        rules = admission_rules(self.config)
+        if rules.none:
+            return None
+
+        def tell(news: bytes) -> None:
+            self.broadcast.broadcast("permits", news)
+
+        admission = Admission(rules, reading(self.db), self.clock.now, tell)
+        self.broadcast.on_broadcast("permits", lambda _node, news: admission.hear(news))
+        return admission
 
     def stop_actors(self) -> None:
         """No deadline fires any more."""
         self.host.stop()
+        self.schedules.stop()
 
     async def open(self) -> None:
         """Let requests reach the engine, once it is known which shards are hosted here."""
@@ -237,10 +293,17 @@ class Parts:
     async def _check_stream(self) -> bool:
         return await self.republisher.check()
 
+    def _forget_namespace(self, name: str) -> None:
+        self.services.forget_namespace(name)
+        if self.engine is not None:
+            self.host.forget_namespace(name)
+            self.schedules.forget_namespace(name)
+
     def _lapsed(self, text: str) -> None:
         self.outage.began("leases", text)
         # Others take over now: whoever waits here for the database should hear that, and nobody begin to.
         self.committer.give_up()
+        self.schedule_committer.give_up()
         self.pools.give_up()
 
     def _renewed(self) -> None:
@@ -249,7 +312,16 @@ class Parts:
         self.ask.say_hello()
 
     def _acked(self, run_id: str, sequence: int) -> None:
-        self.host.note_acked(run_id, sequence)
+        if is_schedule(run_id):
+            self.schedules.note_acked(run_id, sequence)
+        else:
+            self.host.note_acked(run_id, sequence)
+
+    def _owns(self, shard: int) -> bool:
+        return self.placement.owns(shard)
+
+    def _dropped(self, run_id: str) -> None:
+        (self.schedule_publisher if is_schedule(run_id) else self.publisher).dropped(run_id)
 
 
 def assemble(
@@ -267,7 +339,11 @@ def assemble(
     dsn = config.database.dsn
     if dsn is None:
         raise ValueError("a node needs a database")
-    parts = Parts(config, dsn, address, clock or Clock(config.server.clock_skew_seconds), restart_nats, metrics)
+    return assembly_of(Parts(config, dsn, address, clock or Clock(config.server.clock_skew_seconds), restart_nats, metrics))
+
+
+def assembly_of(parts: Parts) -> Assembly:
+    """The parts of a node in the order in which they start."""
     return Assembly(
         app=create_app(parts.services),
         services=(
@@ -277,14 +353,19 @@ def assemble(
             ("bus", lambda: parts.bus),
             ("engine", lambda: _Step(parts.build_engine, parts.stop_actors)),
             ("commits", lambda: parts.committer),
+            ("schedule commits", lambda: parts.schedule_committer),
             ("write watch", lambda: parts.writes),
             # before the event stream, so that what is acknowledged while that drains is still noted
             ("maintenance", lambda: parts.maintenance),
+            ("retention", lambda: parts.retention),
+            ("namespace removal", lambda: parts.removal),
             ("events", lambda: parts.events),
             ("stream repair", lambda: parts.repair),
             ("dispatch", lambda: parts.dispatch),
             ("workers", lambda: parts.workers),
             ("placement", lambda: parts.placement),
+            # after the lease: what is read without one does not count
+            ("rollouts", lambda: parts.workers.rollouts),
             ("requests", lambda: _Step(parts.open)),
         ),
         begin_drain=parts.begin_drain,

@@ -15,6 +15,9 @@ from actors.run.ids import RunKey
 from actors.run.replies import ActivityTaskGrant, RunReply, UpdateStatus, WorkflowTaskGrant
 from actors.run.transition import RunMessage
 from actors.run.words import Reason
+from actors.schedule.commands import ClientCommand
+from actors.schedule.messages import ScheduleMessage, Settled
+from actors.schedule.replies import ScheduleReply
 
 
 class AskRun(Struct, tag="run", frozen=True):
@@ -100,6 +103,60 @@ class AskFinishQuery(Struct, tag="finish_query", frozen=True):
     outcome: QueryOutcome
 
 
+class AskSchedule(Struct, tag="schedule", frozen=True):
+    """Have a schedule decide a client's command. `key`: see `actors.hosting.repeats`."""
+
+    namespace: str
+    schedule_id: str
+    key: str
+    command: ClientCommand
+
+
+class ScheduleAnswered(Struct, tag="schedule_answered", frozen=True):
+    """The reply of a schedule."""
+
+    reply: ScheduleReply
+
+
+class AwaitStarts(Struct, tag="await_starts", frozen=True):
+    """Answer once it is known what became of these starts of a schedule, or with what is known when `seconds` are over."""
+
+    namespace: str
+    schedule_id: str
+    run_ids: list[str]
+    seconds: float
+
+
+class StartsSettled(Struct, tag="starts_settled", frozen=True):
+    """The starts whose outcome is known."""
+
+    settled: list[Settled]
+
+
+class AnnouncedStarts(Struct, tag="schedule_messages", frozen=True):
+    """Messages of schedules for the receiver; each is a row of the mailbox, too."""
+
+    messages: list[ScheduleMessage]
+
+
+class AskReread(Struct, tag="reread_rollouts", frozen=True):
+    """Read what changed of drained and promoted build ids; the reply `Done` means that the receiver goes by it."""
+
+
+class AskRates(Struct, tag="rates", frozen=True):
+    """What the receiver has seen of these queues in the last minute; older nodes do not answer."""
+
+    namespace: str
+    queues: list[str]
+
+
+class Rated(Struct, tag="rated", frozen=True):
+    """Queue, kind, tasks added and tasks dispatched. `queries`: how many wait for a worker at the receiver, by queue."""
+
+    rates: list[tuple[str, str, int, int]]
+    queries: dict[str, int] = {}
+
+
 class QueryAnswered(Struct, tag="query_answered", frozen=True):
     """The end of a query: an answer, or the reason why there is none."""
 
@@ -148,11 +205,27 @@ class TaskOffer(Struct, frozen=True, array_like=True):
     compatibility: str | None
     priority: int
     available_at: int
+    fairness_key: str | None = None  # from here on not sent by older nodes
+    fairness_weight: int = 1
 
 
-Question = AskRun | AskStart | AskPoll | AskTake | AskCommand | AskUpdate | AwaitUpdate | AskQuery | AskFinishQuery
-Response = Answer | Granted | Moved | Failed | QueryAnswered
-Told = Announced
+Question = (
+    AskRun
+    | AskStart
+    | AskPoll
+    | AskTake
+    | AskCommand
+    | AskUpdate
+    | AwaitUpdate
+    | AskQuery
+    | AskFinishQuery
+    | AskSchedule
+    | AwaitStarts
+    | AskReread
+    | AskRates
+)
+Response = Answer | Granted | Moved | Failed | QueryAnswered | ScheduleAnswered | StartsSettled | Rated
+Told = Announced | AnnouncedStarts
 
 _encoder = msgspec.msgpack.Encoder()
 _questions: msgspec.msgpack.Decoder[Question] = msgspec.msgpack.Decoder(Question)

@@ -21,7 +21,7 @@ from actors.run.ids import RunId, RunKey
 from actors.run.replies import Done, Refused
 from actors.run.times import Micros
 from bus.ask import Ask
-from bus.errors import OutcomeUnknown, Unreachable, fail
+from bus.errors import HandlerFailed, OutcomeUnknown, Unreachable, fail
 from store.errors import StoreUnavailable
 
 _T = TypeVar("_T")
@@ -30,6 +30,7 @@ _R = TypeVar("_R")
 ASK_SECONDS = 10.0
 _LEASE_SECONDS = 1.0
 _PAUSES_SECONDS = (0.05, 0.2, 0.5)
+_UNKNOWN_TO_OLDER = (protocol.AskSchedule, protocol.AwaitStarts)
 _RELEASE_SECONDS = 1.0
 _RELEASE_TRIES = 300  # after that the lease has run out by itself
 
@@ -201,16 +202,31 @@ class Router:
 
         None when it certainly did not get it; raises `Unavailable` when that is unknown.
         """
+        response = await self.ask_node_whole(node_id, question, timeout_seconds)
+        return None if response is None else _answered(response)
+
+    async def ask_node_whole(
+        self, node_id: str, question: protocol.Question, timeout_seconds: float = ASK_SECONDS
+    ) -> protocol.Response | None:
+        """The same, with the response as it came; one that says that nothing is known there either raises, too."""
         try:
-            return _reply(await self._ask.ask(node_id, protocol.encode(question), timeout_seconds))
+            response = protocol.decode_response(await self._ask.ask(node_id, protocol.encode(question), timeout_seconds))
         except Unreachable:
             return None
         except OutcomeUnknown as error:
+            if isinstance(error, HandlerFailed) and isinstance(question, _UNKNOWN_TO_OLDER):
+                return None  # a version that does not know it: decided here, with its key
             raise Unavailable(str(error)) from error
+        if isinstance(response, Failed):
+            raise Unavailable(response.message)
+        return response
 
 
 def _reply(answer: bytes) -> Any:
-    response = protocol.decode_response(answer)
+    return _answered(protocol.decode_response(answer))
+
+
+def _answered(response: protocol.Response) -> Any:
     if isinstance(response, Answer):
         return response.reply
     raise Unavailable(response.message if isinstance(response, Failed) else "not hosted there any more")

@@ -9,20 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Iterable
-from typing import Protocol, TypeVar
 
 import msgspec
 
+from actors.cluster.run_receivers import Receivers
+from actors.cluster.schedule_messages import ScheduleMessages
 from actors.errors import Unavailable
 from actors.hosting.run_actor import InstanceTaken
 from actors.run import ids
-from actors.run.commands.base import Command
-from actors.run.commands.messages import MessageCommand, ParentClosed, StartChildRun
-from actors.run.ids import RunKey
+from actors.run.commands.messages import MessageCommand, ParentClosed, ScheduleNews, StartChildRun
 from actors.run.replies import TOO_EARLY, Refused
 from actors.run.transition import RunMessage
+from actors.schedule.messages import Message, ScheduleMessage, StartOccurrence, StopRun
 from base.observability.actions import said
 from store import instances, run_messages
+from store.commit.writes import MessageRow
 from store.connections.pool import Database
 from store.errors import StoreError
 
@@ -30,31 +31,22 @@ _log = logging.getLogger("dw.actors")
 
 _SCAN_LIMIT = 1000
 
-_decoder: msgspec.msgpack.Decoder[MessageCommand] = msgspec.msgpack.Decoder(MessageCommand)
-
-
-_R = TypeVar("_R")
-
-
-class Receivers(Protocol):
-    """Who applies messages: the runs hosted here."""
-
-    def ask_run(
-        self, run_key: RunKey, command: Command[_R], namespace: str | None = None, message_id: str | None = None
-    ) -> asyncio.Future[_R | Refused]: ...
+_decoder: msgspec.msgpack.Decoder[MessageCommand | Message] = msgspec.msgpack.Decoder(MessageCommand | Message)
 
 
 class MessageDelivery:
     """Delivers messages to the runs of this node."""
 
-    def __init__(self, db: Database, receivers: Receivers) -> None:
+    def __init__(self, db: Database, receivers: Receivers, schedules: ScheduleMessages | None = None) -> None:
+        """`schedules`: who applies messages to and from schedules; None: nobody here."""
         self._db = db
         self._receivers = receivers
+        self._schedules = schedules
         self._under_way: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def deliver(self, messages: Iterable[RunMessage]) -> None:
-        """Have these messages applied by the runs hosted here; what fails is found again by the scan."""
+    def deliver(self, messages: Iterable[RunMessage | ScheduleMessage]) -> None:
+        """Have these messages applied by the runs and schedules hosted here; what fails is found again by the scan."""
         for message in messages:
             if message.message_id in self._under_way:
                 continue
@@ -66,14 +58,17 @@ class MessageDelivery:
     async def scan(self, shards: Collection[int]) -> None:
         """Deliver the stored messages for runs of these shards."""
         rows = await run_messages.pending(self._db, list(shards), _SCAN_LIMIT)
-        self.deliver(
-            RunMessage(row.message_id, row.namespace, row.workflow_id, ids.RunId(row.run_id or ""), _decoder.decode(row.body))
-            for row in rows
-        )
+        self.deliver(message for message in map(_message, rows) if message is not None)
 
-    async def _deliver(self, message: RunMessage) -> None:
+    async def _deliver(self, message: RunMessage | ScheduleMessage) -> None:
         try:
-            if isinstance(message.command, ParentClosed):
+            if isinstance(message, ScheduleMessage):
+                if self._schedules is not None:
+                    await self._schedules.apply(message)
+            elif isinstance(message.command, ScheduleNews):
+                if self._schedules is not None:
+                    await self._schedules.news(message, message.command)
+            elif isinstance(message.command, ParentClosed):
                 await self._close_child(message, message.command)
             else:
                 await self._apply(message)
@@ -110,3 +105,14 @@ class MessageDelivery:
             reply = await self._receivers.ask_run(ids.key_in(told), command, None, message.message_id)
             if not isinstance(reply, Refused):
                 return
+
+
+def _message(row: MessageRow) -> RunMessage | ScheduleMessage | None:
+    """A stored message; None for one of a later version, which waits for a program that knows it."""
+    try:
+        command = _decoder.decode(row.body)
+    except msgspec.ValidationError:
+        return None
+    if isinstance(command, StartOccurrence | StopRun):
+        return ScheduleMessage(row.message_id, run_messages.apart(row.shard), row.namespace, row.workflow_id, command)
+    return RunMessage(row.message_id, row.namespace, row.workflow_id, ids.RunId(row.run_id or ""), command)

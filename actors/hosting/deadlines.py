@@ -1,4 +1,4 @@
-"""Wakes runs when a deadline of theirs is due: a heap for the near future, the store's `wake_at` column for the rest.
+"""Wakes runs and schedules when a deadline of theirs is due: a heap for the near future, the `wake_at` columns for the rest.
 
 The heap is filled by commits made here and by a periodic look into the store, which also finds what others changed, what was
 evicted and what a dead node left behind (architecture, rule 6).
@@ -9,34 +9,37 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from actors.run.ids import RunKey
 from actors.run.times import Micros
 
 HORIZON_SECONDS = 90
 
 
-class DeadlineQueue:
-    """Deadlines of runs, by run key. `fire(run_key)` is called once for each that passes."""
+K = TypeVar("K")
 
-    def __init__(self, fire: Callable[[RunKey], None], now: Callable[[], Micros]) -> None:
+
+class DeadlineQueue(Generic[K]):
+    """Deadlines by run key, or by the key of a schedule. `fire(key)` is called once for each that passes."""
+
+    def __init__(self, fire: Callable[[K], None], now: Callable[[], Micros]) -> None:
         """`now` in microseconds; `stepped` must be called when it moved otherwise than by time passing."""
         self._fire = fire
         self._now = now
-        self._heap: list[tuple[int, RunKey]] = []
-        self._at: dict[RunKey, int] = {}
+        self._heap: list[tuple[int, K]] = []
+        self._at: dict[K, int] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
 
-    def set(self, run_key: RunKey, at: int | None, now: Micros) -> None:
-        """The run's earliest deadline is now `at` microseconds; None for none, far ones are left to the store."""
+    def set(self, key: K, at: int | None, now: Micros) -> None:
+        """Its earliest deadline is now `at` microseconds; None for none, far ones are left to the store."""
         if at is None or at > now + HORIZON_SECONDS * 1_000_000:
-            self._at.pop(run_key, None)
+            self._at.pop(key, None)
             return
-        if self._at.get(run_key) == at:
+        if self._at.get(key) == at:
             return
-        self._at[run_key] = at
-        heapq.heappush(self._heap, (at, run_key))
+        self._at[key] = at
+        heapq.heappush(self._heap, (at, key))
         if self._timer is None or at < self._timer_at:
             self._arm()
 
@@ -57,10 +60,10 @@ class DeadlineQueue:
         now = self._now()
         heap = self._heap
         while heap and heap[0][0] <= now:
-            at, run_key = heapq.heappop(heap)
-            if self._at.get(run_key) == at:
-                del self._at[run_key]
-                self._fire(run_key)
+            at, key = heapq.heappop(heap)
+            if self._at.get(key) == at:
+                del self._at[key]
+                self._fire(key)
         self._arm()
 
     def stepped(self) -> None:

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from actors.periodic import every
 from actors.publishing.publisher import Publisher
 from actors.publishing.repetition import bound
+from actors.publishing.schedule_publisher import SchedulePublisher
 from base.observability.actions import said
 from base.service import Service
 from bus.events import EventStream
@@ -48,6 +49,7 @@ class Republisher(Service):
         self,
         db: Database,
         publisher: Publisher,
+        schedule_publisher: SchedulePublisher,
         stream: EventStream,
         held: Callable[[], Collection[int]],
         window_seconds: int,
@@ -60,11 +62,13 @@ class Republisher(Service):
         super().__init__()
         self._db = db
         self._publisher = publisher
+        self._schedules = schedule_publisher
         self._stream = stream
         self._held = held
         self._window = window_seconds * 1_000_000
         self._tell = tell
         self._told = False
+        self._schedules_of: set[int] = set()  # shards with a job that schedules have not been looked through for
         self._lost: set[int] = set()  # shards that left since the present slice was begun
 
     async def _start(self) -> None:
@@ -110,6 +114,11 @@ class Republisher(Service):
         fresh = self._publisher.repetition.replace(await republishing.jobs(self._db))
         if fresh:
             self._publisher.withdraw(fresh)
+        self._schedules_of |= fresh
+        if self._schedules_of:
+            jobs = self._publisher.repetition.jobs
+            await self._schedules.repeat({shard: job for shard, job in jobs.items() if shard in self._schedules_of})
+            self._schedules_of.clear()
 
     def released(self, shards: Collection[int]) -> None:
         """These shards are hosted elsewhere from now on."""

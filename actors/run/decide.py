@@ -25,7 +25,7 @@ from actors.run.commands.control import (
     TerminateRun,
     UpdateRun,
 )
-from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun
+from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun, StartScheduledRun
 from actors.run.commands.steps import CompleteUpdate, ContinueAsNew, StartChild
 from actors.run.commands.worker import (
     CheckLease,
@@ -133,6 +133,7 @@ HANDLERS: dict[type, Handler] = {
     RepairRun: repair.repair,
     ArchiveRun: stopping.archive,
     StartChildRun: starting.begin_child,
+    StartScheduledRun: starting.begin_scheduled,
     ChildRestarted: children.restarted,
     ChildClosed: children.closed,
     ParentClosed: stopping.parent_closed,

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from actors.run import ids, opaque
 from actors.run.ids import RunId, RunKey
-from actors.run.values import FIRST_TASK, Resume
+from actors.run.values import FIRST_TASK, Permit, Resume
 from actors.run.words import ActivityStatus, ClosedReason, RunStatus, TaskStatus
 
 # An instant no deadline reaches.
@@ -89,6 +89,7 @@ class Activity(Struct, omit_defaults=True):
     priority: int | None = None
     fairness_key: str | None = None
     fairness_weight: int | None = None
+    capped: bool = False  # its lease is under a cap: once it ran out, it cannot go on without another one
 
 
 class Timer(Struct, omit_defaults=True):
@@ -183,6 +184,14 @@ class Origin(Struct, omit_defaults=True):
     timeout_snapshot: dict[str, Any] | None = None
 
 
+class ScheduledBy(Struct, frozen=True):
+    """The start of a schedule that a run goes back to; continue-as-new hands it on. `schedule_key`: whom to tell its end."""
+
+    schedule_key: str
+    record_id: str
+    number: int
+
+
 class View(Struct, omit_defaults=True):
     """The order in which workers of the 0.4 generation are shown the run's events (`actors.dialects.sdk04`).
 
@@ -252,12 +261,14 @@ class RunState(Struct, omit_defaults=True):
     receivers: list[int] = []  # sequences of signals and applied updates that no completed normal task has seen
     children: dict[str, Child] = {}  # open child calls, by call id
     origin: Origin | None = None  # on a child: whose
+    scheduled: ScheduledBy | None = None  # the start of a schedule that its chain goes back to
     archived: bool = False
     duplicate_starts: int = 0  # starts that met this run
     activities: dict[str, Activity] = {}  # those without an outcome, and on a closed run those that may report, by task id
     timers: dict[str, Timer] = {}  # pending ones, by timer id
     batch: bytes = b""  # digest of the newest blocking batch, by which a repeated one is recognised (`actors.dialects.sdk04`)
     view: View = msgspec.field(default_factory=View)
+    permits: dict[str, list[Permit]] = {}  # those of its leases under caps, by task id; replaced, never changed
 
     @property
     def run_key(self) -> RunKey:
@@ -289,6 +300,18 @@ def encode(state: RunState) -> bytes:
     """The stored form of a state: MessagePack, compressed when it is long."""
     data = _encoder.encode(state)
     return data if len(data) < _COMPRESSED_FROM_BYTES else zlib.compress(data, 1)
+
+
+class _Archived(Struct):
+    archived: bool = False
+
+
+_archived_decoder = msgspec.msgpack.Decoder(_Archived)
+
+
+def is_archived(data: bytes) -> bool:
+    """Whether a stored state is of an archived run; cheaper than `decode`."""
+    return _archived_decoder.decode(zlib.decompress(data) if data[0] == _ZLIB_HEADER else data).archived
 
 
 def decode(data: bytes) -> RunState:

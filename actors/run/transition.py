@@ -9,14 +9,15 @@ the time of what happens: recorded times never go back, the clock may (`actors.r
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import msgspec
 import orjson
 from msgspec import Struct
 
 from actors.run import ids, opaque
-from actors.run.commands.messages import MessageCommand
+from actors.run.commands.messages import MessageCommand, ScheduleNews
 from actors.run.dialect import Dialect, PlainHistory, Recorded
 from actors.run.events.stored import memo_of
 from actors.run.events.types import RESOLUTIONS, EventType
@@ -24,7 +25,7 @@ from actors.run.ids import RunId
 from actors.run.rules import Rules
 from actors.run.state import NEVER, RunState, WorkflowTask
 from actors.run.times import Micros, iso
-from actors.run.values import FIRST_TASK, Resume
+from actors.run.values import FIRST_TASK, Permit, Resume
 from actors.run.words import TaskKind
 
 PLAIN_HISTORY = PlainHistory()
@@ -45,7 +46,7 @@ class ReadyTask(Struct, frozen=True):
 
 
 class RunMessage(Struct, frozen=True):
-    """A message to another run, applied there exactly once (architecture, rule 4)."""
+    """A message to another run, or to a schedule (then `run_id` is its key), applied there once (architecture, rule 4)."""
 
     message_id: str = msgspec.field(name="mail_id")
     namespace: str
@@ -73,6 +74,9 @@ class Transition:
         "messages",
         "near",
         "now",
+        "permits_before",
+        "permits_freed",
+        "permits_taken",
         "ready",
         "requests",
         "rules",
@@ -112,6 +116,9 @@ class Transition:
         self.attributes_changed = False
         self.near: list[tuple[str, int, int]] = []  # limit kind, value, limit: what the log should warn of
         self.changed = False
+        self.permits_before = state.permits
+        self.permits_taken: list[tuple[str, Permit]] = []  # with the task that is leased
+        self.permits_freed: list[Permit] = []  # known at the end (`settle_permits`)
         self.set_right = False  # something was brought nearer, as the clock went back
 
     @property
@@ -237,11 +244,55 @@ class Transition:
         self.messages.append(RunMessage(self.mint(ids.MESSAGE), self.state.namespace, workflow_id, run_id, command))
         self.changed = True
 
+    def tell_schedule(self, what: Literal["started", "closed"]) -> None:
+        """Tell the schedule that this run goes back to, if there is one."""
+        scheduled = self.state.scheduled
+        if scheduled is not None:
+            news = ScheduleNews(scheduled.record_id, scheduled.number, what)
+            self.send("", RunId(scheduled.schedule_key), news)
+
+    # -- permits (operations 2.4) --------------------------------------------------------------------------------------
+
+    def take_permits(self, task_id: str, permits: Sequence[Permit]) -> None:
+        """A lease of this task is granted under these permits, in the place of any it had."""
+        state = self.state
+        if not permits and task_id not in state.permits:
+            return
+        held = {other: each for other, each in state.permits.items() if other != task_id}
+        ending = [permit for permit in permits if permit.ends]
+        if ending:
+            held[task_id] = ending
+        state.permits = held
+        self.permits_taken += [(task_id, permit) for permit in permits]
+
+    def settle_permits(self) -> None:
+        """At the end: whatever ended a lease gives back its permits. `permits_taken` and `permits_freed` are what to store."""
+        before = self.permits_before
+        if not before and not self.permits_taken:
+            return
+        state = self.state
+        if not all(_leased(state, task_id) for task_id in state.permits):
+            state.permits = {task_id: each for task_id, each in state.permits.items() if _leased(state, task_id)}
+        held = {permit for each in state.permits.values() for permit in each}
+        self.permits_freed = [permit for each in before.values() for permit in each if permit not in held]
+        # One that was taken and given back in between was never there.
+        self.permits_taken = [each for each in self.permits_taken if not each[1].ends or each[1] in held]
+
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
     def wake_at(self) -> int | None:
         """The earliest deadline of the run after this transition, None when nothing can ever be due."""
         return earliest_deadline(self.state)
+
+
+def _leased(state: RunState, task_id: str) -> bool:
+    if not state.is_open:
+        return False
+    task = state.task
+    if task is not None and task.task_id == task_id:
+        return task.status == "leased"
+    activity = state.activities.get(task_id)
+    return activity is not None and activity.status == "running"
 
 
 def earliest_deadline(state: RunState) -> int | None:

@@ -109,16 +109,7 @@ class RunClosed(Command, frozen=True, tag="run_closed"):
     number: int
 
 
-ScheduleCommand = (
-    CreateSchedule
-    | UpdateSchedule
-    | PauseSchedule
-    | ResumeSchedule
-    | DeleteSchedule
-    | TriggerSchedule
-    | BackfillSchedule
-    | WakeUp
-    | StartConfirmed
-    | StartRefused
-    | RunClosed
+ClientCommand = (
+    CreateSchedule | UpdateSchedule | PauseSchedule | ResumeSchedule | DeleteSchedule | TriggerSchedule | BackfillSchedule
 )
+ScheduleCommand = ClientCommand | WakeUp | StartConfirmed | StartRefused | RunClosed

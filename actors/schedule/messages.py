@@ -57,6 +57,16 @@ class StopRun(Struct, tag_field="do", frozen=True, tag="stop_run"):
 Message = StartOccurrence | StopRun
 
 
+class ScheduleMessage(Struct, frozen=True):
+    """A message of a schedule on its way, a row until it is applied; `shard`: where its receiver is."""
+
+    message_id: str
+    shard: int
+    namespace: str
+    workflow_id: str
+    command: Message
+
+
 class Settled(Struct, frozen=True):
     """For whoever waits for the outcome of a start: `reason` is None when the run is there, else why it never will be.
 

@@ -10,6 +10,7 @@ from api.control.namespaces import not_found, resource
 from api.http.input.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
+from api.http.storage_place import location
 from api.payloads import storage
 from store import namespaces
 from store.objects import ObjectDamaged, Objects, ObjectsUnavailable
@@ -81,7 +82,7 @@ async def test(request: Request) -> Response:
         return _failed(name, driver, "storage_driver_unavailable", text, [policy.driver])
     rules = services.settings.storage
     try:
-        place = storage.location(policy, name, rules)
+        place = location(policy, name, rules)
         store = storage.objects(place, rules)
         tried = {
             "small_payload": await _round_trip(store, place, "storage-test-small", b"s" * small),

@@ -59,7 +59,7 @@ class Pipeline:
         self._limit = services.settings.limits.request.max_payload_bytes
         self._default_namespace = services.settings.default_namespace.lower()
         forwarded = services.settings.attribution
-        names = (forwarded.label_header, forwarded.status_header, forwarded.method_header)
+        names = (forwarded.type_header, forwarded.label_header, forwarded.status_header, forwarded.method_header)
         self._own_singletons = frozenset(names) if forwarded.trusted else frozenset()
 
     async def handle(self, entry: PathEntry, scope: Scope, receive: Receive, send: Send) -> None:

@@ -14,7 +14,7 @@ from api.http.input.json_text import Members, Sparse
 from api.http.input.offload import for_size
 from api.http.input.singletons import fields_of
 from api.http.response import Response
-from api.payloads.storage import usable_location
+from api.http.storage_place import usable_location
 
 if TYPE_CHECKING:
     from api.http.services import Services

@@ -1,28 +1,10 @@
-"""The payload storage of a namespace, as its policy and the server's configuration make it (operations 8)."""
+"""The store in which a namespace's payloads lie, with the server's own credentials (operations 8)."""
 
 from __future__ import annotations
 
-from actors.payload_storage.location import LOCAL, Location, Policy, Unusable, location_of
+from actors.payload_storage.location import LOCAL, Location
 from api.settings import StorageRules
 from store.objects import Objects, ObjectsUnavailable
-
-
-def location(policy: Policy, namespace: str, rules: StorageRules) -> Location:
-    """Where the payloads of a namespace lie. Raises `Unusable`."""
-    found = location_of(policy, namespace, rules.root)
-    if found.driver != LOCAL and found.profile not in rules.profiles:
-        raise Unusable(f"the server has no credentials under the name {found.profile}")
-    return found
-
-
-def usable_location(policy: Policy | None, namespace: str, rules: StorageRules) -> Location | None:
-    """The same, None where payloads cannot be stored outside."""
-    if policy is None:
-        return None
-    try:
-        return location(policy, namespace, rules)
-    except Unusable:
-        return None
 
 
 def objects(place: Location, rules: StorageRules) -> Objects:

@@ -169,12 +169,7 @@ class AuthConfig:
         "DW_TRUST_FORWARDED_ATTRIBUTION_HEADERS", BOOL, False, "whether a proxy names the caller", alias=S
     )
     caller_type_header: str = variable(
-        "DW_CALLER_TYPE_HEADER",
-        TEXT,
-        "X-Workflow-Caller-Type",
-        "header of the caller's type",
-        alias=S,
-        not_yet="the type of a caller is not recorded",
+        "DW_CALLER_TYPE_HEADER", TEXT, "X-Workflow-Caller-Type", "header of the caller's type, for schedules", alias=S
     )
     caller_label_header: str = variable(
         "DW_CALLER_LABEL_HEADER", TEXT, "X-Workflow-Caller-Label", "header of the caller's label", alias=S

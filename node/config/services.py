@@ -46,8 +46,8 @@ class DatabaseConfig:
         "DW_DB_POOL_SIZE",
         whole(1),
         10,
-        "connections per process for single reads and small writes; a process opens these, DW_DB_SEARCH_POOL_SIZE and 5 more"
-        " (2 for its lease, 2 for health, 1 for commits), 19 by default",
+        "connections per process for single reads and small writes; a process opens these, DW_DB_SEARCH_POOL_SIZE and 8 more"
+        " (2 for its lease, 2 for health, 2 for upkeep, 2 for commits), 22 by default",
     )
     search_pool_size: int = variable(
         "DW_DB_SEARCH_POOL_SIZE", whole(1), 4, "connections per process that read lists: so many run at a time"

@@ -11,15 +11,18 @@ import asyncio
 import contextlib
 import logging
 import time
+from abc import abstractmethod
 from collections import deque
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
 
 import asyncpg
 
 from base.observability.actions import said
 from base.observability.metrics import COMMIT_SECONDS, COMMITS, LOST, NO_METRICS, STORED, Metrics
 from base.service import Service
-from store.commit import arguments
+from store.commit import arguments, schedule_writes
+from store.commit.schedule_writes import ScheduleWrite
 from store.commit.writes import WriteSet
 from store.connections import sockets
 from store.connections.outage import Outage
@@ -31,6 +34,7 @@ from store.errors import (
     StoreUnavailable,
     WritesRefused,
     breaks_connection,
+    is_place_taken,
     is_transient_conflict,
     is_unique_violation,
     translate,
@@ -38,8 +42,8 @@ from store.errors import (
 
 log = logging.getLogger("dw.store")
 
-_PART = "commits"
-_Entry = tuple[WriteSet, "asyncio.Future[bool]"]
+W = TypeVar("W")
+_Entry = tuple[W, "asyncio.Future[bool]"]
 
 _FIRST_BACKOFF_SECONDS = 0.05
 _LAST_BACKOFF_SECONDS = 0.5
@@ -58,12 +62,14 @@ SESSION = {
 }
 
 
-class GroupCommit(Service):
-    """Commits `WriteSet`s on one dedicated connection, which it opens again by itself when it is lost.
+class Commits(Service, Generic[W]):
+    """Commits writes of one form on one dedicated connection, which it opens again by itself when it is lost.
 
     `max_batch`: writes per statement; `max_bytes`: of states and history, after which a statement takes no further write.
     `timeout_seconds`: how long one statement may take before its outcome counts as unknown. `outage` hears of lost connections.
     """
+
+    part = "commits"  # what an outage knows it as
 
     def __init__(
         self,
@@ -82,7 +88,7 @@ class GroupCommit(Service):
         self._max_batch = max_batch
         self._max_bytes = max_bytes
         self._timeout = timeout_seconds
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: deque[_Entry[W]] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._connection: Any = None
         self._statements: dict[str, Any] = {}
@@ -93,6 +99,26 @@ class GroupCommit(Service):
         self.writes = 0
         self.stored_at = 0.0  # monotonic time of the last statement that went through
         self.refused = (0.0, "")  # that of the last one refused because the database takes no writes, and its words
+
+    # -- the form of the writes ----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _check(self, write: W) -> None:
+        """Raise `ValueError` for a malformed write."""
+
+    @abstractmethod
+    def _encode(self, writes: list[W]) -> tuple[str, list[Sequence[object]]]:
+        """The statement for a batch, and its arguments."""
+
+    @abstractmethod
+    def _size(self, write: W) -> int:
+        """Bytes it writes."""
+
+    @abstractmethod
+    def _name(self, write: W) -> tuple[str, str]:
+        """What it is a write of, `run` or another word, and the id of that."""
+
+    # -- the service ---------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
         """Connect and begin. Raises `StoreUnavailable` when the database cannot be reached now."""
@@ -121,17 +147,22 @@ class GroupCommit(Service):
         """False while the database is known to be away."""
         return self._available
 
-    def commit(self, write: WriteSet) -> asyncio.Future[bool]:
+    @property
+    def queued(self) -> int:
+        """How many writes wait for the next statement."""
+        return len(self._waiting)
+
+    def commit(self, write: W) -> asyncio.Future[bool]:
         """Hand in one write; the future tells when its outcome is known.
 
         Result True: everything in it is durable. False: nothing of it is stored, because the run's version was not
         `expected_version`, the workflow id was taken, the run number did not follow, a message in `received` or a command in
-        `applied` had been applied already, or a request id was taken (look which of them). Errors: `StoreUnavailable`
-        (outcome unknown, or database away: reload),
+        `applied` had been applied already, a request id was taken, or somebody has a place of `permits` (look which of
+        them). Errors: `StoreUnavailable` (outcome unknown, or database away: reload),
         `StoreRejected` (the data itself is refused, nothing stored). Raises `ValueError` at once for a malformed write.
         Cancelling the future does not take the write back.
         """
-        arguments.check(write)
+        self._check(write)
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         if not self._available or self._closing:
             future.set_exception(StoreUnavailable("the database is not reachable"))
@@ -167,14 +198,14 @@ class GroupCommit(Service):
                 if len(entries) > 1 and len(self._waiting) < _ENOUGH:
                     await asyncio.sleep(_GATHER_SECONDS)
 
-    def _take(self) -> list[_Entry]:
+    def _take(self) -> list[_Entry[W]]:
         """The next batch: what waits, up to the limits. At least one write, however big."""
-        entries: list[_Entry] = []
+        entries: list[_Entry[W]] = []
         size = 0
         while self._waiting and len(entries) < self._max_batch and size < self._max_bytes:
             entry = self._waiting.popleft()
             entries.append(entry)
-            size += len(entry[0].row.state) + len(entry[0].history)
+            size += self._size(entry[0])
         return entries
 
     def _rouse(self) -> None:
@@ -182,7 +213,7 @@ class GroupCommit(Service):
         if wake is not None and not wake.done():
             wake.set_result(None)
 
-    async def _flush(self, entries: list[_Entry]) -> None:
+    async def _flush(self, entries: list[_Entry[W]]) -> None:
         began = time.monotonic()
         try:
             won = await self._execute([write for write, _ in entries])
@@ -206,8 +237,8 @@ class GroupCommit(Service):
             if not future.done():
                 future.set_result(i in winners)
 
-    async def _execute(self, writes: list[WriteSet]) -> list[int]:
-        sql, args = arguments.encode(writes)
+    async def _execute(self, writes: list[W]) -> list[int]:
+        sql, args = self._encode(writes)
         prepared = self._statements.get(sql)
         if prepared is None:
             prepared = self._statements[sql] = await self._connection.prepare(sql, timeout=self._timeout)
@@ -215,7 +246,7 @@ class GroupCommit(Service):
         won: list[int] = await prepared.fetchval(*args, timeout=self._timeout + 1.0)
         return won
 
-    async def _after_error(self, entries: list[_Entry], error: Exception) -> None:
+    async def _after_error(self, entries: list[_Entry[W]], error: Exception) -> None:
         """The statement stored nothing, or its outcome is unknown: settle each of its writes.
 
         An error that is about data is about one of the writes, so each is sent alone.
@@ -226,7 +257,7 @@ class GroupCommit(Service):
             self.refused = (time.monotonic(), str(failure))
         if breaks_connection(error):
             if not refused:  # that is told by `store.commit.write_watch`, once
-                self._outage.began(_PART, failure)
+                self._outage.began(self.part, failure)
             self._disconnect()
         if isinstance(failure, StoreUnavailable) and not is_transient_conflict(error):
             _fail(entries, str(failure))
@@ -237,7 +268,7 @@ class GroupCommit(Service):
                 return
             await self._alone(entry, error)
 
-    async def _alone(self, entry: _Entry, error: Exception) -> None:
+    async def _alone(self, entry: _Entry[W], error: Exception) -> None:
         """Send one write by itself, after the statement it was part of failed with `error`."""
         write, future = entry
         last: Exception = error
@@ -259,19 +290,19 @@ class GroupCommit(Service):
         if future.done():
             return
         if is_unique_violation(last):
-            log.warning(
-                "a write of run %s violates a unique key: %s",
-                write.run_id,
-                last,
-                extra=said("commit.conflict", run_id=write.run_id),
-            )
+            if is_place_taken(last):  # another node took it while this was sent: as if the statement had seen that
+                future.set_result(False)
+                return
+            kind, name = self._name(write)
+            extra = said("commit.conflict", run_id=name)
+            log.warning("a write of %s %s violates a unique key: %s", kind, name, last, extra=extra)
             future.set_result(False)
             return
         failure = translate(last)
         if isinstance(failure, StoreRejected):
-            log.error(
-                "a write of run %s was refused: %s", write.run_id, last, extra=said("commit.refused", run_id=write.run_id)
-            )
+            kind, name = self._name(write)
+            extra = said("commit.refused", run_id=name)
+            log.error("a write of %s %s was refused: %s", kind, name, last, extra=extra)
         future.set_exception(failure)
 
     # -- connection ----------------------------------------------------------------------------------------------------
@@ -287,7 +318,7 @@ class GroupCommit(Service):
         self._connection = connection
         connection.add_termination_listener(self._on_terminated)
         self._available = True
-        self._outage.ended(_PART)
+        self._outage.ended(self.part)
 
     def _on_terminated(self, _connection: object) -> None:
         """Wake the task, which connects again."""
@@ -308,7 +339,7 @@ class GroupCommit(Service):
             try:
                 await self._connect()
             except StoreError as error:  # refused, too: a database that is being restored may be there again
-                self._outage.began(_PART, error)
+                self._outage.began(self.part, error)
                 self._available = False
                 self._fail_waiting(str(error))
                 if self._closing:
@@ -324,7 +355,41 @@ class GroupCommit(Service):
         _fail(entries, reason)
 
 
-def _fail(entries: list[_Entry], reason: str) -> None:
+class GroupCommit(Commits[WriteSet]):
+    """Commits the `WriteSet`s of runs."""
+
+    def _check(self, write: WriteSet) -> None:
+        arguments.check(write)
+
+    def _encode(self, writes: list[WriteSet]) -> tuple[str, list[Sequence[object]]]:
+        return arguments.encode(writes)
+
+    def _size(self, write: WriteSet) -> int:
+        return len(write.row.state) + len(write.history)
+
+    def _name(self, write: WriteSet) -> tuple[str, str]:
+        return "run", write.run_id
+
+
+class ScheduleCommit(Commits[ScheduleWrite]):
+    """Commits the `ScheduleWrite`s of schedules: in batches of their own, so that those of runs stay as they are."""
+
+    part = "schedule commits"
+
+    def _check(self, write: ScheduleWrite) -> None:
+        schedule_writes.check(write)
+
+    def _encode(self, writes: list[ScheduleWrite]) -> tuple[str, list[Sequence[object]]]:
+        return schedule_writes.encode(writes)
+
+    def _size(self, write: ScheduleWrite) -> int:
+        return write.size
+
+    def _name(self, write: ScheduleWrite) -> tuple[str, str]:
+        return "schedule", write.schedule_key
+
+
+def _fail(entries: list[_Entry[W]], reason: str) -> None:
     """Tell every write that is not settled yet that its outcome is unknown."""
     for _, future in entries:
         if not future.done():

@@ -38,7 +38,9 @@ class EventWatch:
 
     async def _received(self, message: Msg) -> None:
         event = orjson.loads(message.data)
-        self.seen.setdefault(event["run_id"], []).append((event["sequence"], message.data))
+        assert message.headers is not None
+        run_id = event["run_id"] or message.headers["Nats-Msg-Id"].partition(":")[0]  # of a schedule: its key
+        self.seen.setdefault(run_id, []).append((event["sequence"], message.data))
 
     async def wait_for(self, lengths: dict[str, int], seconds: float = 60.0) -> None:
         """Wait until the last event of every run was seen (`lengths`: run id -> sequence of its last event)."""

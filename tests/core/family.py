@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.run.commands import RunCommand
-from actors.run.commands.messages import ParentClosed, StartChildRun
+from actors.run.commands.messages import ParentClosed, ScheduleNews, StartChildRun
 from actors.run.commands.steps import WorkflowCommand
 from actors.run.replies import CommandAnswered, Refused
 from tests.core.harness import Event, RunModel, child
@@ -79,6 +79,7 @@ class Family:
                 assert child.state.run_id == message.run_id
                 self.chains[message.workflow_id] = [child]
                 continue
+            assert not isinstance(message.command, ScheduleNews)
             chain = self.chains[message.workflow_id]
             at = next(at for at, each in enumerate(chain) if each.state.run_id == message.run_id)
             answer = chain[at].tell(message.command)

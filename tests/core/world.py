@@ -11,7 +11,7 @@ from typing import Any
 from actors.run import ids
 from actors.run.commands import RunCommand
 from actors.run.commands.control import UpdateRun
-from actors.run.commands.messages import ChildClosed, ChildRestarted, MessageCommand, ParentClosed, StartChildRun
+from actors.run.commands.messages import ChildClosed, ChildRestarted, MessageCommand, ParentClosed, ScheduleNews, StartChildRun
 from actors.run.commands.steps import WorkflowCommand
 from actors.run.dialect import Dialect
 from actors.run.ids import RunId
@@ -194,6 +194,7 @@ class RunWorld:
                     break
         else:
             receiver = self.members[message.run_id]
+            assert not isinstance(command, ScheduleNews)
             reply = self.tell(receiver, command)
             if reply == Refused(TOO_EARLY):
                 assert not receiver.run.changed and isinstance(command, ChildRestarted | ChildClosed)

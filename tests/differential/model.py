@@ -14,7 +14,7 @@ from actors.dialects.sdk04 import Sdk04
 from actors.run import ids
 from actors.run.commands import RunCommand
 from actors.run.commands.control import NoteDuplicateStart, StartRun
-from actors.run.commands.messages import ParentClosed, StartChildRun
+from actors.run.commands.messages import ParentClosed, ScheduleNews, StartChildRun
 from actors.run.decide import decide
 from actors.run.lifecycle import starting
 from actors.run.replies import TOO_EARLY, Refused, RunReply
@@ -121,6 +121,7 @@ class RunOracle:
         rest = replace(self, messages=tuple(other for other in self.messages if other.message_id != message.message_id))
         run_id = rest.receiver(message)
         if rest.run_of(run_id) is not None:
+            assert not isinstance(message.command, ScheduleNews)
             decided = rest.tell(run_id, message.command, now)
             return Decided(self, decided.reply, {}, False) if decided.reply == Refused(TOO_EARLY) else decided
         command = message.command

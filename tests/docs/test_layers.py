@@ -95,9 +95,9 @@ ROOMS = {
     "actors/schedule": frozenset({"actors.run"}),
     "actors/visibility": frozenset({"actors.run"}),
     "actors/workers": frozenset({"actors.dialects", "actors.queue", "actors.run"}),
-    "actors/publishing": frozenset({"actors.run"}),
-    "actors/hosting": frozenset({"actors.publishing", "actors.queue", "actors.run"}),
-    "actors/cluster": frozenset({"actors.hosting", "actors.queue", "actors.run"}),
+    "actors/publishing": frozenset({"actors.run", "actors.schedule"}),
+    "actors/hosting": frozenset({"actors.publishing", "actors.queue", "actors.run", "actors.schedule"}),
+    "actors/cluster": frozenset({"actors.hosting", "actors.queue", "actors.run", "actors.schedule"}),
     "actors/polling": frozenset({"actors.cluster", "actors.hosting", "actors.queue", "actors.run"}),
 }
 

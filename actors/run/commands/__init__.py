@@ -19,7 +19,7 @@ from actors.run.commands.control import (
     TerminateRun,
     UpdateRun,
 )
-from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun
+from actors.run.commands.messages import ChildClosed, ChildRestarted, ParentClosed, StartChildRun, StartScheduledRun
 from actors.run.commands.worker import (
     CheckLease,
     ClaimTask,
@@ -64,6 +64,7 @@ RunCommand = (
     | ReadUpdate
     | ReadForQuery
     | StartChildRun
+    | StartScheduledRun
     | ChildRestarted
     | ChildClosed
     | ParentClosed

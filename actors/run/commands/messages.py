@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -10,6 +10,7 @@ from actors.run.commands.base import Command
 from actors.run.commands.control import StartRun
 from actors.run.ids import RunId
 from actors.run.replies import Done, Started
+from actors.run.state import ScheduledBy
 from actors.run.values import Payload, RetryPolicy
 from actors.run.words import ClosedReason, RunStatus
 
@@ -75,4 +76,20 @@ class ParentClosed(Command[Done], frozen=True, tag="parent_closed"):
     reason: str
 
 
-MessageCommand = StartChildRun | ChildRestarted | ChildClosed | ParentClosed
+class StartScheduledRun(Command[Started], frozen=True, tag="start_scheduled"):
+    """From a schedule: begin (operations 1.6). `triggered`: payload of the run's own ScheduleTriggered event."""
+
+    start: StartRun
+    scheduled: ScheduledBy
+    triggered: dict[str, Any]
+
+
+class ScheduleNews(Command[Done], frozen=True, tag="schedule_news"):
+    """To the schedule that a run goes back to: the run is there, or its chain is closed (operations 1.5, 1.6)."""
+
+    record_id: str
+    number: int
+    what: Literal["started", "closed"]
+
+
+MessageCommand = StartChildRun | ChildRestarted | ChildClosed | ParentClosed | ScheduleNews

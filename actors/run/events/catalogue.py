@@ -47,6 +47,11 @@ GROUPS: dict[str, list[Event]] = {
             "workflow_link_id workflow_run_id workflow_type",
         ),
         _event(
+            "ScheduleTriggered",
+            "a schedule started this run: right behind its WorkflowStarted",
+            "cron_expression occurrence_time overlap_policy schedule_id schedule_ulid timezone trigger_number",
+        ),
+        _event(
             "WorkflowCompleted",
             "the workflow returned",
             "output payload_codec",

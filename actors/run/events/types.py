@@ -8,6 +8,7 @@ EventType = Literal[
     "StartAccepted",
     "StartRejected",
     "WorkflowStarted",
+    "ScheduleTriggered",
     "WorkflowCompleted",
     "WorkflowFailed",
     "WorkflowTimedOut",

@@ -127,6 +127,8 @@ def close(
     if reason == "continued":
         state.children = {}
         return
+    if state.scheduled is not None:
+        tx.tell_schedule("closed")
     children.apply_close_policies(tx, reason)
     backoff = continuing.retry_backoff(tx, status, failure or {})
     if backoff is None:

@@ -94,6 +94,7 @@ def _successor(tx: Transition, workflow_type: str, queue: str, codec: str) -> Tr
         run_timeout_seconds=old.run_timeout_seconds,
         execution_deadline_at=old.execution_deadline_at,
         origin=_copy(old.origin),
+        scheduled=old.scheduled,
     )
     state.id_clock = ids.minted_at(state.run_id)
     if old.run_timeout_seconds is not None:

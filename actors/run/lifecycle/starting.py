@@ -8,7 +8,7 @@ import orjson
 
 from actors.run import ids, opaque, requests
 from actors.run.commands.control import NoteDuplicateStart, StartRun
-from actors.run.commands.messages import StartChildRun
+from actors.run.commands.messages import StartChildRun, StartScheduledRun
 from actors.run.dialect import Dialect
 from actors.run.lifecycle.continuing import record_started
 from actors.run.replies import Refused, Started
@@ -73,6 +73,25 @@ def begin(tx: Transition, command: StartRun) -> Started:
     record_started(tx, command.arguments, {}, command_id)
     tx.open_workflow_task()
     return started(state, "started_new")
+
+
+def create_scheduled(
+    command: StartScheduledRun, start: StartRun, now: Micros, rules: Rules, dialect: Dialect = PLAIN_HISTORY
+) -> Transition:
+    """The run of a schedule's start, not yet begun, in a transition of its own. `start`: the command's, marked with a build."""
+    tx = create(start, now, rules, dialect)
+    tx.state.scheduled = command.scheduled
+    return tx
+
+
+def begin_scheduled(tx: Transition, command: StartScheduledRun) -> Started:
+    """Record what the schedule did and the start, offer the first workflow task and tell the schedule; once, like `begin`."""
+    if tx.state.last_sequence:
+        return started(tx.state, "started_new")
+    reply = begin(tx, command.start)
+    tx.record("ScheduleTriggered", command.triggered)
+    tx.tell_schedule("started")
+    return reply
 
 
 def create_child(command: StartChildRun, now: Micros, rules: Rules, dialect: Dialect = PLAIN_HISTORY) -> Transition:

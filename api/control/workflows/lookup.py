@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from actors.hosting import stored_runs
 from api.http.errors import ApiError
 from api.http.request import Request
-from store import instances, runs
+from store import instances
 from store.instances import Instance
 from store.runs import StoredRun
 
@@ -28,7 +29,7 @@ async def named_instance(request: Request) -> Instance | None:
 
 async def _run(request: Request) -> StoredRun:
     """The run the URL names, in the caller's namespace and of the workflow id the URL names."""
-    run = await runs.load(request.services.db, request.path["run_id"])
+    run = await stored_runs.load(request.services.db, request.path["run_id"])
     if run is None or run.identity.namespace != request.namespace or run.identity.workflow_id != request.path["workflow_id"]:
         raise run_not_found(request)
     return run
@@ -38,7 +39,7 @@ async def current_run(request: Request) -> tuple[StoredRun, Instance]:
     """The current run of the workflow id in the URL; raises ApiError 404."""
     instance = await named_instance(request)
     while instance is not None:
-        run = await runs.load(request.services.db, instance.current_run_id)
+        run = await stored_runs.load(request.services.db, instance.current_run_id)
         if run is None:
             break
         if run.row.closed_reason is None:
