@@ -15,12 +15,12 @@ TEST_PROCESSES ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PACKAGES := actors api base bench bus node store
+PACKAGES := actors api base bench bus durable_workflow_server node store
 
 # Tests that need neither PostgreSQL nor NATS.
 CHECKS := tests/core/test_examples_*.py tests/core/test_matching.py tests/core/test_cost.py tests/core/test_view_order.py \
 	tests/schedule/test_examples_*.py tests/schedule/test_cron.py tests/schedule/test_spec.py \
-	tests/base tests/bus/test_recent.py tests/bus/test_subjects.py tests/node/test_config.py tests/bench/test_numbers.py \
+	tests/api/test_credentials.py tests/base tests/bus/test_recent.py tests/bus/test_subjects.py tests/node/test_config.py tests/bench/test_numbers.py \
 	tests/docs/test_citations.py tests/docs/test_generated.py tests/docs/test_layers.py tests/docs/test_observability.py \
 	tests/walkthrough/test_feature_table.py
 

@@ -20,6 +20,8 @@ from actors.cluster.protocol import (
     AskFinishQuery,
     AskPoll,
     AskQuery,
+    AskRates,
+    AskReread,
     AskRun,
     AskSchedule,
     AskStart,
@@ -27,9 +29,11 @@ from actors.cluster.protocol import (
     AwaitStarts,
     Failed,
     QueryAnswered,
+    Rated,
     ScheduleAnswered,
     TaskOffer,
 )
+from actors.cluster.rates import Traffic, traffic_of
 from actors.cluster.router import Router
 from actors.cluster.run_messages import MessageDelivery
 from actors.cluster.schedule_messages import ScheduleMessages, Starter
@@ -40,11 +44,12 @@ from actors.polling.polls import Polls
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant
 from actors.queue.query_broker import QueryBroker, QueryRules
+from actors.rollout_commands import RolloutCommands
 from actors.run import ids
 from actors.run.commands import WakeUp
 from actors.run.commands.base import Command
 from actors.run.commands.worker import ClaimTask
-from actors.run.replies import Refused, RunReply
+from actors.run.replies import Done, Refused, RunReply
 from actors.run.transition import ReadyTask, RunMessage
 from actors.schedule.messages import ScheduleMessage
 from actors.schedules import Schedules
@@ -67,6 +72,7 @@ class Link:
     dispatch: Callable[[str, ReadyTask], None]
     announce: Callable[[list[RunMessage]], None]
     take_back: Callable[[Grant], None]
+    selected: Callable[[str, str], str | None]
 
 
 class Engine:
@@ -76,6 +82,7 @@ class Engine:
     - `polls`: wait for a task;
     - `workflows`: start, signal, cancel, update, query a workflow id;
     - `schedules`: create, change, fire a schedule.
+    - `rollouts`: drain, resume, promote a build id.
     """
 
     def __init__(
@@ -104,12 +111,15 @@ class Engine:
         self.messages = MessageDelivery(db, host, applied)
         schedule_host.owns = router.owns
         schedule_host.announce = self._announce_starts
+        self.rollouts = RolloutCommands(db, workers.rollouts, router, host.clock)
+        self._known_rollouts = workers.rollouts
         host.link = Link(
             owns=router.owns,
             ask_run=router.ask_run,
-            dispatch=self._bring,
+            dispatch=self.bring,
             announce=self._announce,
             take_back=self.polls.take_back,
+            selected=workers.rollouts.selected,
         )
         ask.serve(self._serve)
         ask.on_undelivered(self.polls.undelivered)
@@ -124,6 +134,14 @@ class Engine:
         """A future that ends when the run gets new events, None when it is hosted elsewhere. Cancel it after use."""
         shard = self.runs.shard_of_id(run_id)
         return None if shard is None or not self.runs.owns(shard) else self._host.watchers.watch(run_id)
+
+    async def traffic(self, namespace: str, queues: Sequence[str]) -> Traffic:
+        """What the nodes alive saw of these queues in the last minute, and the queries that wait there."""
+        return await traffic_of(self._rated(namespace, queues), self._ask, namespace, queues)
+
+    def _rated(self, namespace: str, queues: Sequence[str]) -> Rated:
+        waiting = {queue: self._queries.pending((namespace, queue)) for queue in queues}
+        return Rated(self._host.rates.of(namespace, queues), {queue: count for queue, count in waiting.items() if count})
 
     # -- what the host has for other nodes -----------------------------------------------------------------------------
 
@@ -150,7 +168,7 @@ class Engine:
                     here += part
         self.messages.deliver(here)
 
-    def _bring(self, namespace: str, task: ReadyTask) -> None:
+    def bring(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to the node hosting its queue; losing it is harmless, the row is there."""
         owner = self.runs.elsewhere(self._host.queue_shard(namespace, task.queue))
         if owner is None or not self._ask.hears(owner):  # polls that cannot wait there do so here
@@ -166,6 +184,8 @@ class Engine:
             task.compatibility,
             task.priority,
             task.available_at,
+            task.fairness_key,
+            task.fairness_weight,
         )
         self._dispatch.send(owner, protocol.encode(offer))
 
@@ -199,6 +219,10 @@ class Engine:
             return respond(resolved(self._queries.finish(question.namespace, question.outcome)))
         if isinstance(question, AskSchedule | AwaitStarts):
             return self._serve_schedule(question)
+        if isinstance(question, AskReread):
+            return self._serve_reread()
+        if isinstance(question, AskRates):
+            return resolved(protocol.encode(self._rated(question.namespace, question.queues)))
         if isinstance(question, AskStart):
             return self._serve_reply(lambda: self.workflows.start_here(question.command))
         return self._serve_reply(lambda: self.workflows.here(question))
@@ -222,6 +246,13 @@ class Engine:
             return protocol.encode(ScheduleAnswered(await self.schedules.here(*names, question.key, question.command)))
         except (Unavailable, StoreError) as error:
             return protocol.encode(Failed(str(error)))
+
+    async def _serve_reread(self) -> bytes:
+        try:
+            await self._known_rollouts.reread()
+        except StoreError as error:
+            return protocol.encode(Failed(str(error)))
+        return protocol.encode(Answer(Done()))
 
     async def _serve_query(self, question: AskQuery) -> bytes:
         answer = await self.workflows.query_here(question)

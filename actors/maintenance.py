@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Collection, Sequence
 
 from actors.engine import Engine
 from actors.hosting.host import Host
+from actors.hosting.permit_sweep import sweep
 from actors.hosting.repeats import forgotten_before
 from actors.periodic import every
 from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
 from actors.publishing.schedule_publisher import SchedulePublisher
 from actors.run import ids, setback
+from base.observability.actions import said
 from base.service import Service
 from store import applied, runs, schedules
 from store import ready_tasks as tasks
 from store.connections.pool import Database
 from store.errors import StoreUnavailable
+
+_log = logging.getLogger("dw.actors")
 
 _TICK_SECONDS = 1.0
 _SWEEP_SECONDS = 5.0
@@ -65,6 +70,7 @@ class Maintenance(Service):
         self._sweep_often_until = 0.0  # loop time
         self._last_sweep = 0.0
         self._last_forgetting = 0.0
+        self._sweeping: asyncio.Task[None] | None = None
         self._looked_through: set[int] = set()  # shards without a run that an earlier clock was ahead for
         self._looking: asyncio.Task[None] | None = None
         host.clock.on_step(self._stepped)
@@ -109,11 +115,19 @@ class Maintenance(Service):
         if 0 in held and now - self._last_forgetting >= _FORGET_SECONDS:
             self._last_forgetting = now
             await applied.forget(self._db, forgotten_before(self._host.now()))
+            if self._sweeping is None or self._sweeping.done():
+                self._sweeping = self._spawn(self._sweep_permits(), name="maintenance-permits")
         if not self._dispatch_up() or not self._all_heard():
             self._sweep_often_until = now + _SWEEP_OFTEN_SECONDS
         if now < self._sweep_often_until or now - self._last_sweep >= _SWEEP_SECONDS:
             self._last_sweep = now
             self._sweep_queues(now)
+
+    async def _sweep_permits(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            left = await sweep(self._db, self._host.now())
+            if left:
+                _log.warning("%d places under caps were held by no lease", left, extra=said("permits.left_over", count=left))
 
     async def _wake_due(self, shards: Collection[int]) -> None:
         """Arm every run whose deadline is in reach: evicted ones, and those another node changed."""

@@ -78,6 +78,10 @@ class Schedules:
         self._router = router
         self._host = host
 
+    def key(self, namespace: str, schedule_id: str) -> str:
+        """What a schedule's rows go by (`actors.schedule.keys`)."""
+        return schedule_key(namespace, schedule_id, self._router.shards)
+
     # -- commands ------------------------------------------------------------------------------------------------------
 
     def new_record_id(self, namespace: str, schedule_id: str) -> str:
@@ -149,7 +153,7 @@ class Schedules:
     async def _part(self, namespace: str, schedule_id: str, at_most: int) -> int:
         """How many starts of this schedule are one commit."""
         with one_family():
-            stored = await schedules.get(self._db, namespace, schedule_id)
+            stored = await schedules.get(self._db, self.key(namespace, schedule_id))
         if stored is None:
             return at_most
         definition = decode(stored.state, stored.definition).definition
@@ -176,7 +180,7 @@ class Schedules:
 
     async def here(self, namespace: str, schedule_id: str, key: str, command: ClientCommand) -> ScheduleReply:
         """Have a schedule that is hosted here decide a client's command."""
-        return await self._host.ask(self._key(namespace, schedule_id), command, (namespace, schedule_id), key=key)
+        return await self._host.ask(self.key(namespace, schedule_id), command, (namespace, schedule_id), key=key)
 
     # -- what becomes of starts ------------------------------------------------------------------------------------------
 
@@ -230,7 +234,7 @@ class Schedules:
 
     async def _stored(self, namespace: str, schedule_id: str, run_ids: set[str]) -> dict[str, Settled]:
         """Those that are not among the unconfirmed any more: what became of them while another node had the schedule."""
-        stored = await schedules.get(self._db, namespace, schedule_id)
+        stored = await schedules.get(self._db, self.key(namespace, schedule_id))
         if stored is None:
             return {}
         state = decode(stored.state, stored.definition)
@@ -243,9 +247,6 @@ class Schedules:
             else:
                 found[run_id] = Settled(0, "", run_id, "The run could not be started.")
         return found
-
-    def _key(self, namespace: str, schedule_id: str) -> str:
-        return schedule_key(namespace, schedule_id, self._router.shards)
 
 
 def _outcome(fired: Fired, settled: dict[str, Settled]) -> FireOutcome:

@@ -41,7 +41,7 @@ class UpdateWaiters:
         reply = await self._router.ask_run(run_id, ReadUpdate(update_id), namespace)
         if isinstance(reply, UpdateStatus):
             return reply
-        chain = [item.run_id for item in await runs.of_instance(self._db, namespace, workflow_id)]
+        chain = [item.run_id for item in await runs.of_instance(self._db, namespace, workflow_id)]  # a pruned run has none
         for later in chain[chain.index(run_id) + 1 :] if run_id in chain else ():
             reply = await self._router.ask_run(later, ReadUpdate(update_id), namespace)
             if isinstance(reply, UpdateStatus):

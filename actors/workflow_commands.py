@@ -13,9 +13,11 @@ from actors.cluster import protocol
 from actors.cluster.protocol import AskCommand, AskFinishQuery, AskQuery, AskStart, AskUpdate, AwaitUpdate
 from actors.cluster.router import Router
 from actors.errors import Unavailable, one_family
+from actors.hosting import stored_runs
 from actors.hosting.host import Host
+from actors.hosting.mailbox import REQUEST_TAKEN
 from actors.hosting.repeats import new_key
-from actors.hosting.run_actor import REQUEST_TAKEN, InstanceTaken
+from actors.hosting.run_actor import InstanceTaken
 from actors.queue.query_broker import QueryBroker
 from actors.queue.query_types import Query, QueryAnswer, QueryOutcome
 from actors.run import ids
@@ -29,7 +31,7 @@ from actors.update_waiters import UpdateWaiters
 from actors.workers.registry import WorkerRegistry
 from bus.ask import Ask
 from bus.errors import OutcomeUnknown, Unreachable
-from store import instances, runs, update_requests
+from store import instances, update_requests
 from store.connections.pool import Database
 from store.runs import StoredRun
 
@@ -85,6 +87,7 @@ class WorkflowCommands:
 
     async def start_here(self, command: StartRun | StartStandalone) -> Started | Refused:
         """Start one whose shard is hosted here, once: a start is known again by the id of its run."""
+        await self._workers.rollouts.confirm()
         for _ in range(_START_TRIES):
             try:
                 return await self._host.start_run(command)
@@ -92,7 +95,7 @@ class WorkflowCommands:
                 instance = await instances.get(self._db, command.workflow_id)
             if instance is None:
                 continue
-            begun = await runs.load(self._db, command.run_id)
+            begun = await stored_runs.load(self._db, command.run_id)
             if begun is not None:
                 return started(decode(begun.row.state), "started_new")
             if instance.namespace != command.namespace:
@@ -120,7 +123,7 @@ class WorkflowCommands:
             current = await self._current(namespace, workflow_id, sure=sure)
             if isinstance(current, Refused):
                 return current
-            stored = await runs.load(self._db, current)
+            stored = await stored_runs.load(self._db, current)
             if stored is not None and (stored.row.closed_at is None or sure):
                 return stored if stored.identity.namespace == namespace else Refused("instance_not_found")
         return Refused("instance_not_found")
@@ -274,6 +277,8 @@ class WorkflowCommands:
             return Refused("historical_run_command_rejected")
         if identity.workflow_type == STANDALONE_TYPE:
             return Refused("rejected_unknown_query", {"run_id": current})  # nobody there to answer it
+        if stored.version == stored_runs.PRUNED:
+            return Refused("run_history_pruned", {"run_id": current})
         queue = identity.task_queue or "default"
         reason = await self._workers.missing_for_query(namespace, queue, identity.workflow_type, identity.compatibility)
         if reason is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from actors.queue.admission.caps import AdmissionRules
 from actors.run.rules import Limits, Rules
 
 ROLES = ("worker", "operator", "admin")
@@ -24,6 +25,9 @@ class AuthSettings:
     signature_keys: dict[str, str] = field(repr=False)  # role -> key
     legacy_signature_key: str = field(repr=False)
     backward_compatible: bool
+    provider: str | None  # import path of what decides instead of the driver
+    provider_seconds: int  # how long it may take for one answer
+    provider_threads: int  # how many of its plain methods run at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class AttributionSettings:
     """Which headers of a trusted proxy name the caller. Lower-case bytes, empty: that field is never taken from a header."""
 
     trusted: bool
+    type_header: bytes
     label_header: bytes
     status_header: bytes
     method_header: bytes
@@ -68,10 +73,13 @@ class Settings:
     auth: AuthSettings
     attribution: AttributionSettings
     rules: Rules
+    admission: AdmissionRules  # the caps of task queues
+    query_tasks_per_queue: int  # how many may wait
     repair_policy: RepairPolicy
     worker_protocol_version: str
     poll_timeout_seconds: int
     worker_stale_after_seconds: int
+    worker_fleet_seconds: int  # how long after its last contact a worker is shown in cluster info
     update_wait_seconds: int  # how long an update with `wait_for: completed` is waited for
     history_page_size_default: int
     history_page_size_max: int

@@ -20,7 +20,7 @@ from bench.options import Options
 from bench.report import failures, machine, table
 from bench.rows import Result
 from bench.runner import LoadError, run_load
-from bench.workloads import WORKLOADS, Workload
+from bench.workloads import ENVIRONMENTS, WORKLOADS, Workload
 from node.embedded import EmbeddedError
 
 RESULTS = Path(__file__).parent / "results"
@@ -49,6 +49,7 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
     option("--signal-rate", type=float, default=defaults.signal_rate, help="signals: per second (default: %(default)s)")
     option("--history-events", type=int, default=defaults.history_events, help="longhistory: events (default: %(default)s)")
     option("--runs", type=int, default=defaults.runs, help="visibility: runs to search (default: %(default)s)")
+    option("--expired", type=int, default=defaults.expired, help="retention: runs to prune (default: %(default)s)")
     option("--schedules", type=int, default=defaults.schedules, help="schedules: due at a time (default: %(default)s)")
     option("--idle-schedules", type=int, default=defaults.idle_schedules, help="schedules-idle (default: %(default)s)")
     option("--payload-bytes", type=int, default=defaults.payload_bytes, help="text per payload (default: %(default)s)")
@@ -69,6 +70,7 @@ def _arguments(given: list[str] | None) -> argparse.Namespace:
         "signal_rate",
         "history_events",
         "runs",
+        "expired",
         "schedules",
         "idle_schedules",
     )
@@ -87,7 +89,8 @@ def _run(workload: Workload, options: Options, arguments: argparse.Namespace) ->
     if options.urls:
         return run_load(workload.name, options, {})
     profile_to = arguments.json.parent / f"profile-{workload.name}.txt" if arguments.profile else None
-    with running(workload.nodes, options.token, arguments.data_dir) as cluster:
+    more = ENVIRONMENTS.get(workload.name)
+    with running(workload.nodes, options.token, arguments.data_dir, more) as cluster:
         return run_load(
             workload.name, msgspec.structs.replace(options, urls=cluster.urls, dsn=cluster.dsn), cluster.groups, profile_to
         )

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import NamedTuple
@@ -113,8 +113,10 @@ class _Nodes:
 
 
 @contextlib.contextmanager
-def running(nodes: int, token: str, base: Path | None = None) -> Iterator[Cluster]:
+def running(nodes: int, token: str, base: Path | None = None, more: Mapping[str, str] | None = None) -> Iterator[Cluster]:
     """Start a system with `nodes` nodes; `base` is where its data directory is made (default: the temporary directory).
+
+    `more`: variables the nodes are given beside the usual ones.
 
     Raises `ClusterError` if a part of it does not start.
     """
@@ -134,6 +136,7 @@ def running(nodes: int, token: str, base: Path | None = None) -> Iterator[Cluste
             "DW_AUTH_DRIVER": "token",
             "DW_AUTH_TOKEN": token,
             "DW_DATA_DIR": str(data_dir),
+            **(more or {}),
         }
         bootstrap = subprocess.run([_server(), "bootstrap"], env=environment, capture_output=True, text=True, check=False)
         if bootstrap.returncode != 0:

@@ -35,6 +35,8 @@ class Options(Struct, frozen=True):
     """Long histories: events of the run before it is woken."""
     runs: int = 1_010_000
     """Visibility: runs in the database, one in a hundred and one of them open."""
+    expired: int = 150_000
+    """Retention: runs to prune in the database."""
     schedules: int = 1000
     """Schedules: due in the same second."""
     idle_schedules: int = 10_000

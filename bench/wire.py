@@ -37,6 +37,10 @@ class Wire:
         """control-plane 5.3."""
         return f"GET /api/workflows?{urlencode(filters)}".encode() + self._control_get
 
+    def retention_pass(self, run_ids: list[str]) -> bytes:
+        """control-plane 12.5."""
+        return _with_body(b"POST /api/system/retention/pass" + self._control_post, {"run_ids": run_ids})
+
     def start_workflow(
         self, workflow_id: str, workflow_type: str, task_queue: str, input_blob: str, attributes: dict[str, Any] | None = None
     ) -> bytes:

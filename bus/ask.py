@@ -362,6 +362,11 @@ class Ask:
 
     # -- one way ------------------------------------------------------------------------------------------------------------
 
+    @property
+    def heard(self) -> list[str]:
+        """The other nodes that are likely to answer."""
+        return [node_id for node_id in self._processes if self.hears(node_id)]
+
     def hears(self, node_id: str) -> bool:
         """Whether what is sent to this node is likely to be read soon."""
         return self._bus.connected and node_id in self._processes and not self._pulse.is_silent(node_id)

@@ -1,9 +1,13 @@
-"""The command `dw-server`: `bootstrap`, `serve`, `dev` and `events`. Contract: configuration-and-security 8.3, 10.1, 10.2."""
+"""The command `dw-server`: `bootstrap`, `serve`, `dev`, `events`, `env-audit`.
+
+Contract: configuration-and-security 7, 8.3, 10.1, 10.2.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import os
 import shlex
 import signal
@@ -21,6 +25,7 @@ from node import bootstrap as bootstrapping
 from node import logs
 from node import republish as republishing
 from node.config import Config, ConfigError
+from node.config.audit import audit
 from node.config.entry import decode
 from node.embedded import EmbeddedError, EmbeddedNats, EmbeddedPostgres
 from node.embedded.files import data_directory, secret
@@ -108,7 +113,7 @@ def dev(host: str | None, port: int | None, data_dir: Path | None) -> None:
         config = dataclasses.replace(
             config,
             database=dataclasses.replace(config.database, dsn=dsn),
-            nats=dataclasses.replace(config.nats, url=url),
+            nats=dataclasses.replace(config.nats, url=url, embedded=nats is not None),
         )
         try:
             bootstrapping.run(config, dsn)
@@ -116,6 +121,23 @@ def dev(host: str | None, port: int | None, data_dir: Path | None) -> None:
             _fail(str(error))
         restart_nats = None if nats is None else lambda: _end(nats)
         serve_node(config, bound, lambda at: click.echo(_ready_line(at, hint, config)), restart_nats)
+
+
+@main.command("env-audit")
+@click.option("--strict", is_flag=True, help="Exit with 1 if a name is unknown, old, or has a value of the wrong type.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def env_audit(strict: bool, as_json: bool) -> None:
+    """Say what the names of the environment mean to this server. Values are never shown."""
+    found = audit(os.environ)
+    if as_json:
+        click.echo(json.dumps(found.as_json(strict)))
+    else:
+        for line in found.lines():
+            click.echo(line, err=True)
+    sys.exit(1 if strict and not found.ok else 0)
+
+
+main.add_command(env_audit, "env:audit")
 
 
 @main.group()
@@ -152,8 +174,11 @@ def _config() -> Config:
     except ConfigError as error:
         _fail(str(error))
     _log_as(config)
-    for line in config.boot_lines():
+    found = audit(os.environ)
+    for line in [*found.of_names(), *config.boot_lines()]:
         click.echo(line, err=True)
+    if config.server.env_audit_strict and not found.ok:
+        _fail("the environment is not clean, and DW_ENV_AUDIT_STRICT is set")
     return config
 
 

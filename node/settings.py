@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from actors.queue.admission.caps import AdmissionRules, KindCaps
 from actors.queue.query_broker import QueryRules
 from actors.run.rules import Limits, RequestLimits, Rules, StructuralLimits
 from api.settings import AttributionSettings, AuthSettings, RepairPolicy, Settings, StorageRules
@@ -40,6 +41,8 @@ def api_settings(config: Config) -> Settings:
         auth=_auth(config),
         attribution=_attribution(config),
         rules=engine_rules(config, 0),
+        admission=admission_rules(config),
+        query_tasks_per_queue=polling.query_task_max_pending_per_queue,
         repair_policy=RepairPolicy(
             redispatch_after_seconds=engine.repair_redispatch_after_seconds,
             loop_throttle_seconds=engine.repair_loop_throttle_seconds,
@@ -51,6 +54,7 @@ def api_settings(config: Config) -> Settings:
         worker_protocol_version=polling.worker_protocol_version,
         poll_timeout_seconds=polling.poll_timeout_seconds,
         worker_stale_after_seconds=polling.worker_stale_after_seconds,
+        worker_fleet_seconds=max(engine.compatibility_heartbeat_ttl_seconds, polling.worker_stale_after_seconds),
         history_page_size_default=polling.history_page_size_default,
         history_page_size_max=polling.history_page_size_max,
         history_retention_days=config.limits.history_retention_days,
@@ -62,7 +66,7 @@ def api_settings(config: Config) -> Settings:
         current_compatibility=engine.current_compatibility,
         compression_enabled=config.http.compression_enabled,
         package_provenance=provenance(config) if config.http.expose_package_provenance else None,
-        cache_store="nats",
+        cache_store="embedded" if config.nats.embedded else "nats",
         update_wait_seconds=engine.update_wait_completion_timeout_seconds,
     )
 
@@ -84,6 +88,9 @@ def _auth(config: Config) -> AuthSettings:
         ),
         legacy_signature_key=auth.signature_key or "",
         backward_compatible=auth.backward_compatible,
+        provider=auth.provider,
+        provider_seconds=auth.provider_timeout_seconds,
+        provider_threads=auth.provider_threads,
     )
 
 
@@ -91,6 +98,7 @@ def _attribution(config: Config) -> AttributionSettings:
     auth = config.auth
     return AttributionSettings(
         trusted=auth.trust_forwarded_attribution_headers,
+        type_header=auth.caller_type_header.strip().lower().encode("latin-1", "replace"),
         label_header=auth.caller_label_header.strip().lower().encode("latin-1", "replace"),
         status_header=auth.auth_status_header.strip().lower().encode("latin-1", "replace"),
         method_header=auth.auth_method_header.strip().lower().encode("latin-1", "replace"),
@@ -157,6 +165,26 @@ def engine_rules(config: Config, shards: int) -> Rules:
         budget_events=max(0, engine.continue_as_new_event_threshold),
         budget_bytes=max(0, engine.continue_as_new_size_bytes_threshold),
         shards=shards,
+    )
+
+
+def admission_rules(config: Config) -> AdmissionRules:
+    """The caps of task queues."""
+    admission = config.admission
+    return AdmissionRules(
+        workflow=KindCaps(
+            queue_leases=admission.workflow_leases_per_queue,
+            namespace_leases=admission.workflow_leases_per_namespace,
+            queue_dispatches=admission.workflow_dispatches_per_minute,
+            namespace_dispatches=admission.workflow_dispatches_per_minute_per_namespace,
+        ),
+        activity=KindCaps(
+            queue_leases=admission.activity_leases_per_queue,
+            namespace_leases=admission.activity_leases_per_namespace,
+            queue_dispatches=admission.activity_dispatches_per_minute,
+            namespace_dispatches=admission.activity_dispatches_per_minute_per_namespace,
+        ),
+        overrides=admission.overrides,
     )
 
 

@@ -20,8 +20,11 @@ from actors.publishing.publisher import Publisher
 from actors.publishing.republisher import Republisher
 from actors.publishing.schedule_publisher import SchedulePublisher
 from actors.publishing.stream_repair import StreamRepair
+from actors.queue.admission.admission import Admission, reading
 from actors.run import ids
 from actors.schedule.keys import is_schedule
+from actors.upkeep.namespace_removal import NamespaceRemoval, shard_of_name
+from actors.upkeep.retention import Retention
 from actors.workers.registry import WorkerRegistry
 from api.app import create_app
 from api.control.workflows.scheduled import ScheduledStarts
@@ -38,7 +41,7 @@ from node.assembly import Assembly
 from node.config import Config
 from node.nats_probe import NatsProbe
 from node.schema_watch import SchemaWatch
-from node.settings import api_settings, bus_options, engine_rules, query_rules
+from node.settings import admission_rules, api_settings, bus_options, engine_rules, query_rules
 from store import deployment
 from store import nodes as leases
 from store.commit.group import GroupCommit, ScheduleCommit
@@ -48,6 +51,7 @@ from store.connections.pools import Pools
 
 RUN_CACHE_BYTES = 128 * 1024 * 1024
 SETTLE_SECONDS = 5.0
+BUSY_COMMITS = 32  # writes that wait: nobody prunes meanwhile
 
 
 class _NotStarted:
@@ -137,6 +141,7 @@ class Parts:
             db=self.db,
             searches=self.pools.searches,
             probes=self.pools.probes,
+            upkeep=self.pools.upkeep,
             engine=cast(Engine, _NotStarted()),
             auth=authenticator(settings_of_api.auth),
             namespaces=NamespaceCache(self.db),
@@ -148,11 +153,20 @@ class Parts:
             events_trouble=lambda: self.events.standstill.reason,
             metrics=metrics,
         )
+        self.removal = NamespaceRemoval(
+            self.pools.upkeep,
+            self.broadcast,
+            clock.now,
+            forget=self._forget_namespace,
+            hosts=lambda name: self.engine is not None and shard_of_name(name, self.engine.runs.shards) in self.placement.held,
+        )
+        self.services.removal = self.removal
         self.engine: Engine | None = None
         self.placement: Placement
         self.host: Host
         self.schedules: ScheduleHost
         self.maintenance: Maintenance
+        self.retention: Retention
 
     async def claim_node_id(self) -> None:
         """Before anything is done under it. Raises `NodeIdTaken`."""
@@ -186,6 +200,7 @@ class Parts:
             on_replaced=self._on_replaced,
             clock=self.clock,
         )
+        self.workers.rollouts.lease_left = lambda: self.placement.lease_left
         self.ask.speak_while(lambda: self.placement.lease_valid)
         self.host = Host(
             self.db,
@@ -196,6 +211,7 @@ class Parts:
             shards,
             RUN_CACHE_BYTES,
             self.clock,
+            self._admission(),
         )
         router = Router(self.node_id, self.placement, self.ask, self.host, shards)
         self.schedules = ScheduleHost(self.db, self.schedule_committer, self.schedule_publisher, shards, self.clock)
@@ -222,7 +238,25 @@ class Parts:
             dispatch_up=lambda: self.bus.connected and self.dispatch.receiving,
             all_heard=lambda: self.ask.all_heard,
         )
+        self.retention = Retention(
+            self.pools.upkeep,
+            lambda: self.placement.held,
+            self.host.now,
+            busy=lambda: self.committer.queued >= BUSY_COMMITS,
+        )
         self.engine = engine
+
+    def _admission(self) -> Admission | None:
+        rules = admission_rules(self.config)
+        if rules.none:
+            return None
+
+        def tell(news: bytes) -> None:
+            self.broadcast.broadcast("permits", news)
+
+        admission = Admission(rules, reading(self.db), self.clock.now, tell)
+        self.broadcast.on_broadcast("permits", lambda _node, news: admission.hear(news))
+        return admission
 
     def stop_actors(self) -> None:
         """No deadline fires any more."""
@@ -258,6 +292,12 @@ class Parts:
 
     async def _check_stream(self) -> bool:
         return await self.republisher.check()
+
+    def _forget_namespace(self, name: str) -> None:
+        self.services.forget_namespace(name)
+        if self.engine is not None:
+            self.host.forget_namespace(name)
+            self.schedules.forget_namespace(name)
 
     def _lapsed(self, text: str) -> None:
         self.outage.began("leases", text)
@@ -317,11 +357,15 @@ def assembly_of(parts: Parts) -> Assembly:
             ("write watch", lambda: parts.writes),
             # before the event stream, so that what is acknowledged while that drains is still noted
             ("maintenance", lambda: parts.maintenance),
+            ("retention", lambda: parts.retention),
+            ("namespace removal", lambda: parts.removal),
             ("events", lambda: parts.events),
             ("stream repair", lambda: parts.repair),
             ("dispatch", lambda: parts.dispatch),
             ("workers", lambda: parts.workers),
             ("placement", lambda: parts.placement),
+            # after the lease: what is read without one does not count
+            ("rollouts", lambda: parts.workers.rollouts),
             ("requests", lambda: _Step(parts.open)),
         ),
         begin_drain=parts.begin_drain,

@@ -77,6 +77,11 @@ def is_unique_violation(error: BaseException) -> bool:
     return isinstance(error, asyncpg.UniqueViolationError)
 
 
+def is_place_taken(error: BaseException) -> bool:
+    """Two nodes took the same place under a cap at once, and this statement came second."""
+    return isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name == "admission_permits_pkey"
+
+
 def is_transient_conflict(error: BaseException) -> bool:
     """A deadlock or serialization failure: the statement was rolled back and may succeed when sent again."""
     return isinstance(error, (asyncpg.DeadlockDetectedError, asyncpg.SerializationError))

@@ -17,6 +17,7 @@ WHERE later.namespace = $1 AND later.run_number > 1
     )
 
 -- name: ready_tasks
+-- How many are due, overdue, and available only later.
 SELECT
     count(*) FILTER (WHERE available_at <= $2),
     count(*) FILTER (WHERE available_at < $3),

@@ -103,3 +103,8 @@ async def release(db: Database, node_id: str, incarnation: str, shards: Sequence
 async def leave(db: Database, node_id: str, incarnation: str) -> None:
     """Give up everything and end the lease: the others may take over at once."""
     await db.execute(_SQL["leave"], node_id, incarnation)
+
+
+async def living(db: Database) -> list[str]:
+    """The nodes whose lease runs."""
+    return [row[0] for row in await db.fetch(f"SELECT node_id FROM nodes WHERE expires_at > {_NOW}")]

@@ -10,19 +10,39 @@ from store.commit.writes import ReadyTaskRow
 from store.connections.pool import Database
 from store.sql import beside, filled
 
+Order = tuple[int, int, str]
+Position = tuple[int, str]
+_ENDLESS = 1 << 62
+_LOOK_AGAIN = 1_000_000  # microseconds, where not all classes were read and some of the others may have delayed tasks
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Of tasks not all of which were read: all of the tiers before `priority` were, none of those behind.
+
+    In that tier, of the class c those up to `bounds[c]` (priority, available_at, task_id); of other classes all if `others`,
+    else none. `partly`: there are more classes than are read at once.
+    """
+
+    priority: int
+    bounds: dict[str, Order]
+    others: bool
+    partly: bool = False
+
 
 @dataclass(frozen=True, slots=True)
 class Claimable:
     """What some poll may take, as far as it was read.
 
-    `due` is in order; those behind `upto` (priority, available_at, task_id) were not read, None: all were. `later` are those
-    available only later, by that time; those available from `later_from` on were not read, None: all were.
+    `due` were read as far as `reach`, None: all. `later` are those available only later, by that time; those available from
+    `later_from` on were not all read, None: all were. `resume`: where to go on, as there are more classes than were read.
     """
 
     due: list[ReadyTaskRow]
-    upto: tuple[int, int, str] | None
+    reach: Reach | None
     later: list[ReadyTaskRow]
     later_from: int | None
+    resume: Position | None = None
 
 
 _TASKS = Table(ReadyTaskRow)
@@ -45,23 +65,30 @@ async def ready(db: Database, namespace: str, queue: str, kind: str, limit: int)
     return [_TASKS.read(row) for row in rows]
 
 
-_KEYS = {"pool": _SQL["markers"], "lane": filled(_SQL["lanes"], pool=_POOL)}
+_KEYS = {"pool": _SQL["markers"], "lane": _SQL["lanes"]}
 _OF_KEY = {"pool": f"r.pool = {_POOL} AND r.marker", "lane": "r.lane"}
 
 
-def claimable_sql(column: str) -> str:
-    """The statement of `claimable` by "lane" or by "pool"."""
+def claimable_sql(column: str, *, resumed: bool = False) -> str:
+    """The statement of `claimable` by "lane" or by "pool". `resumed`: that goes on behind a class."""
+    of_key = _OF_KEY[column]
+    first, after = ("first_resumed", "next_resumed") if resumed else ("first", "next")
     return filled(
         _SQL["claimable"],
-        keys=_KEYS[column],
-        of_key=_OF_KEY[column],
+        keys=filled(_KEYS[column], pool=_POOL, types="$10" if resumed else "$8"),
+        of_key=of_key,
+        first=filled(_SQL[first], of_key=of_key),
+        next=filled(_SQL[after], of_key=of_key),
         due_columns=_columns_of("due"),
         later_columns=_columns_of("later"),
         **_WORDS,
     )
 
 
-_BY_LANE, _BY_POOL = claimable_sql("lane"), claimable_sql("pool")
+_CLAIMABLE = {
+    (column, resumed): claimable_sql(column, resumed=resumed) for column in ("lane", "pool") for resumed in (False, True)
+}
+_PRIORITIES = 10
 
 
 async def claimable(
@@ -73,32 +100,79 @@ async def claimable(
     markers: Sequence[str],
     now: int,
     limit: int,
+    after: Position | None = None,
 ) -> Claimable:
-    """The ready tasks of these types (None: of all) and build markers (empty: no marker), at most `limit` due and later ones.
+    """The ready tasks of these types (None: of all) and build markers (empty: no marker), about `limit` due and later ones.
 
-    What it costs depends on `limit`, on how many types are named and on how many priorities occur, not on what else is there.
+    Some of every class (fairness key) by its weight; `after` goes on where there were too many classes (`resume`). The cost
+    depends on `limit`, on how many types are named and on how many priorities occur, not on what else is there.
     """
-    if types is None:
-        rows = await db.fetch(_BY_POOL, namespace, queue, kind, list(markers), now, limit)
-    else:
-        rows = await db.fetch(_BY_LANE, namespace, queue, kind, list(markers), now, limit, list(types))
-    due: list[ReadyTaskRow] = []
+    keys = len(markers) * (1 if types is None else len(types))
+    steps = 2 * limit + _PRIORITIES * keys  # more than there can be without classes
+    arguments: list[object] = [namespace, queue, kind, list(markers), now, limit, steps]
+    if after is not None:
+        arguments += after
+    if types is not None:
+        arguments.append(list(types))
+    column = "pool" if types is None else "lane"
+    rows = await db.fetch(_CLAIMABLE[column, after is not None], *arguments)
+    stop: Position | None = (rows[0][-2], rows[0][-1]) if rows and rows[0][-2] is not None else None
+    due: list[tuple[ReadyTaskRow, bool, float]] = []
     later: list[ReadyTaskRow] = []
-    upto: tuple[int, int, str] | None = None
     later_from: int | None = None
-    for *values, cut in rows:
+    gathered = 0
+    for *values, cut, turn, count, _, _ in rows:
         task = ReadyTaskRow(*values)
-        if task.available_at <= now:
-            if upto is not None:
-                continue
-            due.append(task)
-            if cut or len(due) == limit:
-                upto = task.priority, task.available_at, task.task_id
+        if turn is not None:
+            gathered = count
+            due.append((task, cut, turn))
         elif later_from is None:
             later.append(task)
             if cut or len(later) == limit:
                 later_from = task.available_at
-    return Claimable(due, upto, later, later_from)
+    if stop is not None or after is not None:
+        later_from = min(now + _LOOK_AGAIN, _ENDLESS if later_from is None else later_from)
+    found, reach = _reached(due, gathered > len(due), stop, after)
+    return Claimable(found, reach, later, later_from, stop)
+
+
+def _reached(
+    read: list[tuple[ReadyTaskRow, bool, float]], limited: bool, stop: Position | None, after: Position | None
+) -> tuple[list[ReadyTaskRow], Reach | None]:
+    """How far these tell what there is: in the order of turns, with `cut` and turn. `limited`: not all that was gathered."""
+    ends = [row.priority for row, cut, _ in read if cut][:1]
+    if limited:
+        ends.append(read[-1][0].priority)
+    ends += [position[0] for position in (stop, after) if position is not None]
+    if not ends:
+        return [row for row, _, _ in read], None
+    tier = min(ends)
+    partly = tier in {position[0] for position in (stop, after) if position is not None}  # not all classes were read
+    bounds: dict[str, Order] = {}
+    last: dict[str, Order] = {}
+    for row, cut, _ in read:
+        name, order = row.fairness_key or "", (row.priority, row.available_at, row.task_id)
+        if row.priority == tier and not (stop is not None and (tier, name) > stop):
+            last[name] = order
+            if cut:
+                bounds[name] = min(bounds.get(name, order), order)
+    limited = limited and read[-1][0].priority == tier
+    for name, order in last.items():
+        if limited:
+            bounds[name] = min(bounds.get(name, order), order)
+        elif partly:
+            bounds.setdefault(name, (tier, _ENDLESS, ""))
+    # Of the first tier something of each class is among what was read; of the last one only if there is a second of any.
+    unseen = limited and read[-1][2] == 0 and tier != read[0][0].priority
+    reach = Reach(tier, bounds, not partly and not unseen, partly)
+    return [row for row, _, _ in read if _within(row, reach)], reach
+
+
+def _within(row: ReadyTaskRow, reach: Reach) -> bool:
+    if row.priority != reach.priority:
+        return row.priority < reach.priority
+    bound = reach.bounds.get(row.fairness_key or "")
+    return reach.others if bound is None else (row.priority, row.available_at, row.task_id) <= bound
 
 
 async def get(db: Database, task_ids: Sequence[str]) -> list[ReadyTaskRow]:

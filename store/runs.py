@@ -66,6 +66,12 @@ async def load_by_key(db: Database, run_key: str) -> StoredRun | None:
     return None if row is None else _stored(row)
 
 
+async def states(db: Database, run_ids: Sequence[str]) -> dict[str, bytes]:
+    """The states of those of these runs that exist, by run id."""
+    rows = await db.fetch("SELECT run_id, state FROM runs WHERE run_id = ANY ($1)", list(run_ids))
+    return {row[0]: row[1] for row in rows}
+
+
 async def version(db: Database, run_id: str) -> int | None:
     """The version a compare-and-set must expect now; None when there is no such run."""
     found = await db.fetchval("SELECT version FROM runs WHERE run_id = $1", run_id)

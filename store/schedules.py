@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from store.columns import Int8, Table
 from store.commit.schedule_writes import AuditRow
@@ -28,13 +29,30 @@ class StoredSchedule:
 
 _ROWS = Table(StoredSchedule)
 _EVENTS = Table(AuditRow)
+_LATEST = (1 << 63) - 1
+
+PAGE = (
+    f"SELECT {_ROWS.names} FROM ("
+    f"  SELECT {_ROWS.names}, octet_length(state) + octet_length(definition) AS size,"
+    "     sum(octet_length(state) + octet_length(definition)) OVER (ORDER BY created_at DESC, schedule_key"
+    "       ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS so_far"
+    "  FROM schedules WHERE namespace = $1 AND status <> 'deleted'"
+    "  AND created_at <= $2 AND (created_at < $2 OR schedule_key > $3)"
+    "  ORDER BY created_at DESC, schedule_key LIMIT $4"
+    ") s WHERE so_far - size < $5 ORDER BY created_at DESC, schedule_key"
+)
+_AUDIT = (
+    f"SELECT {_EVENTS.names} FROM ("
+    f"  SELECT {_EVENTS.names}, octet_length(payload) AS size,"
+    "     sum(octet_length(payload)) OVER (ORDER BY sequence ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS so_far"
+    "  FROM schedule_events WHERE schedule_key = $1 AND sequence > $2 ORDER BY sequence LIMIT $3"
+    ") e WHERE so_far - size < $4 ORDER BY sequence"
+)
 
 
-async def get(db: Database, namespace: str, schedule_id: str) -> StoredSchedule | None:
-    """The schedule with this id, also a deleted one (its `status` says so); None when there never was one."""
-    row = await db.fetchrow(
-        f"SELECT {_ROWS.names} FROM schedules WHERE namespace = $1 AND schedule_id = $2", namespace, schedule_id
-    )
+async def get(db: Database, schedule_key: str) -> StoredSchedule | None:
+    """The schedule with this key, also a deleted one (its `status` says so); None when there never was one."""
+    row = await db.fetchrow(f"SELECT {_ROWS.names} FROM schedules WHERE schedule_key = $1", schedule_key)
     return None if row is None else _ROWS.read(row)
 
 
@@ -44,25 +62,32 @@ async def load(db: Database, schedule_keys: Sequence[str]) -> list[StoredSchedul
     return [_ROWS.read(row) for row in rows]
 
 
-async def list_(db: Database, namespace: str) -> list[StoredSchedule]:
-    """All schedules of a namespace that are not deleted, newest created first."""
-    rows = await db.fetch(
-        f"SELECT {_ROWS.names} FROM schedules WHERE namespace = $1 AND status <> 'deleted'"
-        " ORDER BY created_at DESC, schedule_key",
-        namespace,
-    )
+class Position(NamedTuple):
+    """The place of a schedule in the list of its namespace."""
+
+    created_at: int
+    schedule_key: str
+
+
+async def page(db: Database, namespace: str, after: Position | None, limit: int, most_bytes: int) -> list[StoredSchedule]:
+    """Up to `limit` schedules of a namespace that are not deleted, newest created first, behind a position.
+
+    None behind the one with which they come to `most_bytes` as stored.
+    """
+    at, key = after or (_LATEST, "")
+    rows = await db.fetch(PAGE, namespace, at, key, limit, most_bytes)
     return [_ROWS.read(row) for row in rows]
 
 
-async def audit(db: Database, namespace: str, schedule_id: str, after_sequence: int, limit: int) -> list[AuditRow] | None:
-    """Up to `limit` audit events after a sequence, in order; None for an id that never was a schedule (operations 1.11).
+async def audit(db: Database, schedule_key: str, after_sequence: int, limit: int, most_bytes: int) -> list[AuditRow] | None:
+    """Up to `limit` audit events after a sequence, in order; None for a key that never was a schedule's (operations 1.11).
 
-    `payload` is JSON text, `recorded_at` in microseconds. Ask for one more than a page to learn whether there are more.
+    None behind the one with which they come to `most_bytes`. `payload` is JSON text, `recorded_at` in microseconds.
     """
-    key = await db.fetchval(
-        "SELECT schedule_key FROM schedules WHERE namespace = $1 AND schedule_id = $2", namespace, schedule_id
-    )
-    return None if key is None else await events(db, key, after_sequence, limit)
+    rows = await db.fetch(_AUDIT, schedule_key, after_sequence, limit, most_bytes)
+    if rows or await db.fetchval("SELECT true FROM schedules WHERE schedule_key = $1", schedule_key):
+        return [_EVENTS.read(row) for row in rows]
+    return None
 
 
 async def events(db: Database, schedule_key: str, after_sequence: int, limit: int) -> list[AuditRow]:

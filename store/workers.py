@@ -12,7 +12,10 @@ from store.connections.pool import Database
 
 @dataclass(slots=True)
 class Worker:
-    """A registration. For both type lists None (not sent) differs from [] (worker-protocol 3.3)."""
+    """A registration. For both type lists None (not sent) differs from [] (worker-protocol 3.3).
+
+    `status` is stored as `active`; whether its cohort drains is the business of `store.rollouts`.
+    """
 
     namespace: str
     worker_id: str
@@ -56,7 +59,6 @@ class Contact:
     at: Int8
     task_slots: Json | None = None
     process_metrics: JsonText | None = None
-    status: str | None = None
     heartbeat_interval_seconds: Int4 | None = None
 
 
@@ -124,7 +126,6 @@ async def touch(db: Database, contacts: Sequence[Contact]) -> set[tuple[str, str
         f" updated_at = {_later('w.updated_at')},"
         " task_slots = coalesce(c.task_slots::json, w.task_slots),"
         " process_metrics = coalesce(c.process_metrics::json, w.process_metrics),"
-        " status = coalesce(c.status, w.status),"
         " heartbeat_interval_seconds = coalesce(c.heartbeat_interval_seconds, w.heartbeat_interval_seconds)"
         f" FROM unnest({_CONTACT_ARRAYS}) AS c({_CONTACTS.names})"
         " WHERE w.namespace = c.namespace AND w.worker_id = ANY (ARRAY[c.worker_id]) RETURNING w.namespace, w.worker_id",
@@ -148,6 +149,5 @@ def _merge(earlier: Contact | None, later: Contact) -> Contact:
         max(earlier.at, later.at),
         earlier.task_slots if later.task_slots is None else later.task_slots,
         earlier.process_metrics if later.process_metrics is None else later.process_metrics,
-        later.status or earlier.status,
         earlier.heartbeat_interval_seconds if interval is None else interval,
     )

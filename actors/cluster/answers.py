@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeVar
 
 from actors.cluster import protocol
 from actors.cluster.protocol import Answer, Failed
 from actors.run.replies import ActivityTaskGrant, RunReply, TaskGrant, WorkflowTaskGrant
 
+_T = TypeVar("_T")
 
-def resolved(reply: RunReply) -> asyncio.Future[RunReply]:
+
+def resolved(reply: _T) -> asyncio.Future[_T]:
     """A reply that is there already."""
-    future: asyncio.Future[RunReply] = asyncio.get_running_loop().create_future()
+    future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
     future.set_result(reply)
     return future
 

@@ -156,6 +156,11 @@ class Placement(Service):
         """False when this node could not renew its lease in time, or was stopped meanwhile: it hosts nothing then."""
         return _alive_seconds() < self._lease_until
 
+    @property
+    def lease_left(self) -> float:
+        """For how many seconds the lease runs, if it is not renewed; 0 or less when it has ended."""
+        return self._lease_until - _alive_seconds()
+
     async def wait_lease(self, timeout_seconds: float) -> bool:
         """Wait until the lease runs; False after the time, and at once while Postgres is known not to answer."""
         if self.lease_valid or self._blind:

@@ -139,6 +139,24 @@ class AnnouncedStarts(Struct, tag="schedule_messages", frozen=True):
     messages: list[ScheduleMessage]
 
 
+class AskReread(Struct, tag="reread_rollouts", frozen=True):
+    """Read what changed of drained and promoted build ids; the reply `Done` means that the receiver goes by it."""
+
+
+class AskRates(Struct, tag="rates", frozen=True):
+    """What the receiver has seen of these queues in the last minute; older nodes do not answer."""
+
+    namespace: str
+    queues: list[str]
+
+
+class Rated(Struct, tag="rated", frozen=True):
+    """Queue, kind, tasks added and tasks dispatched. `queries`: how many wait for a worker at the receiver, by queue."""
+
+    rates: list[tuple[str, str, int, int]]
+    queries: dict[str, int] = {}
+
+
 class QueryAnswered(Struct, tag="query_answered", frozen=True):
     """The end of a query: an answer, or the reason why there is none."""
 
@@ -187,6 +205,8 @@ class TaskOffer(Struct, frozen=True, array_like=True):
     compatibility: str | None
     priority: int
     available_at: int
+    fairness_key: str | None = None  # from here on not sent by older nodes
+    fairness_weight: int = 1
 
 
 Question = (
@@ -201,8 +221,10 @@ Question = (
     | AskFinishQuery
     | AskSchedule
     | AwaitStarts
+    | AskReread
+    | AskRates
 )
-Response = Answer | Granted | Moved | Failed | QueryAnswered | ScheduleAnswered | StartsSettled
+Response = Answer | Granted | Moved | Failed | QueryAnswered | ScheduleAnswered | StartsSettled | Rated
 Told = Announced | AnnouncedStarts
 
 _encoder = msgspec.msgpack.Encoder()

@@ -11,29 +11,38 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from actors.clock import Clock
 from actors.errors import Unavailable
+from actors.hosting import stored_runs
 from actors.hosting.deadlines import DeadlineQueue
+from actors.hosting.mailbox import Asked
+from actors.hosting.rates import Rates
 from actors.hosting.repeats import decode_answer
-from actors.hosting.run_actor import Asked, RunActor
+from actors.hosting.run_actor import RunActor
 from actors.hosting.watchers import Watchers
 from actors.publishing.publisher import Publisher
-from actors.queue.candidates import Found
+from actors.queue.admission.admission import Admission
+from actors.queue.candidates import Found, Position
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import Grant, Reservation
 from actors.queue.poll import QueueName, WorkerProfile
 from actors.queue.queue_actor import QueueActor
+from actors.queue.tiers import Reach
 from actors.run import ids, setback
 from actors.run.commands import WakeUp
 from actors.run.commands.base import Command
 from actors.run.commands.control import StartRun
 from actors.run.dialect import Dialect
 from actors.run.ids import RunId, RunKey
+from actors.run.lifecycle import starting
 from actors.run.replies import Refused, RunReply, Started
 from actors.run.rules import Rules
 from actors.run.times import Micros
 from actors.run.transition import ReadyTask, RunMessage, Transition
-from store import applied, history, ready_tasks, run_messages, runs, update_requests
+from actors.run.values import Permit
+from store import admission, applied, history, ready_tasks, run_messages, runs, update_requests
 from store.commit.group import GroupCommit
 from store.commit.writes import WriteSet
 from store.connections.pool import Database
@@ -66,6 +75,13 @@ class ClusterLink(Protocol):
     def take_back(self) -> Callable[[Grant], None]:
         """A grant reached nobody: its lease ends now."""
 
+    @property
+    def selected(self) -> Callable[[str, str], str | None]:
+        """The build id that starts on a queue (of a namespace) are marked with, "" for none; None when nothing is selected.
+
+        Raises `Unavailable` while that is not certain.
+        """
+
 
 class Host:
     """The actors of one node. `link` is set by the engine that is built on it, before anything is asked."""
@@ -82,8 +98,11 @@ class Host:
         shards: int,
         cache_bytes: int,
         clock: Clock,
+        admission: Admission | None = None,
     ) -> None:
+        """`admission`: the caps of queues, None when nothing is capped anywhere."""
         self.clock = clock
+        self.admission = admission
         self.rules = rules
         self.dialect = dialect
         self._db = db
@@ -99,6 +118,7 @@ class Host:
         self._current: dict[str, RunId] = {}  # workflow id -> run id of the open runs in memory
         self.watchers = Watchers()
         self.deadlines: DeadlineQueue[RunKey] = DeadlineQueue(self._wake, self.now)
+        self.rates = Rates(self.now)
         self.transitions = 0
         clock.on_step(self._stepped)
 
@@ -146,6 +166,11 @@ class Host:
         """Create a run; its id was made for its shard."""
         return self.ask_run(ids.key_in(command.run_id), command)
 
+    def pinned(self, start: StartRun) -> StartRun:
+        """A start that begins its run now, marked with the build id selected for its queue (operations 4.5)."""
+        selected = self.link.selected(start.namespace, start.task_queue or starting.DEFAULT_QUEUE)
+        return start if selected is None else msgspec.structs.replace(start, compatibility=selected or None)
+
     def committed(self, actor: RunActor, tx: Transition, wake_at: int | None) -> None:
         """A transition batch is durable: arm its deadline, publish its events."""
         self.transitions += 1
@@ -159,6 +184,8 @@ class Host:
             self.watchers.wake(update_id)
         if tx.messages:
             self.link.announce(tx.messages)
+        if tx.permits_freed and self.admission is not None:
+            self.admission.freed(tx.permits_freed)
         if tx.events:
             self.watchers.wake(state.run_id)
             self._publisher.publish(state, tx.events, max(actor.published, self._publisher.known(state.run_id)))
@@ -220,6 +247,14 @@ class Host:
             if not actor.busy and self._runs.get(actor.run_key) is actor:
                 self._evict(actor.run_key)
 
+    def forget_namespace(self, namespace: str) -> None:
+        """The namespace is being deleted: what is in memory of its runs is worth nothing. One that is busy finds out itself."""
+        now = self.now()
+        for run_key, actor in list(self._runs.items()):
+            if actor.state is not None and actor.state.namespace == namespace and not actor.busy:
+                self.deadlines.set(run_key, None, now)
+                self._evict(run_key)
+
     def current_run(self, workflow_id: str) -> RunId | None:
         """The open run of a workflow id, if it is in memory here."""
         return self._current.get(workflow_id)
@@ -236,7 +271,7 @@ class Host:
 
     async def load_run(self, run_key: RunKey) -> StoredRun | None:
         """The stored run, None if there is none."""
-        return await runs.load_by_key(self._db, run_key)
+        return await stored_runs.load_by_key(self._db, run_key)
 
     async def load_history(self, run_id: RunId, upto: int) -> list[bytes]:
         """All events of a run, up to a sequence."""
@@ -253,6 +288,11 @@ class Host:
     async def requests_taken(self, workflow_id: str, request_ids: list[str]) -> set[str]:
         """Under which of these request ids an update of the workflow id was accepted."""
         return await update_requests.taken(self._db, workflow_id, request_ids)
+
+    async def places_taken(self, permits: list[Permit]) -> set[Permit]:
+        """Which of these places under caps somebody has."""
+        found = await admission.among(self._db, [(permit.scope, permit.number) for permit in permits])
+        return {Permit(*place) for place in found}
 
     async def stored_version(self, run_id: RunId) -> int | None:
         """The version of the stored run."""
@@ -274,7 +314,10 @@ class Host:
         """The live queue of that name, made when needed."""
         actor = self._queues.get(name)
         if actor is None:
-            actor = self._queues[name] = QueueActor(name, self.link.ask_run, self._load_ready, self.now)
+            ways = self.link.ask_run, self._load_ready, self.now
+            caps = self.admission
+            actor = QueueActor(name, *ways) if caps is None else QueueActor(name, *ways, caps.gate)
+            self._queues[name] = actor
         return actor
 
     def offer(self, namespace: str, queue: str, kind: str, task: QueuedTask) -> None:
@@ -286,21 +329,24 @@ class Host:
     def reserve(self, namespace: str, task: ReadyTask) -> Reservation | None:
         """A poll for a task about to be committed, if its queue is hosted here and somebody waits for it."""
         actor = self._queues.get(QueueName(namespace, task.queue, task.kind))
-        return None if actor is None else actor.reserve(task.type_name, task.compatibility)
+        return None if actor is None else actor.reserve(task.type_name, task.compatibility, task.fairness_key)
 
     def dispatch(self, namespace: str, task: ReadyTask) -> None:
         """Bring a committed ready task to its queue, wherever that is."""
         self.link.dispatch(namespace, task)
 
-    async def _load_ready(self, name: QueueName, worker: WorkerProfile, limit: int) -> Found:
+    async def _load_ready(self, name: QueueName, worker: WorkerProfile, limit: int, after: Position | None = None) -> Found:
         types = None if worker.types is None else sorted(worker.types)
         markers = ["", worker.build_id] if worker.build_id else [""]
         try:
-            rows = await ready_tasks.claimable(self._db, *name, types, markers, self.now(), limit)
+            rows = await ready_tasks.claimable(self._db, *name, types, markers, self.now(), limit, after)
         except StoreUnavailable as error:
             raise Unavailable(str(error)) from error
         due, later = ([QueuedTask.of(row) for row in part] for part in (rows.due, rows.later))
-        return Found(due, rows.upto, later, rows.later_from)
+        reach = None
+        if rows.reach is not None:
+            reach = Reach(rows.reach.priority, rows.reach.bounds, rows.reach.others, rows.reach.partly)
+        return Found(due, reach, later, rows.later_from, rows.resume)
 
     def queues_of(self, shards: set[int]) -> list[QueueActor]:
         """The live queues of these shards."""
@@ -312,7 +358,9 @@ class Host:
 
     def drop_queue(self, name: QueueName) -> None:
         """Forget a queue; its rows are in the store."""
-        self._queues.pop(name, None)
+        actor = self._queues.pop(name, None)
+        if actor is not None:
+            actor.close()
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -321,6 +369,8 @@ class Host:
         self.deadlines.stepped()
         for queue in self._queues.values():
             queue.stepped()
+        if self.admission is not None:
+            self.admission.stepped()
         if micros < -setback.TOLERANCE:
             for run_key, actor in list(self._runs.items()):
                 if actor.state is not None and actor.state.recorded_at > self.now():
@@ -329,3 +379,5 @@ class Host:
     def stop(self) -> None:
         """No deadline fires any more."""
         self.deadlines.stop()
+        if self.admission is not None:
+            self.admission.stop()

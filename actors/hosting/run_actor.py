@@ -12,23 +12,26 @@ import logging
 from typing import Any, Protocol
 
 from actors.errors import Unavailable
+from actors.hosting import pruned_run
+from actors.hosting.mailbox import Asked, Records, may_conflict_for_ever, sort
+from actors.hosting.rates import Rates
 from actors.hosting.repeats import too_old
+from actors.hosting.stored_runs import PRUNED
 from actors.hosting.write_set import write_set
 from actors.queue.parked_poll import Reservation
 from actors.run.commands.base import Command
-from actors.run.commands.control import SignalOnce, StartRun, UpdateRun
+from actors.run.commands.control import StartRun
 from actors.run.commands.messages import StartChildRun, StartScheduledRun
 from actors.run.commands.worker import ClaimTask
 from actors.run.decide import decide, needs_history, reads_what_stays
 from actors.run.dialect import Dialect
 from actors.run.ids import RunId, RunKey
 from actors.run.lifecycle import starting
-from actors.run.replies import ActivityTaskGrant, Done, Refused, RunReply, TaskGrant, WorkflowTaskGrant
+from actors.run.replies import ActivityTaskGrant, Refused, RunReply, TaskGrant, WorkflowTaskGrant
 from actors.run.rules import Rules
 from actors.run.state import RunState, decode
 from actors.run.times import Micros
 from actors.run.transition import ReadyTask, Transition
-from actors.run.words import Reason
 from base.observability.actions import said
 from bus.errors import fail
 from store.commit.writes import WriteSet
@@ -43,40 +46,14 @@ _MAX_RETRIES = 20
 _PAUSE_SECONDS_PER_ACTIVITY = 16e-6
 _LEAST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.001, 0.01
 
-REQUEST_TAKEN: Reason = "update_request_taken"  # another update or signal was accepted under the request id meanwhile
-
 _EagerGrant = tuple[Reservation, TaskGrant]
-
-
-class Asked:
-    """A command in a mailbox, and who waits for the answer.
-
-    `namespace` None: asked by the system itself. `message_id`: the message it came in, deleted by the commit that applies it.
-    `key`: of a command that must be applied once (`actors.hosting.repeats`).
-    """
-
-    __slots__ = ("command", "future", "key", "message_id", "namespace")
-
-    def __init__(
-        self,
-        command: Command[Any],
-        namespace: str | None,
-        future: asyncio.Future[Any],
-        message_id: str | None = None,
-        key: str | None = None,
-    ) -> None:
-        self.command = command
-        self.namespace = namespace
-        self.future = future
-        self.message_id = message_id
-        self.key = key
 
 
 class InstanceTaken(Exception):
     """The workflow id of a new run exists already."""
 
 
-class RunHost(Protocol):
+class RunHost(Records, Protocol):
     """What a run actor needs of the one who hosts it."""
 
     @property
@@ -85,9 +62,13 @@ class RunHost(Protocol):
     @property
     def dialect(self) -> Dialect: ...
 
+    rates: Rates
+
     def now(self) -> Micros: ...
 
     def commit(self, write: WriteSet) -> asyncio.Future[bool]: ...
+
+    def pinned(self, start: StartRun) -> StartRun: ...
 
     def committed(self, actor: RunActor, tx: Transition, wake_at: int | None) -> None: ...
 
@@ -108,12 +89,6 @@ class RunHost(Protocol):
     async def load_run(self, run_key: RunKey) -> StoredRun | None: ...
 
     async def load_history(self, run_id: RunId, upto: int) -> list[bytes]: ...
-
-    async def messages_there(self, message_ids: list[str]) -> set[str]: ...
-
-    async def answers_to(self, keys: list[str]) -> dict[str, RunReply]: ...
-
-    async def requests_taken(self, workflow_id: str, request_ids: list[str]) -> set[str]: ...
 
     async def stored_version(self, run_id: RunId) -> int | None: ...
 
@@ -196,7 +171,11 @@ class RunActor:
             self._failed(batch, error)
         elif self.state is None:
             for asked in batch:
-                _answer(asked, Refused("task_not_found"))
+                asked.answer(Refused("task_not_found"))
+            self._step()
+        elif self.version == PRUNED:
+            self._deliver(batch, pruned_run.replies(self.state, batch, self._host))
+            self.forget()
             self._step()
         else:
             self._decide(batch, certain=True)
@@ -234,13 +213,14 @@ class RunActor:
             ]
             if not tx.changed and not received:
                 if applied or (not certain and any(map(_needs_certainty, batch, replies))):
-                    # A commit would notice that the cache is stale, as another node had the run meanwhile; an answer must, too.
+                    # A commit would notice that another node had the run meanwhile; an answer must, too.
                     self._task = asyncio.get_running_loop().create_task(self._check(batch, replies))
                     return
                 self._deliver(batch, replies)
                 self._step()
                 return
-            if creating or self.history is not None:
+            # After a conflict tasks take the longer way: it may have been a place that somebody else has.
+            if (creating or self.history is not None) and not self.retries:
                 self._grant_eagerly(tx, eager)
             published = max(self.published, host.acked(tx.state.run_id))
             write = write_set(tx, self.version, published, creating, host.queue_shard, received, applied)
@@ -254,13 +234,13 @@ class RunActor:
         future.add_done_callback(lambda done: self._committed(batch, tx, wake_at, replies, eager, done))
 
     def _create(self, command: Command[Any], now: Micros) -> Transition:
-        host = self._host
+        host, given = self._host, (now, self._host.rules, self._host.dialect)
         if isinstance(command, StartChildRun):
-            return starting.create_child(command, now, host.rules, host.dialect)
+            return starting.create_child(command, *given)
         if isinstance(command, StartScheduledRun):
-            return starting.create_scheduled(command, now, host.rules, host.dialect)
+            return starting.create_scheduled(command, host.pinned(command.start), *given)
         assert isinstance(command, StartRun)
-        return starting.create(command, now, host.rules, host.dialect)
+        return starting.create(host.pinned(command), *given)
 
     async def _check(self, batch: list[Asked], replies: list[RunReply]) -> None:
         state = self.state
@@ -287,7 +267,7 @@ class RunActor:
             if poll is None:
                 continue
             try:
-                grant = decide(tx, ClaimTask(task.task_id, poll.identity, poll.page_size))
+                grant = decide(tx, ClaimTask(task.task_id, poll.identity, poll.page_size, poll.permits))
             except Exception:
                 poll.resolve(None)
                 raise
@@ -324,6 +304,7 @@ class RunActor:
         try:
             host = self._host
             host.committed(self, tx, wake_at)
+            host.rates.committed(tx, eager, [asked.command for asked in batch], replies)
             for poll, grant in eager:
                 poll.resolve(grant)
             for task in tx.ready.values():
@@ -341,12 +322,17 @@ class RunActor:
 
     def _not_committed(self, batch: list[Asked], eager: list[_EagerGrant], error: BaseException | None) -> None:
         """The commit failed (`error`: perhaps only its answer did), or it met a run that was changed from elsewhere."""
+        permits = any(poll.permits for poll, _ in eager)
         for poll, grant in eager:
             poll.resolve(None)
             if error is not None:
                 self._host.take_back(grant)
         if error is not None:
             self._failed(batch, error)
+        elif self.version == 0 and permits:  # next time without: then it is certain what it was
+            self.retries += 1
+            self.mailbox[:0] = batch
+            self._step()
         elif self.version == 0:
             self.mailbox[:0] = batch[1:]  # those are for the run that is there
             self._failed(batch[:1], InstanceTaken())
@@ -357,7 +343,7 @@ class RunActor:
 
     def _deliver(self, batch: list[Asked], replies: list[RunReply]) -> None:
         for asked, reply in zip(batch, replies, strict=True):
-            _answer(asked, reply)
+            asked.answer(reply)
 
     def _again(self, batch: list[Asked]) -> None:
         """Another node changed the run, or applied a command of these: reload and decide once more."""
@@ -368,35 +354,19 @@ class RunActor:
             self.retries = 0
             self._failed(batch, Unavailable("the run is changed from elsewhere all the time"))
             return
-        if any(asked.message_id is not None or asked.key is not None for asked in batch):
+        if may_conflict_for_ever(batch):
             self._task = asyncio.get_running_loop().create_task(self._sort(batch, workflow_id))
             return
         self.mailbox[:0] = batch
         self._step()
 
     async def _sort(self, batch: list[Asked], workflow_id: str) -> None:
-        """What somebody applied already is a conflict for ever: leave it out, and answer as it was answered."""
-        host = self._host
-        messages = [asked.message_id for asked in batch if asked.message_id is not None]
-        keys = [asked.key for asked in batch if asked.key is not None]
-        requests = [name for name in map(_request_id, batch) if name is not None]
+        """Leave out what was applied already."""
         try:
-            there = await host.messages_there(messages) if messages else set()
-            answers = await host.answers_to(keys) if keys else {}
-            taken = await host.requests_taken(workflow_id, requests) if requests else set()
+            left = await sort(self._host, batch, workflow_id)
         except Exception as error:
             self._failed(batch, error)
             return
-        left: list[Asked] = []
-        for asked in batch:
-            if asked.message_id is not None and asked.message_id not in there:
-                _answer(asked, Done())
-            elif asked.key is not None and asked.key in answers:
-                _answer(asked, answers[asked.key])
-            elif _request_id(asked) in taken:
-                _answer(asked, Refused(REQUEST_TAKEN))
-            else:
-                left.append(asked)
         self.mailbox[:0] = left
         self._step()
 
@@ -436,14 +406,3 @@ class RunActor:
 
 def _needs_certainty(asked: Asked, reply: RunReply) -> bool:
     return isinstance(reply, Refused) or not reads_what_stays(asked.command)
-
-
-def _request_id(asked: Asked) -> str | None:
-    command = asked.command
-    once = command.once if isinstance(command, SignalOnce) else None
-    return command.request_id if isinstance(command, UpdateRun) else once
-
-
-def _answer(asked: Asked, reply: RunReply) -> None:
-    if not asked.future.done():
-        asked.future.set_result(reply)

@@ -276,6 +276,14 @@ class ScheduleHost:
                 self._resting_bytes -= self._resting.pop(actor.key, 0)
                 del self._live[actor.key]
 
+    def forget_namespace(self, namespace: str) -> None:
+        """The namespace is gone, and its schedules with it: none of them is kept."""
+        for key, actor in list(self._live.items()):
+            if actor.state is not None and actor.state.namespace == namespace and not actor.busy:
+                self.deadlines.set(key, None, self.now())
+                self._resting_bytes -= self._resting.pop(key, 0)
+                del self._live[key]
+
     def stop(self) -> None:
         """No deadline fires any more."""
         self.deadlines.stop()

@@ -10,10 +10,20 @@ import orjson
 from actors.hosting.repeats import encode_answer
 from actors.run import ids, opaque
 from actors.run.commands.messages import ScheduleNews
+from actors.run.leases import note_of
 from actors.run.replies import RunReply
 from actors.run.state import encode
 from actors.run.transition import ReadyTask, RunMessage, Transition
-from store.commit.writes import AppliedCommand, MessageRow, ReadyTaskRow, RunIdentity, RunRow, UpdateRequest, WriteSet
+from store.commit.writes import (
+    AppliedCommand,
+    MessageRow,
+    PermitRow,
+    ReadyTaskRow,
+    RunIdentity,
+    RunRow,
+    UpdateRequest,
+    WriteSet,
+)
 from store.run_messages import apart
 
 QueueShard = Callable[[str, str], int]
@@ -32,6 +42,7 @@ def write_set(
 
     `received`: the messages it applies; `applied`: keys of commands with their answers, None for one without effect.
     """
+    tx.settle_permits()
     state = tx.state
     successor = None
     if tx.successor is not None:
@@ -61,7 +72,10 @@ def write_set(
         received=list(received),
         applied=[AppliedCommand(key, None if reply is None else encode_answer(reply)) for key, reply in applied],
         requests=[UpdateRequest(state.workflow_id, request_id, update_id) for request_id, update_id in tx.requests],
+        permits=[PermitRow(each.scope, each.number, state.run_id, task_id, tx.now) for task_id, each in tx.permits_taken],
+        freed=[(each.scope, each.number) for each in tx.permits_freed],
         successor=successor,
+        leases=note_of(state, version + 1),
     )
 
 

@@ -1,9 +1,9 @@
 """The pure part of a task queue about tasks: in memory is what polls can take, not what the queue holds.
 
 Each kind of worker that polls (a build id and types) has a window: the head of what it may take in the order of contract
-worker-protocol 4.2, as far as the store was read. A task nobody present can take stands in no window and in nobody's way; what
-a window has no room for is in the store and read when its turn comes. So a poll gets the first task of one heap, a task looks
-at the windows it fits, and memory depends on how many kinds of workers there are.
+worker-protocol 4.2 and operations 3, as far as the store was read. A task nobody present can take stands in no window and in
+nobody's way; what a window has no room for is in the store and read when its turn comes. So a poll gets the first task of a few
+heaps, a task looks at the windows it fits, and memory depends on how many kinds of workers there are.
 """
 
 from __future__ import annotations
@@ -15,43 +15,48 @@ from collections.abc import Callable, Container, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
-from actors.queue.matching import Order, QueuedTask
+from actors.queue.fairness import Shares, chosen
+from actors.queue.matching import QueuedTask
 from actors.queue.poll import WorkerProfile
+from actors.queue.tiers import NOWHERE, Reach, Tiers, cut
 
 _ROOM = 500  # tasks of a window; up to twice as many until it is cut
 _LEAST_ROOM = 50
 _ROOM_OF_ALL = 20_000
 MOST_UNUSED = 256  # windows no poll waits at
-_NOTHING: Order = (-(1 << 62), 0, "")  # before every task
+Position = tuple[int, str]  # a priority and a class
 
 
 class Found(Struct, frozen=True):
     """What the store holds for one kind of worker.
 
-    `due` is in order and whole up to `upto` (None: whole), `later` by its time and whole before `later_from` (None: whole).
+    `due` is known as far as `reach` (None: whole), `later` by its time and whole before `later_from` (None: whole). Where there
+    are more classes than are read at a time, those behind `resume` are next.
     """
 
     due: Sequence[QueuedTask] = ()
-    upto: Order | None = None
+    reach: Reach | None = None
     later: Sequence[QueuedTask] = ()
     later_from: int | None = None
+    resume: Position | None = None
 
 
 class Window:
-    """What one kind of worker may take. Ready tasks up to `upto` are all known, None: all there are."""
+    """What one kind of worker may take. Ready tasks are known as far as `reach`, None: all there are."""
 
     __slots__ = (
-        "_due", "_fresh", "_gone", "_heap", "_later", "_missed", "_most_fresh", "_ripening", "later_from", "profile", "upto",
-        "used_at"
+        "_due", "_fresh", "_gone", "_later", "_missed", "_most_fresh", "_ripening", "_shares", "later_from", "profile", "reach",
+        "resume", "used_at"
     )  # fmt: skip
 
-    def __init__(self, profile: WorkerProfile) -> None:
+    def __init__(self, profile: WorkerProfile, shares: Shares) -> None:
         self.profile = profile
-        self.upto: Order | None = None if profile.types == frozenset() else _NOTHING
+        self.reach: Reach | None = None if profile.types == frozenset() else NOWHERE
+        self.resume: Position | None = None  # where the store is to be read on, when it has more classes than fit here
         self.later_from: int | None = None  # tasks that become available from then on are not all known
         self.used_at = 0.0
-        self._due: dict[str, QueuedTask] = {}
-        self._heap: list[Order] = []
+        self._shares = shares
+        self._due = Tiers()
         self._later: dict[str, QueuedTask] = {}
         self._ripening: list[tuple[int, str]] = []
         # While the store is read: what was announced and what went since, of which the answer may not know.
@@ -68,19 +73,16 @@ class Window:
     @property
     def unsure(self) -> bool:
         """Whether only the store can tell which task is next, if any."""
-        if self.upto is None:
-            return False
-        heap = self._pruned()
-        return not heap or heap[0] > self.upto
+        return self.reach is not None and self.first() is None
 
     def low(self, room: int) -> bool:
         """Whether there is more in the store and little left here."""
-        return self.upto is not None and len(self._due) < room // 4
+        return self.reach is not None and len(self._due) < room // 4
 
     def doubt(self) -> None:
         """What is here may not be all, or not be there any more: the store must be read before the next task goes out."""
         if self.profile.types != frozenset():
-            self.upto = _NOTHING
+            self.reach = NOWHERE
 
     def knows(self, task: QueuedTask) -> bool:
         """Whether the task is here already and goes out no later than this."""
@@ -105,24 +107,20 @@ class Window:
         task_id = task.task_id
         if task.available_at > now:
             if self.later_from is None or task.available_at < self.later_from:
-                self._due.pop(task_id, None)
+                self._due.discard(task_id)
                 self._later[task_id] = task
                 heapq.heappush(self._ripening, (task.available_at, task_id))
-        elif self.upto is None or task.order <= self.upto:
+        elif self.reach is None or self.reach.covers(task):
             self._later.pop(task_id, None)
-            self._due[task_id] = task
-            heapq.heappush(self._heap, task.order)
+            self._due.add(task)
 
     def _cut(self, room: int) -> None:
         """Leave to the store what there is no room for, and forget marks of tasks that are gone."""
-        if len(self._due) > 2 * room:
-            kept = sorted(self._due.values(), key=lambda task: task.order)[:room]
-            self._due = {task.task_id: task for task in kept}
-            self._heap = [task.order for task in kept]
-            if self.upto is None or self._heap[-1] < self.upto:
-                self.upto = self._heap[-1]
-        elif len(self._heap) > 2 * len(self._due) + 64:
-            self._heap = sorted(task.order for task in self._due.values())
+        if len(self._due) > 2 * room and len(self._due) > 2 * min(self._due.classes, 4 * room):
+            kept, self.reach = cut(self._due, room, self.reach)
+            self._due = Tiers(kept)
+        else:
+            self._due = self._due.tidied()
         if len(self._later) > 2 * room:
             times = sorted((task.available_at, task.task_id) for task in self._later.values())
             self.later_from = times[room][0]
@@ -133,25 +131,19 @@ class Window:
 
     def discard(self, task_id: str) -> None:
         """Forget a task that is claimable no more."""
-        self._due.pop(task_id, None)
+        self._due.discard(task_id)
         self._later.pop(task_id, None)
         if self._fresh is not None:
             self._fresh.pop(task_id, None)
             self._gone.add(task_id)
 
-    def _pruned(self) -> list[Order]:
-        """The heap without leading marks of tasks that are gone or come at another time now."""
-        heap, due = self._heap, self._due
-        while heap and ((task := due.get(heap[0][2])) is None or task.order != heap[0]):
-            heapq.heappop(heap)
-        return heap
-
     def first(self) -> QueuedTask | None:
         """The next task; None when there is none, or when that is unsure."""
-        heap = self._pruned()
-        if not heap or (self.upto is not None and heap[0] > self.upto):
+        heads = self._due.heads()
+        if not heads:
             return None
-        return self._due[heap[0][2]]
+        run_out = () if self.reach is None else self.reach.run_out(heads)
+        return None if run_out is None else chosen(heads, run_out, self._shares)
 
     # -- time passes ---------------------------------------------------------------------------------------------------
 
@@ -200,8 +192,8 @@ class Window:
         again, as more came meanwhile than is remembered.
         """
         fresh, self._fresh = self._fresh or {}, None
-        self._due, self._heap, self._later, self._ripening = {}, [], {}, []
-        self.upto, self.later_from = found.upto, found.later_from
+        self._due, self._later, self._ripening = Tiers(), {}, []
+        self.reach, self.later_from, self.resume = found.reach, found.later_from, found.resume
         for task in [*found.due, *found.later]:
             task_id = task.task_id
             if task_id in fresh or task_id in self._gone or task_id in skip:
@@ -221,8 +213,12 @@ _MOST_REMEMBERED = 10_000
 class Candidates:
     """The windows of one queue."""
 
-    def __init__(self, waits: Callable[[WorkerProfile], bool], room: int = _ROOM) -> None:
-        """`waits` says whether polls of such a worker are parked: their window stays. `room`: how many tasks a window holds."""
+    def __init__(self, waits: Callable[[WorkerProfile], bool], room: int = _ROOM, now: Callable[[], int] = lambda: 0) -> None:
+        """`waits` says whether polls of such a worker are parked: their window stays. `room`: how many tasks a window holds.
+
+        `now` in microseconds: scores of classes shrink by it.
+        """
+        self.shares = Shares(now)
         self._waits = waits
         self._room = room
         self._windows: OrderedDict[_Shape, Window] = OrderedDict()  # least recently used first
@@ -251,7 +247,7 @@ class Candidates:
         window = self._windows.get(shape)
         if window is None:
             self._make_room()
-            window = self._windows[shape] = Window(profile)
+            window = self._windows[shape] = Window(profile, self.shares)
             self._fitting.clear()
         else:
             self._windows.move_to_end(shape)

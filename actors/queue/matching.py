@@ -36,6 +36,12 @@ class Ready(Protocol):
     @property
     def available_at(self) -> int: ...
 
+    @property
+    def fairness_key(self) -> str | None: ...
+
+    @property
+    def fairness_weight(self) -> int: ...
+
 
 class QueuedTask(Struct, frozen=True):
     """What a queue keeps of a ready task, thousands of them; the run has the last word at the claim."""
@@ -45,16 +51,31 @@ class QueuedTask(Struct, frozen=True):
     compatibility: str | None
     priority: int
     available_at: int
+    fairness_key: str | None = None
+    fairness_weight: int = 1
 
     @staticmethod
     def of(task: Ready) -> QueuedTask:
         """The core's record, the store's row or another node's offer as a queue keeps it."""
-        return QueuedTask(task.task_id, task.type_name, task.compatibility, task.priority, task.available_at)
+        return QueuedTask(
+            task.task_id,
+            task.type_name,
+            task.compatibility,
+            task.priority,
+            task.available_at,
+            task.fairness_key,
+            task.fairness_weight,
+        )
 
     @property
     def order(self) -> Order:
-        """The sort key among ready tasks: priority, when it became available, id (contract worker-protocol 4.2)."""
+        """The sort key in one class: priority, when the task became available, its id (contract worker-protocol 4.2)."""
         return self.priority, self.available_at, self.task_id
+
+    @property
+    def fairness_class(self) -> str:
+        """The class that shares with others by weight (contract operations 3); empty for tasks without a key."""
+        return self.fairness_key or ""
 
 
 class Waiting(Protocol):

@@ -10,7 +10,7 @@ from typing import Protocol
 from actors.queue.poll import Poll, WorkerProfile
 from actors.queue.query_types import QueryTaskGrant
 from actors.run.replies import ActivityTaskGrant, TaskGrant
-from actors.run.values import WorkerIdentity
+from actors.run.values import Permit, WorkerIdentity
 from bus.errors import fail
 
 Grant = TaskGrant | QueryTaskGrant
@@ -117,6 +117,10 @@ class Reservation(Protocol):
     @property
     def page_size(self) -> int:
         """How many events of history the poll takes."""
+
+    @property
+    def permits(self) -> tuple[Permit, ...]:
+        """What its lease takes of the caps of its queue."""
 
     def resolve(self, grant: TaskGrant | None) -> None:
         """The end: the committed grant, or None when there is none and the poll waits on."""

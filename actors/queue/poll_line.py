@@ -12,7 +12,7 @@ from actors.queue.parked_poll import Grant, ParkedPoll, PollState
 from actors.queue.poll import WorkerProfile
 from actors.queue.repeated_polls import Lease, RepeatedPolls
 from actors.run.replies import TaskGrant
-from actors.run.values import WorkerIdentity
+from actors.run.values import Permit, WorkerIdentity
 
 _TICK_SECONDS = 0.1
 
@@ -23,7 +23,7 @@ Reserved = Callable[["WaitingPoll", TaskGrant | None], None]
 class WaitingPoll:
     """A parked poll in this queue; it is its own reservation (`parked_poll.Reservation`). `deadline` is loop time."""
 
-    __slots__ = ("_reserved", "deadline", "expired", "parked", "profile", "ticket", "timer")
+    __slots__ = ("_reserved", "deadline", "expired", "fairness_class", "parked", "permits", "profile", "ticket", "timer")
 
     def __init__(self, parked: ParkedPoll, deadline: float, reserved: Reserved | None) -> None:
         self.parked = parked
@@ -31,6 +31,8 @@ class WaitingPoll:
         self.deadline = deadline
         self.ticket = 0  # its place in the line, 0 as long as it never stood there
         self.expired = False
+        self.fairness_class = ""  # of the task it was reserved for by a commit
+        self.permits: tuple[Permit, ...] = ()  # under which it is to be leased a task, while it is reserved
         self.timer: asyncio.TimerHandle
         self._reserved = reserved
 

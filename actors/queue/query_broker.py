@@ -113,6 +113,10 @@ class QueryBroker:
         finally:
             self._forget(task)
 
+    def pending(self, queue: QueueKey) -> int:
+        """How many queries wait for a worker in a queue hosted here."""
+        return len(self._pending.get(queue, ()))
+
     def _forget(self, task: _Task) -> None:
         task.status = "closed"
         self._tasks.pop(task.task_id, None)

@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from actors.errors import Unavailable
-from actors.queue.candidates import Candidates, Found, Window
+from actors.queue.admission.gate import Gate
+from actors.queue.candidates import Candidates, Found, Position, Window
 from actors.queue.loading import Loading
 from actors.queue.matching import QueuedTask
 from actors.queue.parked_poll import ParkedPoll, PollState, Reservation, attempt_of
@@ -23,8 +24,9 @@ from actors.queue.poll_line import PollLine, SendOn, WaitingPoll
 from actors.queue.repeated_polls import RepeatedPolls
 from actors.run.commands import RunCommand
 from actors.run.commands.worker import ANY_ATTEMPT, ClaimTask, ReleaseClaim, RereadClaim
-from actors.run.replies import ActivityTaskGrant, NotDue, RunReply, TaskGrant, WorkflowTaskGrant
+from actors.run.replies import ActivityTaskGrant, NotDue, RunReply, TaskGrant, WorkflowTaskGrant, taken_permits
 from actors.run.times import Micros
+from actors.run.values import Permit
 from base.observability.actions import said
 
 _log = logging.getLogger("dw.actors")
@@ -38,24 +40,36 @@ _PAUSE_SECONDS = 0.02
 _MOST_REFUSED = 3  # in a row, then what is in memory is out of date
 _WINDOW_IDLE_SECONDS = 120.0
 
+GateMaker = Callable[[QueueName, Callable[[], None]], Gate | None]
 RunAsker = Callable[[str, RunCommand], "asyncio.Future[RunReply]"]
-LoadReady = Callable[[QueueName, WorkerProfile, int], Awaitable[Found]]
+LoadReady = Callable[[QueueName, WorkerProfile, int, Position | None], Awaitable[Found]]
+Permits = tuple[Permit, ...]
 _Lease = tuple[str, int]  # task id and attempt
 
 
 class QueueActor:
     """Ready tasks and parked polls of (namespace, queue, kind)."""
 
-    def __init__(self, name: QueueName, ask_run: RunAsker, load_ready: LoadReady, now: Callable[[], Micros]) -> None:
-        """`now` in microseconds."""
+    def __init__(
+        self,
+        name: QueueName,
+        ask_run: RunAsker,
+        load_ready: LoadReady,
+        now: Callable[[], Micros],
+        gate: GateMaker = lambda name, admit: None,
+    ) -> None:
+        """`now` in microseconds. `gate`: what leases need the permission of, where the queue is under caps."""
         self.name = name
+        self._gate = gate(name, self._admit)
         self._now = now
         self._ask_run = ask_run
         self._loop = asyncio.get_running_loop()
         self._repeated: RepeatedPolls[_Lease] = RepeatedPolls(self._recall, self.park)
         self._line: PollLine[_Lease] = PollLine(self._repeated, self._expired, self._reservation_ended)
-        self._candidates = Candidates(self._line.waits)
-        self._loading = Loading(lambda window, most: load_ready(name, window.profile, most), self._loaded, self._not_loaded)
+        self._candidates = Candidates(self._line.waits, now=now)
+        self._loading = Loading(
+            lambda window, most: load_ready(name, window.profile, most, window.resume), self._loaded, self._not_loaded
+        )
         self._unsure: list[WaitingPoll] = []  # parked while only the store can tell whether there is a task for them
         self._claiming: set[str] = set()
         self._put_off: dict[str, int] = {}  # tasks that were refused, and until when; the rows do not know
@@ -96,7 +110,7 @@ class QueueActor:
         if self._repeated.answer(parked, now + seconds):
             return
         window = self._candidates.window(parked.profile, now)
-        task = self._take(window)
+        task = self._next(window)
         if task is not None:
             self._claim(task, self._line.enter(parked, now, seconds, reserved=True))
             return
@@ -155,6 +169,12 @@ class QueueActor:
         self._loading.stop()
         self._unsure.clear()
         self._line.hand_off(elsewhere)
+        self.close()
+
+    def close(self) -> None:
+        """Nobody will ask for this queue here any more."""
+        if self._gate is not None:
+            self._gate.close()
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
@@ -164,7 +184,7 @@ class QueueActor:
             return
         self._put_off.pop(task.task_id, None)
         now = self._now()
-        if task.available_at <= now:
+        if task.available_at <= now and self._gate is None:
             waiting = self._take_poll(task.type_name, task.compatibility)
             if waiting is not None:
                 self._candidates.discard(task)
@@ -173,45 +193,84 @@ class QueueActor:
         self._candidates.add(task, now)
         if task.available_at > now:
             self._arm_ripening(task.available_at, now)
+        elif self._gate is not None:
+            self._admit()
 
-    def reserve(self, type_name: str, compatibility: str | None) -> Reservation | None:
+    def _admit(self) -> None:
+        """Under caps: give tasks to polls that wait, as far as the gate lets them."""
+        if self._elsewhere is None:
+            for window in self._candidates.windows():
+                self._match(window)
+                self._look_further(window)
+
+    def reserve(self, type_name: str, compatibility: str | None, fairness_key: str | None = None) -> Reservation | None:
         """A poll for a task about to be committed (eager dispatch), if no other task comes first."""
-        return self._take_poll(type_name, compatibility)
+        gate = self._gate
+        if gate is not None and not gate.open:
+            return None
+        waiting = self._take_poll(type_name, compatibility)
+        if waiting is not None:
+            waiting.fairness_class = fairness_key or ""
+            if gate is not None:
+                waiting.permits = gate.take()
+        return waiting
 
     def _take_poll(self, type_name: str, compatibility: str | None) -> WaitingPoll | None:
         """The poll for a task, reserved. None as well when the store may hold a task that comes first."""
         waiting = self._line.take(type_name, compatibility)
-        if waiting is not None and self._candidates.window(waiting.profile, self._loop.time()).unsure:
-            self._line.put_back(waiting)
-            return None
+        if waiting is not None:
+            window = self._candidates.window(waiting.profile, self._loop.time())
+            if window.unsure or (self._gate is not None and window.first() is not None):
+                self._line.put_back(waiting)
+                return None
         return waiting
 
     def _reservation_ended(self, waiting: WaitingPoll, grant: TaskGrant | None) -> None:
         """The committed grant, or None when the commit failed and the poll waits on."""
+        permits, waiting.permits = waiting.permits, ()
         if grant is None:
+            self._end(permits, Gate.doubted)
             self._put_back(waiting)
         else:
+            self._candidates.shares.granted(waiting.fairness_class)
+            self._end(permits, Gate.granted)
             self._resolve(waiting, grant)
 
     def _claim(self, task: QueuedTask, waiting: WaitingPoll) -> None:
         self._claiming.add(task.task_id)
-        claim = ClaimTask(task.task_id, waiting.identity, waiting.page_size)
-        self._ask_run(task.task_id, claim).add_done_callback(lambda done: self._claimed(task, waiting, done))
+        self._candidates.shares.pick(task)
+        permits = () if self._gate is None else self._gate.take()
+        claim = ClaimTask(task.task_id, waiting.identity, waiting.page_size, permits)
+        self._ask_run(task.task_id, claim).add_done_callback(lambda done: self._claimed(task, waiting, permits, done))
 
-    def _claimed(self, task: QueuedTask, waiting: WaitingPoll, done: asyncio.Future[RunReply]) -> None:
+    def _end(self, permits: Permits, how: Callable[[Gate, Permits], None]) -> None:
+        if permits and self._gate is not None:
+            how(self._gate, permits)
+
+    def _claimed(self, task: QueuedTask, waiting: WaitingPoll, permits: Permits, done: asyncio.Future[RunReply]) -> None:
         self._claiming.discard(task.task_id)
         self._candidates.discard(task)
         error = done.exception()
+        self._candidates.shares.settle(task, error is None and isinstance(done.result(), WorkflowTaskGrant | ActivityTaskGrant))
         if error is None:
             reply = done.result()
             if isinstance(reply, WorkflowTaskGrant | ActivityTaskGrant):
                 self._refused = 0
+                self._end(permits, Gate.granted)
                 self._resolve(waiting, reply)
                 return
-            self._was_refused(task, reply)
+            taken = taken_permits(reply)
+            if taken is not None and self._gate is not None:
+                self._gate.lost(permits, taken)
+                self._candidates.add(task, self._now())
+            else:
+                self._end(permits, Gate.unneeded)
+                self._was_refused(task, reply)
         elif isinstance(error, Unavailable):
+            self._end(permits, Gate.doubted)
             self._take_back(task, waiting.profile.worker_id)
         else:
+            self._end(permits, Gate.doubted)
             _log.error(
                 "claim of %s failed", task.task_id, exc_info=error, extra=said("task.claim_failed", task_id=task.task_id)
             )
@@ -260,7 +319,7 @@ class QueueActor:
             self._line.send_on(waiting, self._elsewhere)
             return
         window = self._candidates.window(waiting.profile, self._loop.time())
-        task = self._take(window)
+        task = self._next(window)
         if task is not None:
             self._claim(task, waiting)
         elif waiting.expired and not window.unsure:
@@ -297,6 +356,10 @@ class QueueActor:
         """Give the tasks of a window to polls that wait for them; whether there were any."""
         before = len(self._claiming)
         while (task := window.first()) is not None:
+            if self._gate is not None and not self._gate.open:
+                if self._line:
+                    self._gate.wait()
+                break
             waiting = self._line.take(task.type_name, task.compatibility)
             if waiting is None:
                 break
@@ -305,6 +368,15 @@ class QueueActor:
         return len(self._claiming) > before
 
     # -- the rows behind -----------------------------------------------------------------------------------------------
+
+    def _next(self, window: Window) -> QueuedTask | None:
+        """The task that a poll gets now, out of its window; None when there is none, or no permit for it."""
+        gate = self._gate
+        if gate is None or gate.open:
+            return self._take(window)
+        if window.first() is not None:
+            gate.wait()
+        return None
 
     def _take(self, window: Window) -> QueuedTask | None:
         task = self._candidates.take(window)

@@ -111,6 +111,11 @@ def shard_in(run_key: RunKey) -> int:
     return _PAIR_VALUE[run_key[:2]]
 
 
+def shard_text(shard: int) -> str:
+    """The two characters of a shard in its ids: the 11th and 12th."""
+    return _PAIRS[shard]
+
+
 def shard_of_id(any_id: str) -> int:
     """The shard inside an id of ours."""
     return _PAIR_VALUE[any_id[10:12]]

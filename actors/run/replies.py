@@ -5,11 +5,12 @@ Times are microseconds since the Unix epoch. Contract: worker-protocol 4 and 7, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
 
-from actors.run.values import FIRST_TASK, Payload, Resume
+from actors.run.values import FIRST_TASK, Payload, Permit, Resume
 from actors.run.words import ClosedReason, Reason, Rejection, RunStatus, StartOutcome, UpdateState
 
 
@@ -236,3 +237,18 @@ RunReply = (
     | QueryView
     | Done
 )
+
+
+_PERMIT_TAKEN: Reason = "permit_taken"
+
+
+def permit_taken(permits: Iterable[Permit]) -> Refused:
+    """The refusal of a claim because somebody else has these places; it may be made again under other permits."""
+    return Refused(_PERMIT_TAKEN, {"places": [[permit.scope, permit.number] for permit in permits]})
+
+
+def taken_permits(reply: RunReply) -> list[Permit] | None:
+    """The places a claim was refused for, None when it was not refused for that."""
+    if not isinstance(reply, Refused) or reply.reason != _PERMIT_TAKEN:
+        return None
+    return [Permit(scope, number) for scope, number in reply.detail["places"]]

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from actors.run import ids, opaque
 from actors.run.ids import RunId, RunKey
-from actors.run.values import FIRST_TASK, Resume
+from actors.run.values import FIRST_TASK, Permit, Resume
 from actors.run.words import ActivityStatus, AttemptEnd, ClosedReason, RunStatus, StandaloneEnd, TaskStatus
 
 # An instant no deadline reaches.
@@ -89,6 +89,7 @@ class Activity(Struct, omit_defaults=True):
     priority: int | None = None
     fairness_key: str | None = None
     fairness_weight: int | None = None
+    capped: bool = False  # its lease is under a cap: once it ran out, it cannot go on without another one
 
 
 class Timer(Struct, omit_defaults=True):
@@ -296,6 +297,7 @@ class RunState(Struct, omit_defaults=True):
     timers: dict[str, Timer] = {}  # pending ones, by timer id
     batch: bytes = b""  # digest of the newest blocking batch, by which a repeated one is recognised (`actors.dialects.sdk04`)
     view: View = msgspec.field(default_factory=View)
+    permits: dict[str, list[Permit]] = {}  # those of its leases under caps, by task id; replaced, never changed
 
     @property
     def run_key(self) -> RunKey:
@@ -327,6 +329,18 @@ def encode(state: RunState) -> bytes:
     """The stored form of a state: MessagePack, compressed when it is long."""
     data = _encoder.encode(state)
     return data if len(data) < _COMPRESSED_FROM_BYTES else zlib.compress(data, 1)
+
+
+class _Archived(Struct):
+    archived: bool = False
+
+
+_archived_decoder = msgspec.msgpack.Decoder(_Archived)
+
+
+def is_archived(data: bytes) -> bool:
+    """Whether a stored state is of an archived run; cheaper than `decode`."""
+    return _archived_decoder.decode(zlib.decompress(data) if data[0] == _ZLIB_HEADER else data).archived
 
 
 def decode(data: bytes) -> RunState:

@@ -9,6 +9,7 @@ the time of what happens: recorded times never go back, the clock may (`actors.r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -24,7 +25,7 @@ from actors.run.ids import RunId
 from actors.run.rules import Rules
 from actors.run.state import NEVER, RunState, WorkflowTask
 from actors.run.times import Micros, iso
-from actors.run.values import FIRST_TASK, Payload, Resume
+from actors.run.values import FIRST_TASK, Payload, Permit, Resume
 from actors.run.words import TaskKind
 
 PLAIN_HISTORY = PlainHistory()
@@ -82,6 +83,9 @@ class Transition:
         "near",
         "now",
         "outcome",
+        "permits_before",
+        "permits_freed",
+        "permits_taken",
         "ready",
         "requests",
         "rules",
@@ -122,6 +126,9 @@ class Transition:
         self.attributes_changed = False
         self.near: list[tuple[str, int, int]] = []  # limit kind, value, limit: what the log should warn of
         self.changed = False
+        self.permits_before = state.permits
+        self.permits_taken: list[tuple[str, Permit]] = []  # with the task that is leased
+        self.permits_freed: list[Permit] = []  # known at the end (`settle_permits`)
         self.set_right = False  # something was brought nearer, as the clock went back
 
     @property
@@ -255,11 +262,48 @@ class Transition:
             news = ScheduleNews(scheduled.record_id, scheduled.number, what)
             self.send("", RunId(scheduled.schedule_key), news)
 
+    # -- permits (operations 2.4) --------------------------------------------------------------------------------------
+
+    def take_permits(self, task_id: str, permits: Sequence[Permit]) -> None:
+        """A lease of this task is granted under these permits, in the place of any it had."""
+        state = self.state
+        if not permits and task_id not in state.permits:
+            return
+        held = {other: each for other, each in state.permits.items() if other != task_id}
+        ending = [permit for permit in permits if permit.ends]
+        if ending:
+            held[task_id] = ending
+        state.permits = held
+        self.permits_taken += [(task_id, permit) for permit in permits]
+
+    def settle_permits(self) -> None:
+        """At the end: whatever ended a lease gives back its permits. `permits_taken` and `permits_freed` are what to store."""
+        before = self.permits_before
+        if not before and not self.permits_taken:
+            return
+        state = self.state
+        if not all(_leased(state, task_id) for task_id in state.permits):
+            state.permits = {task_id: each for task_id, each in state.permits.items() if _leased(state, task_id)}
+        held = {permit for each in state.permits.values() for permit in each}
+        self.permits_freed = [permit for each in before.values() for permit in each if permit not in held]
+        # One that was taken and given back in between was never there.
+        self.permits_taken = [each for each in self.permits_taken if not each[1].ends or each[1] in held]
+
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
     def wake_at(self) -> int | None:
         """The earliest deadline of the run after this transition, None when nothing can ever be due."""
         return earliest_deadline(self.state)
+
+
+def _leased(state: RunState, task_id: str) -> bool:
+    if not state.is_open:
+        return False
+    task = state.task
+    if task is not None and task.task_id == task_id:
+        return task.status == "leased"
+    activity = state.activities.get(task_id)
+    return activity is not None and activity.status == "running"
 
 
 def earliest_deadline(state: RunState) -> int | None:

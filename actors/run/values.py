@@ -35,6 +35,24 @@ class WorkerIdentity(Struct, frozen=True, array_like=True):
     dialect: str = ""
 
 
+_LEASES = "l"
+
+
+class Permit(Struct, frozen=True, array_like=True):
+    """A place under a cap of task queues: `number`, from 0, of those that `scope` has (contract operations 2.4).
+
+    `scope` is a name of `actors.queue.admission.scopes`; those that count leases begin with an l.
+    """
+
+    scope: str
+    number: int
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is given back with the lease it was taken for; one of a dispatch is spent."""
+        return self.scope.startswith(_LEASES)
+
+
 class RetryPolicy(Struct, frozen=True, omit_defaults=True):
     """worker-protocol 5.1; `backoff_seconds[min(k-1, len-1)]` after attempt k."""
 

@@ -54,6 +54,7 @@ ContractReason = Literal[
     "rejected_unknown_query",
     "run_cancelled",
     "run_closed",
+    "run_history_pruned",
     "run_not_active",
     "run_terminated",
     "run_timed_out",
@@ -71,8 +72,10 @@ ContractReason = Literal[
 # What actors tell each other and no client ever reads. `run_continued`: another run goes on in its place, ask that one.
 # `too_early`: a message that overtook one before it; it stays where it is. `not_ready`: the task cannot be claimed.
 # `not_leased`: nobody has that lease. `nothing_due`: no deadline has passed. `update_request_taken`: another update was
-# accepted under the request id meanwhile.
-InternalReason = Literal["run_continued", "too_early", "not_ready", "not_leased", "nothing_due", "update_request_taken"]
+# accepted under the request id meanwhile. `permit_taken`: somebody else has the place under a cap that a claim was to take.
+InternalReason = Literal[
+    "run_continued", "too_early", "not_ready", "not_leased", "nothing_due", "update_request_taken", "permit_taken"
+]
 
 if TYPE_CHECKING:
     Reason = ContractReason | InternalReason

@@ -14,6 +14,8 @@ import msgspec
 
 from actors.clock import Clock
 from actors.run.words import Reason
+from actors.workers.cohorts import UNVERSIONED
+from actors.workers.rollouts import Rollouts
 from actors.workers.rules import Registration, missing_for_query, registration_of, replacing
 from base.service import Service
 from store import workers
@@ -41,7 +43,7 @@ class Broadcaster(Protocol):
 class WorkerRegistry(Service):
     """Registrations by (namespace, worker id). As a service it writes contact times back every few seconds.
 
-    `stale_after_seconds`: without contact for so long a worker counts as gone.
+    `stale_after_seconds`: without contact for so long a worker counts as gone. `rollouts`: what is known of their build ids.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class WorkerRegistry(Service):
         self._db = db
         self._stale_after = stale_after_seconds
         self._clock = clock or Clock()
+        self.rollouts = Rollouts(db, self._clock)
         self._broadcaster = broadcaster
         self._known: dict[tuple[str, str], tuple[Registration, float]] = {}
         self._queues: dict[tuple[str, str], tuple[list[Registration], float]] = {}
@@ -145,12 +148,18 @@ class WorkerRegistry(Service):
         return [self.touched(worker) for worker in await workers.listing(db or self._db, namespace, task_queue)]
 
     def touched(self, worker: Worker) -> Worker:
-        """The worker, its last contact brought up to what was noted here and is not yet written back."""
+        """The worker as it is now: with the contact that was noted here and is not yet written back, and draining or not."""
+        worker.status = self.status(worker)
         noted = self.last_contact(worker.namespace, worker.worker_id)
         # Noted here since the last write-back, so what is stored is later only by another node's contact, or wrong.
         if noted > worker.last_heartbeat_at or (noted and worker.last_heartbeat_at > self._clock.now() + _AHEAD):
             worker.last_heartbeat_at = noted
         return worker
+
+    def status(self, worker: Worker) -> str:
+        """`active` or `draining`, as its cohort is (operations 4.1): what is stored with the worker does not count."""
+        cohort = worker.namespace, worker.task_queue, worker.build_id or UNVERSIONED
+        return "draining" if self.rollouts.drains(cohort) else "active"
 
     def contact(self, namespace: str, worker_id: str) -> None:
         """Notes that the worker was in contact just now."""
@@ -166,6 +175,14 @@ class WorkerRegistry(Service):
         self._contacts.pop((namespace, worker_id), None)
         if self._broadcaster is not None:
             self._broadcaster.broadcast(TOPIC, msgspec.json.encode([namespace, worker_id]))
+
+    def forget_namespace(self, namespace: str) -> None:
+        """Its registrations are gone: ask again, and write no contacts for them."""
+        for key in [key for key in self._known if key[0] == namespace]:
+            del self._known[key]
+        self._contacts = {key: at for key, at in self._contacts.items() if key[0] != namespace}
+        self._queues.clear()
+        self._changes += 1
 
     def _changed_elsewhere(self, _sender: str, payload: bytes) -> None:
         with contextlib.suppress(msgspec.MsgspecError):

@@ -69,6 +69,21 @@ def _read_change(request: Request) -> tuple[str | None, int | None]:
     return change
 
 
+async def delete(request: Request) -> Response:
+    """DELETE /api/namespaces/{namespace}: with everything in it, open runs included."""
+    name = request.path["namespace"].lower()
+    services = request.services
+    if name == services.settings.default_namespace.lower():
+        text = f"Namespace [{name}] is the default namespace and cannot be deleted."
+        raise ApiError(409, "default_namespace_protected", text, namespace=name)
+    # No other name is ever stored, and not all texts can be asked for.
+    removal = services.removal if _NAME.match(name) else None
+    deleted = None if removal is None else await removal.delete(name)
+    if deleted is None:
+        raise not_found(name)
+    return Response(200, {"name": name, "status": "deleted", "deleted": deleted})
+
+
 async def create(request: Request) -> Response:
     """POST /api/namespaces."""
     name, description, days = await request.read(_read_new)

@@ -15,10 +15,15 @@ def live_workers(listed: list[Worker], settings: Settings, now: int) -> list[Wor
     return [worker for worker in listed if not is_stale(worker, now, settings.worker_stale_after_seconds)]
 
 
+def active_workers(listed: list[Worker], settings: Settings, now: int) -> list[Worker]:
+    """Those of them that may be given tasks: their build id does not drain."""
+    return [worker for worker in live_workers(listed, settings, now) if worker.status == "active"]
+
+
 def worker_fleet(namespace: str, listed: list[Worker], settings: Settings, now: int) -> dict[str, Any]:
-    """The live workers of the namespace; `listed` are all its registrations."""
-    stale_after = settings.worker_stale_after_seconds * 1_000_000
-    live = live_workers(listed, settings, now)
+    """The live workers of the namespace, draining ones too; `listed` are all its registrations (operations 4.5)."""
+    shown_for = settings.worker_fleet_seconds
+    live = [worker for worker in listed if not is_stale(worker, now, shown_for)]
     return {
         "namespace": namespace,
         "active_workers": len(live),
@@ -31,7 +36,7 @@ def worker_fleet(namespace: str, listed: list[Worker], settings: Settings, now: 
                 "queues": [worker.task_queue],
                 "build_ids": [worker.build_id] if worker.build_id else [],
                 "recorded_at": ts(worker.last_heartbeat_at),
-                "expires_at": ts(worker.last_heartbeat_at + stale_after),
+                "expires_at": ts(worker.last_heartbeat_at + shown_for * 1_000_000),
             }
             for worker in live
         ],

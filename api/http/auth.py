@@ -1,28 +1,19 @@
 """Who calls: the built-in drivers `none`, `token` and `signature` (configuration-and-security 2).
 
-A custom provider (section 4 there) would be another class with the same two methods.
+A provider in their place (section 4 there): `api.http.access.provider`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field
+import secrets
 from typing import Any, Protocol
 
+from api.http.access.provider import ProviderAuth
 from api.http.errors import ApiError
 from api.settings import ROLES, AuthSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """An authenticated caller (configuration-and-security 2). `legacy_full_access` opens every route of both planes."""
-
-    subject: str
-    roles: tuple[str, ...]
-    method: str
-    legacy_full_access: bool = False
-    claims: dict[str, Any] = field(default_factory=dict)
+from durable_workflow_server.auth import Principal
 
 
 class Authenticator(Protocol):
@@ -80,13 +71,15 @@ class Credentials:
     def __init__(self, method: str, by_role: dict[str, str], legacy: str, backward_compatible: bool) -> None:
         has_roles = any(by_role.get(role) for role in ROLES)
         self.candidates: list[tuple[bytes, Principal]] = [
-            (by_role[role].encode(), Principal(f"role:{role}", (role,), method)) for role in ROLES if by_role.get(role)
+            (by_role[role].encode("utf-8", "surrogateescape"), Principal(f"role:{role}", (role,), method))
+            for role in ROLES
+            if by_role.get(role)
         ]
         if legacy and backward_compatible:
             principal = Principal(
                 f"legacy-{method}", ("admin",), method, legacy_full_access=not has_roles, claims={"legacy_credential": True}
             )
-            self.candidates.append((legacy.encode(), principal))
+            self.candidates.append((legacy.encode("utf-8", "surrogateescape"), principal))
 
     @property
     def usable(self) -> bool:
@@ -104,6 +97,12 @@ class TokenAuth:
 
     def __init__(self, settings: AuthSettings) -> None:
         self._credentials = Credentials("token", settings.tokens, settings.legacy_token, settings.backward_compatible)
+        # Digests are compared, so that timing does not tell how long a token is either.
+        self._key = secrets.token_bytes(32)
+        self._digests = [(self._digest(token), principal) for token, principal in self._credentials.candidates]
+
+    def _digest(self, token: bytes) -> bytes:
+        return hashlib.blake2b(token, digest_size=32, key=self._key).digest()
 
     def authenticate(self, headers: dict[bytes, bytes], body: bytes) -> Principal:
         if not self._credentials.usable:
@@ -111,10 +110,11 @@ class TokenAuth:
         header = headers.get(b"authorization", b"")
         start = header.lower().rfind(b"bearer ")
         token = header[start + 7 :].split(b",", 1)[0].strip() if start >= 0 else b""
+        digest = self._digest(token)
         found: Principal | None = None
         # Every candidate is compared, so that timing does not tell which role matched.
-        for credential, principal in self._credentials.candidates:
-            if hmac.compare_digest(credential, token) and found is None:
+        for expected, principal in self._digests:
+            if hmac.compare_digest(expected, digest) and found is None:
                 found = principal
         if found is None:
             raise _unauthorized("The bearer token is missing or wrong.")
@@ -124,6 +124,26 @@ class TokenAuth:
         return self._credentials.readiness("token", "DW_AUTH_TOKEN")
 
 
+class _Signer:
+    """HMAC-SHA256 (RFC 2104) with what depends on the key alone done once: a fifth of the time of `hmac.digest`."""
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) > 64:
+            key = hashlib.sha256(key).digest()
+        padded = key.ljust(64, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded))
+
+    def sign(self, body: bytes) -> bytes:
+        """The signature as lower-case hexadecimal digits."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(body)
+        outer.update(inner.digest())
+        return outer.hexdigest().encode()
+
+
 class SignatureAuth:
     """Driver `signature`: `X-Signature` holds the lower-case hex HMAC-SHA256 of the raw body."""
 
@@ -131,6 +151,7 @@ class SignatureAuth:
         self._credentials = Credentials(
             "signature", settings.signature_keys, settings.legacy_signature_key, settings.backward_compatible
         )
+        self._signers = [(_Signer(key), principal) for key, principal in self._credentials.candidates]
 
     def authenticate(self, headers: dict[bytes, bytes], body: bytes) -> Principal:
         if not self._credentials.usable:
@@ -139,9 +160,8 @@ class SignatureAuth:
         if not signature:
             raise _unauthorized("The X-Signature header is missing.")
         found: Principal | None = None
-        for key, principal in self._credentials.candidates:
-            expected = hmac.new(key, body, hashlib.sha256).hexdigest().encode()
-            if hmac.compare_digest(expected, signature) and found is None:
+        for signer, principal in self._signers:
+            if hmac.compare_digest(signer.sign(body), signature) and found is None:
                 found = principal
         if found is None:
             raise _unauthorized("The request signature is wrong.")
@@ -151,8 +171,10 @@ class SignatureAuth:
         return self._credentials.readiness("signature", "DW_SIGNATURE_KEY")
 
 
-def authenticator(settings: AuthSettings) -> Authenticator:
-    """The authenticator of the configured driver."""
+def authenticator(settings: AuthSettings) -> Authenticator | ProviderAuth:
+    """Who decides: the configured provider, else the configured driver."""
+    if settings.provider is not None:
+        return ProviderAuth(settings.provider, settings)
     if settings.driver == "none":
         return NoAuth()
     if settings.driver == "token":

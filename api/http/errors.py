@@ -62,11 +62,6 @@ def method_not_allowed(allow: str) -> ApiError:
     return ApiError(405, "method_not_allowed", "The method is not allowed for this path.", headers=headers)
 
 
-def unavailable() -> ApiError:
+def unavailable(message: str = "The service is temporarily unavailable; the request can be repeated.") -> ApiError:
     """503 with a retry hint: the store or the run's node cannot be reached just now; the request may be repeated."""
-    return ApiError(
-        503,
-        "service_unavailable",
-        "The service is temporarily unavailable; the request can be repeated.",
-        headers=((b"retry-after", b"1"),),
-    )
+    return ApiError(503, "service_unavailable", message, headers=((b"retry-after", b"1"),))

@@ -15,10 +15,11 @@ from urllib.parse import unquote
 
 from actors.errors import Unavailable
 from api.http import envelope
-from api.http.auth import Principal
+from api.http.access.provider import ProviderAuth
 from api.http.compression import THRESHOLD_BYTES, compress, negotiate
 from api.http.errors import ApiError, method_not_allowed, unavailable
 from api.http.input.body import BODY_METHODS, Disconnected, check_media_type, parse_body, read_body
+from api.http.input.json_text import Members, Sparse
 from api.http.input.offload import LONG, for_size, off_loop
 from api.http.input.singletons import check_singletons
 from api.http.quirks import extra_headers
@@ -28,6 +29,7 @@ from api.http.route import WORKER, PathEntry, Route, plane_of
 from api.http.services import Services
 from base.observability.actions import said
 from base.observability.metrics import REQUESTS
+from durable_workflow_server.auth import Principal
 from store.errors import StoreUnavailable
 
 Send = Callable[[Any], Awaitable[None]]
@@ -49,13 +51,15 @@ class Pipeline:
     def __init__(self, services: Services, worker_envelope: envelope.WorkerEnvelope) -> None:
         self._services = services
         self._settings = services.settings
-        self._authenticator = services.auth
+        # Either the built-in driver is asked, or a provider.
+        self._provider = services.auth if isinstance(services.auth, ProviderAuth) else None
+        self._driver = None if isinstance(services.auth, ProviderAuth) else services.auth
         self._worker = worker_envelope
         self._metrics = services.metrics
         self._limit = services.settings.limits.request.max_payload_bytes
         self._default_namespace = services.settings.default_namespace.lower()
         forwarded = services.settings.attribution
-        names = (forwarded.label_header, forwarded.status_header, forwarded.method_header)
+        names = (forwarded.type_header, forwarded.label_header, forwarded.status_header, forwarded.method_header)
         self._own_singletons = frozenset(names) if forwarded.trusted else frozenset()
 
     async def handle(self, entry: PathEntry, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,20 +101,20 @@ class Pipeline:
         if len(headers) != len(request.sent):
             check_singletons(request.sent, self._own_singletons)
         body = await read_body(headers, request.receive, self._limit)
-        admitted = False
         if body and request.method in BODY_METHODS:
             check_media_type(headers)
             request.text = body
-            if len(body) > LONG:
-                # What costs time to read is read for callers that may ask only.
-                request.principal = self._admit(route, headers, body)
-                admitted = True
-                request.body = await off_loop(parse_body, headers, body)
-            else:
-                request.body = parse_body(headers, body)
-        request.compressible = True
-        if not admitted:
+        long = len(request.text) > LONG  # what costs time to read is read for callers that may ask only
+        if request.text and not long:
+            request.body = parse_body(headers, body)
+        request.compressible = not long
+        if self._provider is not None:
+            await self._ask(self._provider, route, request, body, long)
+        elif long:
+            request.principal, request.body = await off_loop(self._admit_long, route, headers, body)
+        else:
             request.principal = self._admit(route, headers, body)
+        request.compressible = True
         if route.versioned:
             request.protocol_version = self._check_version(route.plane, headers)
         namespace = request.namespace = self._namespace(headers, request.query_string)
@@ -130,11 +134,28 @@ class Pipeline:
         """Who calls, None on a public route. Raises ApiError 401, 403, 500, or 503 while the node cannot serve."""
         if route.roles is None:
             return None
-        principal = self._authenticator.authenticate(headers, body)
+        assert self._driver is not None
+        principal = self._driver.authenticate(headers, body)
         _check_role(principal, route.roles)
         if self._services.unfit is not None:
             raise unavailable()
         return principal
+
+    def _admit_long(self, route: Route, headers: dict[bytes, bytes], body: bytes) -> tuple[Principal | None, Members | Sparse]:
+        """The same with the body read; a signature of a long one takes its time, too."""
+        return self._admit(route, headers, body), parse_body(headers, body)
+
+    async def _ask(self, provider: ProviderAuth, route: Route, request: Request, body: bytes, long: bool) -> None:
+        """The same by a provider, which is told what stands in the body. `long`: it is read in between."""
+        headers = request.headers
+        principal = None if route.roles is None else await provider.authenticate(route, request, body)
+        if long:
+            request.body = await off_loop(parse_body, headers, body)
+        if principal is None:
+            return
+        await provider.authorize(principal, route, request, self._namespace(headers, request.query_string))
+        if self._services.unfit is not None:
+            raise unavailable()
 
     def _namespace(self, headers: dict[bytes, bytes], query: bytes) -> str:
         """The requested namespace (configuration-and-security 1.5)."""

@@ -17,8 +17,8 @@ from api.http.response import Response
 from api.http.storage_place import usable_location
 
 if TYPE_CHECKING:
-    from api.http.auth import Principal
     from api.http.services import Services
+    from durable_workflow_server.auth import Principal
 
 T = TypeVar("T")
 
@@ -61,6 +61,8 @@ class Request:
     """The same by name (`api.http.input.singletons.fields_of`)."""
     receive: Receive
     connection: Connection | None
+    client: tuple[str, int] | None
+    """Address and port of the connection's other end."""
 
     path: dict[str, str]
     """The parameters of the route, percent-decoded once a method was found for the path."""
@@ -87,6 +89,7 @@ class Request:
         self.headers = fields_of(self.sent)
         self.receive = receive
         self.connection = scope.get("extensions", {}).get("dw.connection")
+        self.client = scope.get("client")
         self.path = scope.get("path_params", {})
         self.text = b""
         self.body = {}

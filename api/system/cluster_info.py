@@ -12,6 +12,7 @@ from api.http.response import Response
 from api.settings import Settings
 from api.system.capabilities import capabilities, server_capabilities
 from api.system.manifests import manifest
+from api.system.repair import RepairGlance
 
 SUPPORTED_SDK_VERSIONS = {"php": ">=1.0", "python": ">=0.2,<1.0", "cli": ">=0.1,<1.0"}
 
@@ -173,32 +174,13 @@ async def cluster_info(request: Request) -> Response:
     listed = await services.workers.listing(request.namespace)
     live: dict[str, Any] = {
         "worker_fleet": worker_fleet(request.namespace, listed, settings, services.clock.now()),
-        "task_repair": {"policy": asdict(settings.repair_policy), "candidates": repair_candidates(settings)},
+        "task_repair": {
+            "policy": asdict(settings.repair_policy),
+            "candidates": await services.kept(RepairGlance).candidates(services),
+        },
     }
     principal = request.principal
     is_admin = principal is None or not principal.roles or principal.roles[0] == "admin"
     if settings.package_provenance is not None and is_admin:
         live["package_provenance"] = settings.package_provenance
     return Response(200, envelope.splice(services.kept(_Manifests).prefix(settings), envelope.encode(live)))
-
-
-def repair_candidates(settings: Settings) -> dict[str, Any]:
-    """Repair candidates. Every node repairs its own shards as it goes, so none ever wait for a repair pass."""
-    return {
-        "existing_task_candidates": 0,
-        "missing_task_candidates": 0,
-        "total_candidates": 0,
-        "scan_limit": settings.repair_policy.scan_limit,
-        "scan_strategy": settings.repair_policy.scan_strategy,
-        "selected_existing_task_candidates": 0,
-        "selected_missing_task_candidates": 0,
-        "selected_total_candidates": 0,
-        "existing_task_scan_limit_reached": False,
-        "missing_task_scan_limit_reached": False,
-        "scan_pressure": False,
-        "oldest_task_candidate_created_at": None,
-        "oldest_missing_run_started_at": None,
-        "max_task_candidate_age_ms": 0,
-        "max_missing_run_age_ms": 0,
-        "scopes": [],
-    }

@@ -8,8 +8,9 @@ from enum import Enum
 
 import msgspec
 
-from actors.queue.parked_poll import Grant, ParkedPoll
+from actors.queue.parked_poll import Grant, ParkedPoll, PollState
 from actors.queue.poll import ACTIVITY, QUERY, Poll, WorkerProfile
+from actors.workers.cohorts import UNVERSIONED
 from actors.workers.rules import Registration
 from api.http.errors import worker_error
 from api.http.input.body import Disconnected
@@ -84,6 +85,8 @@ async def registered(request: Request, poll: Poll) -> Registration:
 async def hold(request: Request, poll: Poll) -> Grant | Empty:
     """Parks a poll, with its worker's registered profile, until there is a task for it or its time is over.
 
+    While the worker's build id drains, it is held like any other, but no task ever suits it (operations 4.3).
+
     Raises Disconnected when the client left meanwhile, and what the engine raises.
     """
     services = request.services
@@ -94,13 +97,23 @@ async def hold(request: Request, poll: Poll) -> Grant | Empty:
         count(POLLS, (poll.kind, "draining"))
         return Empty.NO_TASK
     profile = registration.activity_profile if poll.kind == ACTIVITY else registration.workflow_profile
-    draining = registration.worker.status == "draining"
-    if draining:
-        # Held like any other poll, but no task ever suits it.
-        profile = WorkerProfile(profile.worker_id, profile.build_id, _NOTHING, profile.dialect)
-    parked = services.engine.polls.poll(msgspec.structs.replace(poll, worker=profile))
+    rollouts = services.workers.rollouts
+    cohort = (request.namespace, poll.queue, profile.build_id or UNVERSIONED)
+    loop = asyncio.get_running_loop()
+    left = poll.timeout_seconds
+    until = loop.time() + left
     try:
-        grant = await outcome(parked, request.receive)
+        while True:
+            draining = rollouts.drains(cohort)
+            if draining:
+                profile = WorkerProfile(profile.worker_id, profile.build_id, _NOTHING, profile.dialect)
+            parked = services.engine.polls.poll(msgspec.structs.replace(poll, worker=profile, timeout_seconds=left))
+            grant = await _held(request, parked, cohort)
+            if parked.state is not PollState.ABANDONED:
+                break
+            # Its build id drains from now on, or does no longer: it waits on as that says.
+            profile = registration.activity_profile if poll.kind == ACTIVITY else registration.workflow_profile
+            left = max(until - loop.time(), 0.0)
         if grant is None:
             count(POLLS, (poll.kind, "empty"))
             return Empty.DRAINING if draining else Empty.NO_TASK
@@ -115,6 +128,25 @@ async def hold(request: Request, poll: Poll) -> Grant | Empty:
         raise
     count(POLLS, (poll.kind, "task"))
     return grant
+
+
+async def _held(request: Request, parked: ParkedPoll, cohort: tuple[str, str, str]) -> Grant | None:
+    """What a parked poll comes to. It is abandoned instead when its cohort begins or ends to drain meanwhile.
+
+    A task is given only by what is certain of the cohort: else that is read first.
+    """
+    rollouts = request.services.workers.rollouts
+    rollouts.hold(cohort, parked)
+    try:
+        grant = await outcome(parked, request.receive)
+        if grant is not None and not rollouts.known:
+            await rollouts.confirm()
+        return grant
+    except BaseException:
+        parked.abandon()
+        raise
+    finally:
+        rollouts.let_go(cohort, parked)
 
 
 async def outcome(parked: ParkedPoll, receive: Receive) -> Grant | None:
@@ -135,7 +167,7 @@ async def outcome(parked: ParkedPoll, receive: Receive) -> Grant | None:
         await waiter
         if watcher.done():
             raise Disconnected
-        return future.result()
+        return None if future.cancelled() else future.result()
     except (Disconnected, asyncio.CancelledError):
         parked.abandon()
         raise

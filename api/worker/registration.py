@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from actors.upkeep.inline import InlinePasses
 from actors.workers.rules import DefinitionChanged
 from api.http.errors import ApiError, worker_error
 from api.http.input.fields import MOST_FAULTS, Fields, label
@@ -24,8 +25,6 @@ _SLOTS = {
     "activity_available": "max_concurrent_activity_tasks",
     "session_available": "max_concurrent_activity_tasks",
 }
-
-_NO_RETENTION = {"throttled": True, "processed": 0, "pruned": 0, "skipped": 0, "failed": 0}
 
 
 async def register(request: Request) -> Response:
@@ -49,7 +48,7 @@ async def register(request: Request) -> Response:
             "registered": True,
             "task_queue": worker.task_queue,
             "runtime": worker.runtime,
-            "status": "active",
+            "status": services.workers.status(worker),
             "heartbeat_interval_seconds": worker.heartbeat_interval_seconds or services.settings.heartbeat_interval_seconds,
             "stale_after_seconds": services.settings.worker_stale_after_seconds,
         },
@@ -139,8 +138,8 @@ async def heartbeat(request: Request) -> Response:
         {
             "worker_id": worker_id,
             "acknowledged": True,
-            "retention": _NO_RETENTION,
-            "status": worker.status,
+            "retention": await services.kept(InlinePasses).beat(services.upkeep, request.namespace, services.clock.now()),
+            "status": services.workers.status(worker),
             "heartbeat_interval_seconds": worker.heartbeat_interval_seconds or services.settings.heartbeat_interval_seconds,
             "stale_after_seconds": services.settings.worker_stale_after_seconds,
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from bench.rows import Result, Row
@@ -11,10 +12,11 @@ from bench.workloads.fanout import Fanout
 from bench.workloads.idle import Idle
 from bench.workloads.latency import Latency
 from bench.workloads.longhistory import LongHistory
+from bench.workloads.retention import Level, Retention
 from bench.workloads.schedules import IdleSchedules, Schedules
 from bench.workloads.signals import Signals
 from bench.workloads.standalone import Standalone
-from bench.workloads.standard import Standard
+from bench.workloads.standard import EVERY_CAP, Standard
 from bench.workloads.starts import Starts
 from bench.workloads.visibility import Visibility
 
@@ -37,6 +39,7 @@ _ALL: tuple[Workload, ...] = (
     Standard("standard", nodes=1),
     Standard("standard2", nodes=2),
     Standalone(),
+    Standard("standard-caps", nodes=1),
     Latency(),
     Idle(),
     Fanout(),
@@ -49,6 +52,11 @@ _ALL: tuple[Workload, ...] = (
     Schedules(),
     IdleSchedules(),
     Visibility(),
+    Retention(),
+    Level(),
 )
+
+# What the nodes of a workload are told beside the usual.
+ENVIRONMENTS: dict[str, Mapping[str, str]] = {"standard-caps": EVERY_CAP}
 
 WORKLOADS: dict[str, Workload] = {workload.name: workload for workload in _ALL}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from bench.programs import EchoProgram, Program
@@ -11,6 +13,23 @@ from bench.stage import Stage
 
 NODE_CPU_MS = 2.5
 COMPLETED_PER_SECOND = 250.0
+
+
+_GROUP = {"dispatch_budget_group": "all", "max_dispatches_per_minute_per_budget_group": 1_000_000}
+# Every cap there is, none of them ever reached: what it costs to count.
+EVERY_CAP: Mapping[str, str] = {
+    **{
+        f"DW_{kind}_TASK_MAX_{cap}": "1000000" if "DISPATCHES" in cap else "10000"
+        for kind in ("WORKFLOW", "ACTIVITY")
+        for cap in (
+            "ACTIVE_LEASES_PER_QUEUE",
+            "ACTIVE_LEASES_PER_NAMESPACE",
+            "DISPATCHES_PER_MINUTE",
+            "DISPATCHES_PER_MINUTE_PER_NAMESPACE",
+        )
+    },
+    "DW_TASK_QUEUE_ADMISSION_OVERRIDES": json.dumps({"*": {"workflow_tasks": _GROUP, "activity_tasks": _GROUP}}),
+}
 
 
 class Standard:

@@ -120,8 +120,7 @@ class ServerConfig:
         "DW_ENV_AUDIT_STRICT",
         BOOL,
         False,
-        "abort the start on audit findings",
-        not_yet="there is no audit",
+        "do not start with names of the environment that are unknown, old, or have values of the wrong type",
     )
     shutdown_grace_seconds: int = variable("DW_SHUTDOWN_GRACE_SECONDS", whole(0), 30, "drain time after SIGTERM")
     names_node: bool = False
@@ -136,10 +135,15 @@ class AuthConfig:
         "DW_AUTH_PROVIDER",
         TEXT,
         None,
-        "import path of a custom provider",
+        "import path `package.module:Class` of what decides in the place of the driver and its credentials",
         alias=S,
         treatment=Treatment.EQUIVALENT,
-        not_yet="there are no custom providers, the built-in driver decides",
+    )
+    provider_timeout_seconds: int = variable(
+        "DW_AUTH_PROVIDER_TIMEOUT_SECONDS", whole(1), 10, "how long a provider may take to answer, then 503"
+    )
+    provider_threads: int = variable(
+        "DW_AUTH_PROVIDER_THREADS", whole(1, 256), 16, "methods of a provider without `async` that run at a time"
     )
     driver: str = variable("DW_AUTH_DRIVER", TEXT, "token", "`none`, `token` or `signature`", alias=S)
     token: str | None = variable("DW_AUTH_TOKEN", SECRET, None, "legacy single bearer token", alias=S, empty_means=HIDES)
@@ -165,12 +169,7 @@ class AuthConfig:
         "DW_TRUST_FORWARDED_ATTRIBUTION_HEADERS", BOOL, False, "whether a proxy names the caller", alias=S
     )
     caller_type_header: str = variable(
-        "DW_CALLER_TYPE_HEADER",
-        TEXT,
-        "X-Workflow-Caller-Type",
-        "header of the caller's type",
-        alias=S,
-        not_yet="the type of a caller is not recorded",
+        "DW_CALLER_TYPE_HEADER", TEXT, "X-Workflow-Caller-Type", "header of the caller's type, for schedules", alias=S
     )
     caller_label_header: str = variable(
         "DW_CALLER_LABEL_HEADER", TEXT, "X-Workflow-Caller-Label", "header of the caller's label", alias=S

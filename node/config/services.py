@@ -46,8 +46,8 @@ class DatabaseConfig:
         "DW_DB_POOL_SIZE",
         whole(1),
         10,
-        "connections per process for single reads and small writes; a process opens these, DW_DB_SEARCH_POOL_SIZE and 6 more"
-        " (2 for its lease, 2 for health, 2 for commits), 20 by default",
+        "connections per process for single reads and small writes; a process opens these, DW_DB_SEARCH_POOL_SIZE and 8 more"
+        " (2 for its lease, 2 for health, 2 for upkeep, 2 for commits), 22 by default",
     )
     search_pool_size: int = variable(
         "DW_DB_SEARCH_POOL_SIZE", whole(1), 4, "connections per process that read lists: so many run at a time"
@@ -137,6 +137,8 @@ class NatsConfig:
         3600,
         "how long before a loss of the event stream events are published again, 0 = none",
     )
+    embedded: bool = False
+    """Whether it is a private one of `dw-server dev`."""
 
     @property
     def servers(self) -> list[str]:

@@ -136,11 +136,8 @@ class PollingConfig:
         return max(1, self.worker_stale_after_seconds // 3)
 
 
-_NO_ADMISSION = "task queues have no caps"
-
-
 def _cap(kind: str, scope: str, about: str) -> Any:
-    return variable(f"DW_{kind}_TASK_MAX_{scope}", CAP, None, about, alias=S, not_yet=_NO_ADMISSION)
+    return variable(f"DW_{kind}_TASK_MAX_{scope}", CAP, None, about, alias=S)
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,6 @@ class AdmissionConfig:
         lambda read: {},
         "caps of single queues and namespaces",
         alias=S,
-        not_yet=_NO_ADMISSION,
     )
 
 
@@ -227,9 +223,8 @@ class EngineConfig:
         "DW_V2_COMPATIBILITY_HEARTBEAT_TTL",
         whole(1),
         30,
-        "how long a worker's report counts",
+        "how long after its last contact a worker is shown in cluster info, at least DW_WORKER_STALE_AFTER_SECONDS",
         alias=W,
-        not_yet="workers count until DW_WORKER_STALE_AFTER_SECONDS",
     )
     continue_as_new_event_threshold: int = variable(
         "DW_V2_CONTINUE_AS_NEW_EVENT_THRESHOLD",
@@ -292,9 +287,8 @@ class EngineConfig:
         "DW_V2_TASK_REPAIR_LOOP_THROTTLE_SECONDS",
         whole(1),
         5,
-        "least time between repair passes",
+        "least time between looks for what cluster info shows of repairs",
         alias=W,
-        not_yet="it is shown in cluster info, repairs are not made in passes",
     )
     repair_scan_limit: int = variable(
         "DW_V2_TASK_REPAIR_SCAN_LIMIT",
@@ -302,7 +296,6 @@ class EngineConfig:
         25,
         "tasks of one repair pass",
         alias=W,
-        not_yet="it is shown in cluster info, repairs are not made in passes",
     )
     repair_failure_backoff_max_seconds: int = variable(
         "DW_V2_TASK_REPAIR_FAILURE_BACKOFF_MAX_SECONDS", whole(1), 60, "ceiling of the repair backoff", alias=W
@@ -316,5 +309,5 @@ class EngineConfig:
         not_yet="starts do not look at the workers",
     )
     scheduler_interval_seconds: int = variable(
-        "DW_SCHEDULER_INTERVAL_SECONDS", whole(1), 10, "scheduler period", not_yet="there are no schedules"
+        "DW_SCHEDULER_INTERVAL_SECONDS", whole(1), 10, "scheduler period", not_yet="schedules wake by themselves"
     )

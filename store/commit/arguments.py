@@ -11,7 +11,9 @@ from store.commit.given import (
     CHANGE,
     CREATE,
     FIRST_RUN,
+    FREED,
     NEXT_RUN,
+    PERMITS,
     READY,
     RECEIVED,
     REQUESTS,
@@ -59,11 +61,17 @@ def encode(writes: Sequence[WriteSet]) -> tuple[str, list[Sequence[object]]]:
         args += _transpose(others.requests, REQUESTS)
     if others.applied:
         args += _transpose(others.applied, APPLIED)
-    return statement(creates, messages, bool(others.requests), bool(others.applied)), args
+    permits = bool(others.permits or others.freed)
+    if permits:
+        others.permits.sort(key=_PLACE)
+        args += _transpose(others.permits, PERMITS)
+        args += _transpose(others.freed, FREED)
+    return statement(creates, messages, bool(others.requests), bool(others.applied), permits), args
 
 
 _RUN_ID = itemgetter(CHANGE.index("run_id"))
 _WORKFLOW_ID = itemgetter(CREATE.index("workflow_id"))
+_PLACE = itemgetter(PERMITS.index("scope"), PERMITS.index("number"))
 
 
 def _transpose(rows: Rows, given: Given) -> Sequence[Sequence[object]]:
@@ -80,6 +88,8 @@ class _Others:
     received: Rows = field(default_factory=list)
     requests: Rows = field(default_factory=list)
     applied: Rows = field(default_factory=list)
+    permits: Rows = field(default_factory=list)
+    freed: Rows = field(default_factory=list)
 
     def add(self, i: int, write: WriteSet) -> None:
         if write.ready:
@@ -96,6 +106,10 @@ class _Others:
             self.requests += [REQUESTS.row(i, write.run_id, request) for request in write.requests]
         if write.applied:
             self.applied += [APPLIED.row(i, command) for command in write.applied]
+        if write.permits:
+            self.permits += [PERMITS.row(i, permit) for permit in write.permits]
+        if write.freed:
+            self.freed += [(i, scope, number, write.run_id) for scope, number in write.freed]
 
 
 def check(write: WriteSet) -> None:

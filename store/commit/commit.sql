@@ -15,12 +15,12 @@ changed AS (
     FROM {change}
     WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version {may_win}
     RETURNING
-        u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at,
+        u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at, u.leases,
         r.published_sequence < u.last_sequence AS unpublished
 ),
 marked AS (
     UPDATE run_marks m
-    SET wake_at = u.wake_at, unpublished = u.unpublished
+    SET wake_at = u.wake_at, unpublished = u.unpublished, leases = u.leases
     FROM changed u
     WHERE m.run_id = ANY (ARRAY[u.run_id])
 )
@@ -57,8 +57,8 @@ born AS (
     FROM created
 ),
 born_marks AS (
-    INSERT INTO run_marks (run_id, shard, wake_at, unpublished)
-    SELECT run_id, shard, wake_at, published_sequence < last_sequence FROM created
+    INSERT INTO run_marks (run_id, shard, wake_at, unpublished, leases)
+    SELECT run_id, shard, wake_at, published_sequence < last_sequence, leases FROM created
 ),
 won AS MATERIALIZED (
     SELECT i FROM changed UNION ALL SELECT i FROM created WHERE kind <> 2
@@ -140,4 +140,28 @@ repeated AS MATERIALIZED (
 applied AS (
     INSERT INTO applied_commands (command_key, answer)
     SELECT command_key, answer FROM {applied} WHERE answer IS NOT NULL AND u.i = ANY (ARRAY(SELECT i FROM won))
+)
+
+-- name: occupied
+-- A place that somebody has makes its write a conflict. Where two nodes take it at once neither sees the other's here: the primary
+-- key lets one of the statements through, and the writes of the other go once more, each alone.
+occupied AS MATERIALIZED (
+    SELECT u.i FROM {permits} WHERE (
+        SELECT true FROM admission_permits p WHERE p.scope = u.scope AND p.number = u.number
+    )
+)
+
+-- name: permits
+-- Places taken by leases that are granted, and given back by those that ended.
+permits_taken AS (
+    INSERT INTO admission_permits ({permit})
+    SELECT {permit}
+    FROM {permits}
+    WHERE u.i = ANY (ARRAY(SELECT i FROM won))
+),
+permits_freed AS (
+    DELETE FROM admission_permits p
+    USING {freed}
+    WHERE u.i = ANY (ARRAY(SELECT i FROM won))
+        AND p.scope = ANY (ARRAY[u.scope]) AND p.number = ANY (ARRAY[u.number]) AND p.run_id = u.run_id
 )

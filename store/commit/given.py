@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from store.columns import Column, columns_of
-from store.commit.writes import MessageRow, ReadyTaskRow, RunIdentity, RunRow
+from store.commit.writes import MessageRow, PermitRow, ReadyTaskRow, RunIdentity, RunRow
 
 _ATTRIBUTES = "search_attributes"
 
@@ -53,6 +53,7 @@ _CHANGING = [
     Source(_ATTRIBUTES, "text", "attributes_text"),
     Source("first_sequence", "int8", "first_sequence"),
     Source("history", "bytea", "history"),
+    Source("leases", "bytea", "leases"),
 ]
 
 CHANGE = Given([_I], [_RUN_ID, Source("version", "int8", "expected_version"), *_CHANGING])
@@ -67,3 +68,5 @@ REQUESTS = Given(
     [_I, Column("run_id", "text")], [Source(name, "text", name) for name in ("workflow_id", "request_id", "update_id")]
 )
 APPLIED = Given([_I], [Source("command_key", "text", "key"), Source("answer", "bytea", "answer")])
+PERMITS = Given([_I], _of(PermitRow))
+FREED = Given([_I, Column("scope", "text"), Column("number", "int4"), Column("run_id", "text")])

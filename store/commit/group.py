@@ -34,6 +34,7 @@ from store.errors import (
     StoreUnavailable,
     WritesRefused,
     breaks_connection,
+    is_place_taken,
     is_transient_conflict,
     is_unique_violation,
     translate,
@@ -146,13 +147,18 @@ class Commits(Service, Generic[W]):
         """False while the database is known to be away."""
         return self._available
 
+    @property
+    def queued(self) -> int:
+        """How many writes wait for the next statement."""
+        return len(self._waiting)
+
     def commit(self, write: W) -> asyncio.Future[bool]:
         """Hand in one write; the future tells when its outcome is known.
 
         Result True: everything in it is durable. False: nothing of it is stored, because the run's version was not
         `expected_version`, the workflow id was taken, the run number did not follow, a message in `received` or a command in
-        `applied` had been applied already, or a request id was taken (look which of them). Errors: `StoreUnavailable`
-        (outcome unknown, or database away: reload),
+        `applied` had been applied already, a request id was taken, or somebody has a place of `permits` (look which of
+        them). Errors: `StoreUnavailable` (outcome unknown, or database away: reload),
         `StoreRejected` (the data itself is refused, nothing stored). Raises `ValueError` at once for a malformed write.
         Cancelling the future does not take the write back.
         """
@@ -284,6 +290,9 @@ class Commits(Service, Generic[W]):
         if future.done():
             return
         if is_unique_violation(last):
+            if is_place_taken(last):  # another node took it while this was sent: as if the statement had seen that
+                future.set_result(False)
+                return
             kind, name = self._name(write)
             extra = said("commit.conflict", run_id=name)
             log.warning("a write of %s %s violates a unique key: %s", kind, name, last, extra=extra)

@@ -15,8 +15,20 @@ from __future__ import annotations
 from functools import cache
 
 from store.columns import columns_of, listed
-from store.commit.given import APPLIED, CHANGE, CREATE, READY, RECEIVED, REQUESTS, SENT, UNREADY, Given
-from store.commit.writes import ReadyTaskRow, RunIdentity, RunRow
+from store.commit.given import (
+    APPLIED,
+    CHANGE,
+    CREATE,
+    FREED,
+    PERMITS,
+    READY,
+    RECEIVED,
+    REQUESTS,
+    SENT,
+    UNREADY,
+    Given,
+)
+from store.commit.writes import PermitRow, ReadyTaskRow, RunIdentity, RunRow
 from store.sql import beside, filled
 
 _PARTS = beside(__file__, "commit")
@@ -32,17 +44,19 @@ _COLUMNS = {
     "ready_task": listed(columns_of(ReadyTaskRow)),
     "ready_task_set": listed(columns_of(ReadyTaskRow)[1:], "{0} = excluded.{0}", _SET),
     "mail": listed(SENT.columns[1:]),
+    "permit": listed(columns_of(PermitRow)),
 }
 
 # What keeps a write from winning besides its version.
 _MAIL_IS_THERE = "AND u.i <> ALL (ARRAY(SELECT i FROM missing))"
 _NOT_TAKEN = "AND u.i <> ALL (ARRAY(SELECT i FROM taken))"
 _NOT_REPEATED = "AND u.i <> ALL (ARRAY(SELECT i FROM repeated))"
+_NOT_OCCUPIED = "AND u.i <> ALL (ARRAY(SELECT i FROM occupied))"
 
 
 @cache
-def statement(creates: bool, mails: bool, requests: bool, applied: bool) -> str:
-    """The commit statement, with or without the parts for creations, mail, update requests and keys of commands.
+def statement(creates: bool, mails: bool, requests: bool, applied: bool, permits: bool = False) -> str:
+    """The commit statement, with or without the parts for creations, mail, update requests, keys of commands and permits.
 
     Returns one array: the positions that won.
     """
@@ -63,6 +77,10 @@ def statement(creates: bool, mails: bool, requests: bool, applied: bool) -> str:
         names = ["repeated", *names, "applied"]
         groups["applied"] = APPLIED
         gates.append(_NOT_REPEATED)
+    if permits:
+        names = ["occupied", *names, "permits"]
+        groups |= {"permits": PERMITS, "freed": FREED}
+        gates.append(_NOT_OCCUPIED)
     words = {**_COLUMNS, **unnested(groups), "may_win": " ".join(gates)}
     body = ",\n".join(filled(_PARTS[name], **words) for name in names)
     return f"WITH\n{body}\nSELECT ARRAY(SELECT i FROM won)"

@@ -62,6 +62,17 @@ class AppliedCommand:
 
 
 @dataclass(slots=True)
+class PermitRow:
+    """A row of `admission_permits`: the place `number` in `scope`, which nobody may have."""
+
+    scope: str
+    number: Int4
+    run_id: str
+    task_id: str
+    taken_at: Int8
+
+
+@dataclass(slots=True)
 class RunRow:
     """The mutable columns of a run, always written whole."""
 
@@ -116,7 +127,10 @@ class WriteSet:
     received: list[str] = field(default_factory=list)  # ids of messages applied by this commit
     requests: list[UpdateRequest] = field(default_factory=list)
     applied: list[AppliedCommand] = field(default_factory=list)
+    permits: list[PermitRow] = field(default_factory=list)  # taken by leases of this commit
+    freed: list[tuple[str, int]] = field(default_factory=list)  # scopes and numbers that leases of this run had until now
     successor: WriteSet | None = None
+    leases: bytes | None = None  # the note of the leases it has granted, None when there are none
 
     @property
     def attributes_text(self) -> str | None:

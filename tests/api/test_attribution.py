@@ -167,5 +167,12 @@ async def test_a_trusted_proxy_names_the_caller_and_changes_no_right(trusting: S
         await http.post("/workflows/proxied/signal/s", 202)
         command = await command_of(http, "proxied", run_id, "SignalReceived")
         assert (command["caller_label"], command["auth_status"]) == ("Standalone Server", "authorized")
+        spec = {"cron_expressions": ["0 3 * * *"]}
+        scheduled = {"schedule_id": "proxied", "spec": spec, "action": {"workflow_type": "order"}}
+        await http.call("POST", "/schedules", 201, scheduled, **told, **{"X-Workflow-Caller-Type": "person"})
+        (event,) = (await http.get("/schedules/proxied/history"))["events"]
+        context = event["payload"]["command_context"]["context"]
+        assert context["caller"] == {"type": "person", "label": "Ada"}
+        assert (context["auth"]["status"], context["auth"]["method"]) == ("delegated", "token")
         forged = await client.post("/api/workflows", json=body, headers={**told, "Authorization": "Bearer other"})
         assert forged.status_code == 401

@@ -156,7 +156,7 @@ async def test_a_leased_task_and_running_activities(http: Http) -> None:
     assert empties(body["pending_activities"]) == []
     assert body["execution"]["next_scheduled_event"]["task_type"] == "activity"
     assert body["task_queue"]["current_leases"][0]["activity_attempt_id"] == running["activity_attempt_id"]
-    assert body["task_queue"]["stats"]["activity_tasks"] == {"ready_count": 1}
+    assert body["task_queue"]["stats"]["activity_tasks"]["ready_count"] == 1
 
 
 async def test_a_failed_workflow_task_needs_attention(http: Http) -> None:

@@ -234,3 +234,15 @@ async def test_an_object_store_by_profile(api: Api, bucket: object_stores.Object
         failed: httpx.Response = await client.post("/api/storage/test", json={})
         assert failed.status_code == 422 and failed.json()["reason"] == "storage_driver_unavailable"
         assert bucket.url not in failed.text and bucket.profile["secret_access_key"] != failed.json()["message"]
+
+
+async def test_a_schedule_hands_a_reference_on(http: Http, folder: Path) -> None:
+    await lab(http, "scheduled-outside", folder)
+    spec = {"cron_expressions": ["0 0 29 2 *"]}
+    body = {"schedule_id": "s", "spec": spec, "action": {"workflow_type": "order", "input": envelope(folder)}}
+    await http.post("/schedules", 201, **body)
+    assert (await http.get("/schedules/s"))["action"]["input"] == envelope(folder)
+    fired = await http.post("/schedules/s/trigger", 200)
+    assert (await http.get(f"/workflows/{fired['workflow_id']}"))["input_envelope"] == envelope(folder)
+    refused = await http.call("PUT", "/schedules/s", 422, {"action": {"input": envelope(folder, codec="php")}})
+    assert list(refused["errors"]) == ["action.input.codec"]

@@ -130,7 +130,7 @@ async def test_unknown_routes_and_methods(api: Api) -> None:
             assert response.json()["reason"] == "method_not_allowed"
         response = await client.get("/api/worker/register")
         assert (response.status_code, response.headers["allow"]) == (405, "POST")
-        for path in ("/api/workflows/w/runs/r/repair", "/api/workflows/w/runs/r/archive", "/api/schedules"):
+        for path in ("/api/workflows/w/runs/r/repair", "/api/workflows/w/runs/r/archive", "/api/services"):
             assert (await client.post(path, headers=OPERATOR)).status_code == 404
 
 

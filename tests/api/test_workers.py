@@ -198,7 +198,7 @@ async def test_heartbeat(api: Api) -> None:
         body = response.json()
         assert response.status_code == 200
         assert (body["acknowledged"], body["heartbeat_interval_seconds"]) == (True, 7)
-        assert body["retention"] == {"throttled": True, "processed": 0, "pruned": 0, "skipped": 0, "failed": 0}
+        assert body["retention"] == {"throttled": False, "processed": 0, "pruned": 0, "skipped": 0, "failed": 0}
         after = (await client.get("/api/workers/van-1")).json()
         assert after["last_heartbeat_at"] > before["last_heartbeat_at"]
         assert after["task_slots"]["activity_available"] == 5

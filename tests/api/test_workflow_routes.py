@@ -182,8 +182,8 @@ async def test_a_page_token_is_good_for_its_own_list_only(http: Http) -> None:
     first = await http.get("/workflows?workflow_type=paged&page_size=1")
     token = first["next_page_token"]
     for query in ("", "&workflow_type=other", "&workflow_type=paged&status=running", "&workflow_type=paged&query=p"):
-        body = await http.get(f"/workflows?next_page_token={token}{query}", 422)
-        assert (body["reason"], list(body["errors"])) == ("validation_failed", ["next_page_token"])
+        body = await http.get(f"/workflows?next_page_token={token}{query}")
+        assert body["workflows"] == (await http.get(f"/workflows?{query[1:]}"))["workflows"], "the first page"
     # The size of the next page is free, and what cannot be read is the first page (control-plane 5.3).
     rest = await http.get(f"/workflows?workflow_type=paged&page_size=200&next_page_token={token}")
     assert [item["workflow_id"] for item in rest["workflows"]] == ["paged-1", "paged-0"]

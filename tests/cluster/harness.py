@@ -67,22 +67,22 @@ class Load:
 
     async def __aenter__(self) -> Load:
         for worker_id in self._worker_ids:
-            reply = await self.client.post(
-                "/api/worker/register",
-                {
-                    "worker_id": worker_id,
-                    "task_queue": self.queue,
-                    "runtime": "python",
-                    "sdk_version": "durable-workflow-python/0.4.84",
-                    "supported_workflow_types": [WORKFLOW_TYPE],
-                    "supported_activity_types": [ACTIVITY_TYPE],
-                },
-            )
+            reply = await self.client.post("/api/worker/register", {**self.registration(worker_id), "worker_id": worker_id})
             assert reply.status in (200, 201), reply
             for _ in range(self._pollers):
                 self._tasks.append(asyncio.create_task(self._poll("workflow", worker_id)))
                 self._tasks.append(asyncio.create_task(self._poll("activity", worker_id)))
         return self
+
+    def registration(self, _worker_id: str) -> dict[str, Any]:
+        """What a worker registers with, besides its id."""
+        return {
+            "task_queue": self.queue,
+            "runtime": "python",
+            "sdk_version": "durable-workflow-python/0.4.84",
+            "supported_workflow_types": [WORKFLOW_TYPE],
+            "supported_activity_types": [ACTIVITY_TYPE],
+        }
 
     async def __aexit__(self, *_: object) -> None:
         for task in self._tasks:

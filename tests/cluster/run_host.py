@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from actors.clock import Clock
 from actors.cluster.run_messages import MessageDelivery
@@ -44,7 +44,7 @@ class LoneHost:
         self.host = self.new_host()
         self.delivery = MessageDelivery(self.db, self.host)
 
-    async def __aenter__(self) -> LoneHost:
+    async def __aenter__(self) -> Self:
         await self.db.start()
         await self._committer.start()
         return self
@@ -71,6 +71,9 @@ class LoneHost:
 
     def owns(self, _shard: int) -> bool:
         return True
+
+    def selected(self, _namespace: str, _task_queue: str) -> str | None:
+        return None
 
     def ask_run(self, any_id: str, command: Command[R]) -> asyncio.Future[R | Refused]:
         return self.host.ask_run(ids.key_in(any_id), command)

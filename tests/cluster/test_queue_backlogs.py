@@ -43,7 +43,7 @@ class QueueOfRows:
         future.set_result(Refused("task_not_leased") if row is None else granted(row))
         return future
 
-    async def _load(self, _name: object, worker: WorkerProfile, limit: int) -> Found:
+    async def _load(self, _name: object, worker: WorkerProfile, limit: int, _after: object) -> Found:
         self.loads += 1
         if self.away:
             raise Unavailable("away")

@@ -13,8 +13,8 @@ import pytest
 from nats.aio.msg import Msg
 
 from actors.errors import Unavailable
+from actors.hosting.mailbox import REQUEST_TAKEN
 from actors.hosting.repeats import DECIDED_WITHIN_SECONDS, KEPT_SECONDS, forgotten_before, new_key
-from actors.hosting.run_actor import REQUEST_TAKEN
 from actors.run import ids
 from actors.run.commands import RunCommand
 from actors.run.commands.control import (

@@ -43,7 +43,7 @@ from actors.run.rules import Rules
 from actors.run.state import RunState, decode, encode
 from actors.run.times import SECOND, Micros
 from actors.run.transition import ReadyTask, RunMessage, Transition
-from actors.run.values import Failure, Payload, RetryPolicy, WorkerIdentity
+from actors.run.values import Failure, Payload, Permit, RetryPolicy, WorkerIdentity
 from actors.run.words import STANDALONE_TYPE
 from tests.support.defaults import RULES
 
@@ -128,6 +128,9 @@ class RunModel:
         self.successor: RunModel | None = None
         self.changed = False
         self.near: list[tuple[str, int, int]] = []
+        self.capped = False  # whether claims bring permits, as under caps
+        self.places: set[Permit] = set()  # what the store holds of those of leases
+        self.spent: list[Permit] = []  # those of dispatches
         self.data = b""
 
     @classmethod
@@ -145,7 +148,7 @@ class RunModel:
         """A run that a schedule has begun."""
         run = cls.__new__(cls)
         run._empty(RULES, Sdk04(), Clock())
-        tx = starting.create_scheduled(command, Micros(run.now), run.rules, run.dialect)
+        tx = starting.create_scheduled(command, command.start, Micros(run.now), run.rules, run.dialect)
         run.started = decide(tx, command)
         run._keep(tx)
         return run
@@ -186,22 +189,49 @@ class RunModel:
 
         The second time the history is at hand only if the command says that it reads it, as in an actor just hydrated.
         """
+        if self.capped and isinstance(command, ClaimTask):
+            command = msgspec.structs.replace(command, permits=self._free_permits())
         replies: list[RunReply] = []
         outcomes: list[tuple[Any, ...]] = []
         reads = needs_history(command, self.state)
         for history in (self.history, self.history if reads else ()):
             tx = Transition(decode(self.data), list(history), Micros(self.now), self.rules, self.dialect)
             replies.append(decide(tx, command))
+            tx.settle_permits()
             next_ = tx.successor
             begun = None if next_ is None else (encode(next_.state), next_.events, next_.ready)
-            rows = (tx.ready, tx.unready, tx.requests, tx.closed_updates)
+            rows = (tx.ready, tx.unready, tx.requests, tx.closed_updates, tx.permits_taken, tx.permits_freed)
             outcomes.append((encode(tx.state), tx.events, rows, tx.changed, tx.messages, begun))
         assert replies[0] == replies[1] and outcomes[0] == outcomes[1], f"{command} is not decided by state and time alone"
         if not tx.changed:
             assert encode(tx.state) == self.data, f"{command} changed the state behind the store's back"
             assert not (tx.events or tx.ready or tx.unready or tx.messages or tx.successor)
+            assert not (tx.permits_taken or tx.permits_freed)
         self._keep(tx)
         return replies[1]
+
+    def _free_permits(self) -> tuple[Permit, ...]:
+        """A place in two scopes of leases, and one of dispatches."""
+        number = next(n for n in range(1000) if Permit("lq", n) not in self.places)
+        return Permit("lq", number), Permit("ln", number), Permit("d0", len(self.spent))
+
+    def _keep_places(self, tx: Transition) -> None:
+        """A run has places for just those leases that workers have."""
+        assert self.places.issuperset(tx.permits_freed), "gave back what it had not"
+        self.places.difference_update(tx.permits_freed)
+        for task_id, permit in tx.permits_taken:
+            assert task_id and permit not in self.places, "took what was taken"
+            if permit.ends:
+                self.places.add(permit)
+            else:
+                self.spent.append(permit)
+        state = tx.state
+        assert self.places == {permit for each in state.permits.values() for permit in each}
+        if self.capped:
+            task = state.open_task
+            leased = {task.task_id} if task is not None and task.status == "leased" else set[str]()
+            leased |= {each for each, activity in state.activities.items() if activity.status == "running"}
+            assert set(state.permits) == leased, "places and leases go together"
 
     def _keep(self, tx: Transition) -> None:
         for task_id in tx.unready:
@@ -211,6 +241,7 @@ class RunModel:
         for task_id, task in tx.ready.items():
             assert task_id not in self.rows or task_id in tx.unready, f"offered {task_id} twice"
             self.rows[task_id] = task
+        self._keep_places(tx)
         self.changed = tx.changed
         self.data = encode(tx.state)
         assert encode(decode(self.data)) == self.data

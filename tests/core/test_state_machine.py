@@ -120,10 +120,19 @@ class Life(RuleBasedStateMachine):
         execution_timeout=st.sampled_from([None, None, None, 500]),
         worker=WORKERS,
         steps=st.lists(plain_activities | timers, min_size=1, max_size=3),
+        capped=st.booleans(),
     )
-    def start(self, run_timeout: int | None, execution_timeout: int | None, worker: Any, steps: list[WorkflowCommand]) -> None:
+    def start(
+        self,
+        run_timeout: int | None,
+        execution_timeout: int | None,
+        worker: Any,
+        steps: list[WorkflowCommand],
+        capped: bool,
+    ) -> None:
         """Most of what can go wrong needs something under way: a first batch belongs to the start."""
         self.run = RunModel(RULES, run_timeout_seconds=run_timeout, execution_timeout_seconds=execution_timeout)
+        self.run.capped = capped
         self.watch = HistoryChecker(self.run)
         self.watch.read()
         self.claim(worker)

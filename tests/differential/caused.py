@@ -6,9 +6,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from api.http.attribution import attribution
-from api.http.auth import Principal
 from api.http.request import Request
 from api.http.services import Services
+from durable_workflow_server.auth import Principal
 from tests.support.defaults import make_settings
 
 WHO = Principal("legacy-token", ("admin",), "token", legacy_full_access=True, claims={"legacy_credential": True})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from actors.run.events.catalogue import GROUPS as EVENTS
@@ -29,7 +30,10 @@ Effect:
 {effects}
 - *not yet*: read, and nothing follows from it so far, because [what it is about](features.md) is not there or done otherwise.
 
-A server says at its start, one line each, which of the variables it was given have no effect.
+A server says at its start, one line each, which of the variables it was given have no effect, which older names it was given,
+and which names beginning with `DW_` it does not know. `dw-server env-audit` says the same and more without a start (`--json`
+for programs; `--strict` exits with 1 when a name is unknown, old, or has a value of the wrong type). With
+`DW_ENV_AUDIT_STRICT=1` no command starts then. [.env.example](../.env.example) lists every variable that has an effect.
 """
 
 EVENTS_PAGE = """# History events
@@ -105,16 +109,21 @@ def _table(title: str, about: str, entries: list[Entry]) -> str:
     return "\n".join([f"## {title}", "", about, "", head, *map(_row, entries)])
 
 
+def _groups() -> Iterator[tuple[str, str, list[Entry]]]:
+    """Title, meaning and rows of each group of variables."""
+    for group in GROUPS:
+        title = "".join(
+            f" {letter}" if letter.isupper() else letter for letter in group.__name__.removesuffix("Config")
+        ).strip()
+        about = (group.__doc__ or "").strip().splitlines()[0]
+        yield title.capitalize(), about, [entry for _, entry in entries_of(group)]
+
+
 def configuration() -> str:
     """docs/configuration.md."""
     effects = "\n".join(f"- *{each.word}*: {each.meaning};" for each in Treatment)
     parts = [CONFIGURATION.format(notice=NOTICE.format(source="node/config/"), effects=effects)]
-    for group in GROUPS:
-        entries = [entry for _, entry in entries_of(group)]
-        title = "".join(
-            f" {letter}" if letter.isupper() else letter for letter in group.__name__.removesuffix("Config")
-        ).strip()
-        parts.append(_table(title.capitalize(), (group.__doc__ or "").strip().splitlines()[0], entries) + "\n")
+    parts += [_table(title, about, entries) + "\n" for title, about, entries in _groups()]
     parts.append(_table("Without effect", "Recognised, and used by nothing.", list(IGNORED)) + "\n")
     return "\n".join(parts)
 
@@ -153,7 +162,35 @@ def observability() -> str:
     return "\n".join(parts)
 
 
-PAGES = {"configuration.md": configuration, "events.md": events, "observability.md": observability}
+ENVIRONMENT = """# Every variable of the server that has an effect, with its default. Made by `make docs` out of node/config/.
+# Meanings and types in full: docs/configuration.md. `dw-server env-audit` checks an environment.
+"""
+
+
+def _line(entry: Entry) -> str:
+    beside_the_program = str(entry.default).startswith(str(PROJECT_ROOT))
+    if entry.kind.name == "secret" or callable(entry.default) or entry.default is None or beside_the_program:
+        return f"# {entry.name}="
+    return f"# {entry.name}={_default(entry).strip('`')}"
+
+
+def environment_example() -> str:
+    """.env.example: nothing in it is set."""
+    parts = [ENVIRONMENT]
+    for title, about, entries in _groups():
+        rows = [entry for entry in entries if entry.without_effect is None]
+        lines = [f"# {entry.about[:1].upper()}{entry.about[1:]}\n{_line(entry)}" for entry in rows]
+        if rows:
+            parts.append("\n".join([f"# -- {title}: {about}", *lines]) + "\n")
+    return "\n".join(parts)
+
+
+PAGES = {
+    "configuration.md": configuration,
+    "events.md": events,
+    "observability.md": observability,
+    "../.env.example": environment_example,
+}
 
 
 def main() -> None:

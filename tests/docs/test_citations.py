@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("actors", "api", "base", "bench", "bus", "node", "store", "tests", "docs", "examples")
+FOLDERS = ("actors", "api", "base", "bench", "bus", "durable_workflow_server", "node", "store", "tests", "docs", "examples")
 SUFFIXES = {".py", ".sql", ".md"}
 DOCUMENTS = sorted(path.stem for path in (ROOT / "docs" / "contract").glob("*.md") if path.stem != "README")
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from node.config import table
+from node.config import Config, table
+from node.config.audit import audit
 from node.config.entry import Treatment
 from tests.docs.generate import DOCS, PAGES
 
@@ -23,6 +26,19 @@ def test_every_variable_stands_in_the_page_once() -> None:
 @pytest.mark.parametrize("name", PAGES)
 def test_pages_name_no_place_of_this_machine(name: str) -> None:
     assert str(DOCS.parent) not in PAGES[name]()
+
+
+def test_the_example_of_an_environment_sets_nothing_and_names_what_has_an_effect() -> None:
+    lines = (DOCS.parent / ".env.example").read_text(encoding="utf-8").splitlines()
+    assert all(not line or line.startswith("# ") for line in lines)
+    listed = [line[2:].split("=", 1) for line in lines if re.match(r"# [A-Z0-9_]+=", line)]
+    rows = {entry.name: entry for entry in table() if entry.without_effect is None}
+    assert sorted(name for name, _ in listed) == sorted(rows)
+    assert not [name for name, value in listed if value and rows[name].kind.name == "secret"]
+    # what it shows as default is the default
+    filled = {name: value for name, value in listed if value and name != "DB_CONNECTION"}
+    assert Config.read(filled, host_name="host") == Config.read({}, host_name="host")
+    assert audit(dict.fromkeys(rows, "")).ok
 
 
 def test_no_secret_has_a_default() -> None:

@@ -227,7 +227,7 @@ def test_notes(environment: dict[str, str], mentions: str) -> None:
     assert mentions in note
 
 
-OBJECTS = "config|http|auth|server|parts|database|nats|polling|limits|sizes|engine|bootstrap|self"
+OBJECTS = "config|admission|http|auth|server|parts|database|nats|polling|limits|sizes|engine|bootstrap|self"
 IDLE = [row for row in table() if row.without_effect]
 
 
@@ -258,8 +258,8 @@ def test_only_variables_that_nothing_reads_are_without_effect() -> None:
     text = "\n".join(path.read_text() for path in (PROJECT_ROOT / "node").rglob("*.py"))
     read_somewhere = set(re.findall(rf"(?=\b(?:{OBJECTS})\.(\w+))", text))
     assert used - read_somewhere == set()
-    shown_only = {"repair_loop_throttle_seconds", "repair_scan_limit"}
-    assert idle & read_somewhere == {*shown_only, "provider"}  # the provider counts as a credential of `dev`
+    shown_only: set[str] = set()
+    assert idle & read_somewhere == shown_only
 
 
 def test_secrets_are_not_shown() -> None:

@@ -65,7 +65,7 @@ class LiveNode:
         assert await self.engine.schedules.create("default", schedule_id, command) == Acted("created")
 
     async def state(self, schedule_id: str) -> ScheduleState:
-        stored = await schedules.get(self.parts.db, "default", schedule_id)
+        stored = await schedules.get(self.parts.db, self.engine.schedules.key("default", schedule_id))
         assert stored is not None
         return decode(stored.state, stored.definition)
 
@@ -84,7 +84,7 @@ class LiveNode:
         await self.until(schedule_id, lambda state: state.fires_count >= times)
 
     async def audit(self, schedule_id: str) -> list[AuditRow]:
-        events = await schedules.audit(self.parts.db, "default", schedule_id, 0, 10_000)
+        events = await schedules.audit(self.parts.db, self.engine.schedules.key("default", schedule_id), 0, 10_000, 1 << 30)
         assert events is not None
         assert [event.sequence for event in events] == list(range(1, len(events) + 1))
         return events

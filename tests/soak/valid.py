@@ -10,6 +10,7 @@ from urllib.parse import quote
 from api.http.route import WORKER, Route
 from api.routes import ROUTES
 from bench.payloads import encode
+from tests.soak import schedules
 from tests.soak.message import CONTROL_FIELD, WORKER_FIELD, Request
 from tests.soak.state import NAMESPACES, QUEUES, WORKERS, Lease, SoakState, kind_of
 
@@ -41,10 +42,12 @@ def request(route: Route, world: SoakState, rng: random.Random) -> Request:
         "run_id": run_id,
         "namespace": rng.choice(NAMESPACES),
         "worker_id": rng.choice(WORKERS),
+        "task_queue": rng.choice(QUEUES),
         **{name: rng.choice(NAMES) for name in ("signal_name", "query_name", "update_name")},
         "task_id": "none",
         "query_task_id": "none",
         "name": rng.choice(ATTRIBUTES),
+        "schedule_id": rng.choice(schedules.SCHEDULES),
     }
     about = None
     if "{task_id}" in route.template or "{query_task_id}" in route.template:
@@ -81,6 +84,8 @@ def _query(route: Route, world: SoakState, rng: random.Random) -> str:
             f"next_page_token={rng.choice(world.tokens)}",
         ],
         "/workflows/count": ["status=running", "workflow_type=job", f"query={quote(rng.choice(SEARCHES))}"],
+        "/schedules/{schedule_id}/history": ["limit=2", "after_sequence=1"],
+        "/task-queues": ["page_size=3", "next_page_token=x"],
         "/workers": ["status=active", f"task_queue={QUEUES[0]}"],
         "/workflows/{workflow_id}/runs/{run_id}/history": [
             "page_size=3", f"next_page_token={rng.choice(world.tokens)}",
@@ -241,8 +246,12 @@ def _body(route: Route, about: Lease | None, world: SoakState, rng: random.Rando
     if path.startswith("/namespaces"):
         named = {"name": rng.choice(NAMESPACES[3:])} if path == "/namespaces" else {}
         return {**named, **_some({"description": "d", "retention_days": 7}, rng)}
+    if path.startswith("/schedules"):
+        return schedules.body(path, rng.choice(QUEUES), _arguments(rng), rng)
     if path == "/search-attributes":
         return {"name": rng.choice(ATTRIBUTES), "type": rng.choice(["keyword", "int", "double", "bool", "datetime"])}
+    if "/build-ids/" in path:  # a queue goes back to everybody sooner than it gets stuck
+        return {"build_id": "v1" if last == "drain" or rng.random() < 0.2 else None}
     if last in ("cancel", "terminate", "archive"):
         return _some({"reason": "enough", "request_id": "r1"}, rng)
     if last == "repair":
@@ -288,6 +297,8 @@ def weights() -> list[int]:
         last = route.template.rpartition("/")[2]
         if route.method == "DELETE":
             found.append(1)
+        elif route.template.startswith("/schedules"):
+            found.append(3)
         elif route.template == "/workflows" and route.method == "POST":
             found.append(12)
         else:
@@ -300,6 +311,9 @@ def weights() -> list[int]:
                 "repair": 2,
                 "archive": 2,
                 "fail": 5,
+                "drain": 1,
+                "resume": 1,
+                "promote": 1,
             }
             found.append(often.get(last, 6))
     return found

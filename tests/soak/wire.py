@@ -196,5 +196,19 @@ class Line:
                 break
         fields = (line.partition(":") for line in lines[1:-2])
         headers = {name.lower(): value.strip() for name, _, value in fields}
-        size = 0 if method == "HEAD" else int(headers["content-length"])
-        return Answer(status, headers, await self._reader.readexactly(size))
+        if method == "HEAD":
+            return Answer(status, headers, b"")
+        if "content-length" in headers:
+            return Answer(status, headers, await self._reader.readexactly(int(headers["content-length"])))
+        if headers.get("transfer-encoding") == "chunked":
+            return Answer(status, headers, await self._read_chunks(self._reader))
+        return Answer(status, headers, await self._reader.read())  # to the end of the connection
+
+    @staticmethod
+    async def _read_chunks(reader: asyncio.StreamReader) -> bytes:
+        found = []
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            found.append(await reader.readexactly(size))
+            await reader.readexactly(2)
+        await reader.readexactly(2)
+        return b"".join(found)

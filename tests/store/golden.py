@@ -9,12 +9,12 @@ from store.commit.statement import statement
 
 FOLDER = Path(__file__).with_name("golden")
 
-# file -> creations, messages between runs, update requests, keys of commands
+# file -> creations, messages between runs, update requests, keys of commands, permits
 VARIANTS = {
-    "changes.sql": (False, False, False, False),
-    "changes_with_all_rows.sql": (False, True, True, True),
-    "creations.sql": (True, False, False, False),
-    "creations_with_all_rows.sql": (True, True, True, True),
+    "changes.sql": (False, False, False, False, False),
+    "changes_with_all_rows.sql": (False, True, True, True, True),
+    "creations.sql": (True, False, False, False, False),
+    "creations_with_all_rows.sql": (True, True, True, True, True),
 }
 
 

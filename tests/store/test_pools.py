@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from store.connections.pool import Database
-from store.connections.pools import LEASE_CONNECTIONS, PROBE_CONNECTIONS, Pools
+from store.connections.pools import LEASE_CONNECTIONS, PROBE_CONNECTIONS, UPKEEP_CONNECTIONS, Pools
 from store.errors import StoreBusy, StoreTooSlow
 
 # The time-out of the tests that wait for it, and one that no test reaches.
@@ -75,7 +75,7 @@ async def test_the_database_itself_ends_a_search_that_takes_too_long(dsn: str, d
 async def test_a_node_opens_as_many_connections_as_it_says(pools: Pools, db: Database) -> None:
     held = [
         task
-        for pool, size in ((pools.reads, 4), (pools.searches, 3), (pools.leases, 3), (pools.probes, 3))
+        for pool, size in ((pools.reads, 4), (pools.searches, 3), (pools.leases, 3), (pools.probes, 3), (pools.upkeep, 3))
         for task in sleeping(pool, size, 0.5)
     ]
     await asyncio.sleep(0.2)
@@ -83,5 +83,5 @@ async def test_a_node_opens_as_many_connections_as_it_says(pools: Pools, db: Dat
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         " AND backend_type = 'client backend'"  # not autovacuum
     )
-    assert await db.fetchval(count) == 3 + 2 + LEASE_CONNECTIONS + PROBE_CONNECTIONS
+    assert await db.fetchval(count) == 3 + 2 + LEASE_CONNECTIONS + PROBE_CONNECTIONS + UPKEEP_CONNECTIONS
     assert not await gone(held)

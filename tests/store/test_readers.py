@@ -194,15 +194,16 @@ async def test_claimable_tasks_are_whole_up_to_where_they_were_cut(db: Database,
             for limit in (1, 2, 17, 40, 1000):
                 found = await ready_tasks.claimable(db, "default", "q", "workflow", types, markers, NOW, limit)
                 assert found.due == due[: len(found.due)] and found.later == later[: len(found.later)]
-                if found.upto is None:
+                if found.reach is None:
                     assert found.due == due
                 else:
-                    assert found.due and found.upto == _order(found.due[-1])
+                    last = found.due[-1]
+                    assert found.due and found.reach == ready_tasks.Reach(last.priority, {"": _order(last)}, True)
                 if found.later_from is None:
                     assert found.later == later
                 else:
                     assert found.later and found.later_from == found.later[-1].available_at
-                assert limit < 1000 or (found.upto, found.later_from) == (None, None)
+                assert limit < 1000 or (found.reach, found.later_from) == (None, None)
 
 
 def _order(task: ReadyTaskRow) -> tuple[int, int, str]:

@@ -13,13 +13,13 @@ import store
 from store.columns import Json, JsonText, Table, columns_of
 from store.commit import given
 from store.commit.statement import statement
-from store.commit.writes import ReadyTaskRow, RunIdentity, RunRow
+from store.commit.writes import PermitRow, ReadyTaskRow, RunIdentity, RunRow
 from store.sql import filled, parts
 from tests.store.build import RunFixture, ready_task
 from tests.store.golden import FOLDER, SCHEDULES, VARIANTS, text
 
 FILES = sorted(path for path in Path(store.__file__).parent.rglob("*.sql") if path.parent.name != "migrations")
-SWITCHES = list(itertools.product((False, True), repeat=4))
+SWITCHES = list(itertools.product((False, True), repeat=5))
 
 
 @pytest.mark.parametrize("name", [*VARIANTS, SCHEDULES])
@@ -28,7 +28,7 @@ def test_whole_statements_are_kept_to_be_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("switches", SWITCHES)
-def test_every_variant_is_filled_and_numbers_its_arrays_through(switches: tuple[bool, bool, bool, bool]) -> None:
+def test_every_variant_is_filled_and_numbers_its_arrays_through(switches: tuple[bool, bool, bool, bool, bool]) -> None:
     sql = statement(*switches)
     assert not re.search(r"[{}]", sql)
     numbers = list(dict.fromkeys(int(number) for number in re.findall(r"\$(\d+)::", sql)))
@@ -51,10 +51,10 @@ def test_what_a_row_is_given_agrees_with_its_columns() -> None:
     assert row == {"i": 4, **dataclasses.asdict(task)}
 
 
-@pytest.mark.parametrize("row", [RunRow, RunIdentity, ReadyTaskRow])
+@pytest.mark.parametrize("row", [RunRow, RunIdentity, ReadyTaskRow, PermitRow])
 def test_each_column_of_a_row_is_stored(row: type) -> None:
     whole = text("creations_with_all_rows.sql")
-    table = "ready_tasks" if row is ReadyTaskRow else "runs"
+    table = {ReadyTaskRow: "ready_tasks", PermitRow: "admission_permits"}.get(row, "runs")
     inserted = re.search(rf"INSERT INTO {table} \(([^)]*)\)", whole)
     assert inserted and {column.name for column in columns_of(row)} <= set(re.split(r",\s*", inserted[1]))
 

@@ -92,7 +92,7 @@ async def test_contacts(db: Database) -> None:
     known = await workers.touch(
         db,
         [
-            Contact("default", "b", NOW + 3, {"workflow_available": 2}, b'{"host":"h"}', "draining", 30),
+            Contact("default", "b", NOW + 3, {"workflow_available": 2}, b'{"host":"h"}', 30),
             Contact("default", "a", NOW + 9),
             Contact("default", "a", NOW + 4, process_metrics=b'{"host":"later"}'),
             Contact("default", "gone", NOW),
@@ -104,7 +104,7 @@ async def test_contacts(db: Database) -> None:
     assert b is not None
     assert (a.last_heartbeat_at, a.updated_at, a.status) == (NOW + 9, NOW + 9, "active")
     assert (a.task_slots, a.process_metrics) == ({"workflow_available": 1}, b'{"host":"later"}')
-    assert (b.task_slots, b.process_metrics, b.status) == ({"workflow_available": 2}, b'{"host":"h"}', "draining")
+    assert (b.task_slots, b.process_metrics) == ({"workflow_available": 2}, b'{"host":"h"}')
     assert b.heartbeat_interval_seconds == 30
     await workers.touch(db, [Contact("default", "a", NOW + 1)])
     a = await workers.get(db, "default", "a")

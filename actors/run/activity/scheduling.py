@@ -120,6 +120,8 @@ def claim(tx: Transition, command: ClaimTask) -> ActivityTaskGrant | NotDue | Re
     activity.lease_expires_at = now + tx.rules.activity_task_lease * SECOND
     set_deadline(activity)
     tx.withdraw(command.task_id)
+    tx.take_permits(command.task_id, command.permits)
+    activity.capped = command.task_id in state.permits
     tx.record("ActivityStarted", {**named(activity), **attempted(activity)}, step=activity.step)
     return grant(tx, command.task_id, activity)
 
@@ -222,8 +224,8 @@ def heartbeat(tx: Transition, command: HeartbeatActivity) -> ActivityProgress | 
             stopped = state.status in ("cancelled", "terminated")
             return _stop("run_" + state.status if stopped else "activity_cancelled", state, cancel=True)
         return _stop("run_closed", state)
-    if activity.status == "ready" and activity.attempt_id is not None:
-        # Its lease ran out and nobody took the task since: it goes on.
+    if activity.status == "ready" and activity.attempt_id is not None and not activity.capped:
+        # Its lease ran out and nobody took the task since: it goes on. Under a cap its place may be another one's by now.
         tx.withdraw(command.task_id)
         activity.status = "running"
     if activity.status != "running":

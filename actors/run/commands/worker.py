@@ -17,15 +17,19 @@ from actors.run.replies import (
     WorkflowTaskFailed,
     WorkflowTaskRenewed,
 )
-from actors.run.values import Failure, Payload, WorkerIdentity
+from actors.run.values import Failure, Payload, Permit, WorkerIdentity
 
 
-class ClaimTask(Command[TaskGrant | NotDue], frozen=True, tag="claim"):
-    """Lease one ready workflow or activity task to a worker (worker-protocol 4.2, 7.1)."""
+class ClaimTask(Command[TaskGrant | NotDue], frozen=True, tag="claim", omit_defaults=True):
+    """Lease one ready workflow or activity task to a worker (worker-protocol 4.2, 7.1).
+
+    `permits`: what the lease takes of the caps of its queue (operations 2.4).
+    """
 
     task_id: str
     worker: WorkerIdentity
     history_page_size: int = 500
+    permits: tuple[Permit, ...] = ()
 
 
 class RereadClaim(Command[TaskGrant], frozen=True, tag="reread"):

@@ -80,9 +80,11 @@ def record_start(tx: Transition, command: StartRun) -> None:
     record_started(tx, command.arguments, {}, command_id)
 
 
-def create_scheduled(command: StartScheduledRun, now: Micros, rules: Rules, dialect: Dialect = PLAIN_HISTORY) -> Transition:
-    """The run of a schedule's start, not yet begun, in a transition of its own."""
-    tx = create(command.start, now, rules, dialect)
+def create_scheduled(
+    command: StartScheduledRun, start: StartRun, now: Micros, rules: Rules, dialect: Dialect = PLAIN_HISTORY
+) -> Transition:
+    """The run of a schedule's start, not yet begun, in a transition of its own. `start`: the command's, marked with a build."""
+    tx = create(start, now, rules, dialect)
     tx.state.scheduled = command.scheduled
     return tx
 

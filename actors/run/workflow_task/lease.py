@@ -61,6 +61,7 @@ def claim(tx: Transition, command: ClaimTask) -> WorkflowTaskGrant | NotDue | Re
         state.next_context = None
         state.recheck = False
     tx.withdraw(task.task_id)
+    tx.take_permits(task.task_id, command.permits)
     return grant(tx, task, command.history_page_size)
 
 

@@ -15,7 +15,7 @@ from api.control.debug import history
 from api.control.debug import tasks as debug_tasks
 from api.control.debug.queue import active_count, task_queue
 from api.control.debug.tasks import Compatibility, Health, pruned
-from api.control.worker_fleet import live_workers, worker_fleet
+from api.control.worker_fleet import active_workers, worker_fleet
 from api.control.workflows.lookup import current_run, named_run
 from api.http.input.fields import Fields
 from api.http.request import Request
@@ -56,8 +56,8 @@ async def _snapshot(request: Request, run: StoredRun, with_payload: bool) -> Res
     on_queue = [worker for worker in fleet if worker.task_queue == state.task_queue]
     compatibility = Compatibility(
         state.compatibility,
-        _matched(state.compatibility, live_workers(on_queue, settings, now)),
-        _matched(state.compatibility, live_workers(fleet, settings, now)),
+        _matched(state.compatibility, active_workers(on_queue, settings, now)),
+        _matched(state.compatibility, active_workers(fleet, settings, now)),
     )
     wait = waiting(state, now)
     health = debug_tasks.health(state, wait, compatibility)

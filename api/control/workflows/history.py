@@ -12,6 +12,7 @@ from api.http.input.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
 from store import history as stored_history
+from store.upkeep import bare_runs
 
 _WHOLE_HISTORY = 10_000
 _DEFAULT_PAGE = 100
@@ -46,6 +47,8 @@ async def history(request: Request) -> Response:
 
 async def _page(request: Request, after: int, size: int) -> stored_history.Page:
     found = await stored_history.page(request.services.db, request.path["run_id"], after, size)
+    if found is None and (bare := await bare_runs.get(request.services.db, request.path["run_id"])) is not None:
+        found = stored_history.Page(bare.namespace, bare.workflow_id, bare.status, 0, [])
     if found is None or found.namespace != request.namespace or found.workflow_id != request.path["workflow_id"]:
         raise run_not_found(request)
     return found

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from actors.hosting import stored_runs
 from api.http.errors import ApiError
 from api.http.request import Request
-from store import instances, runs
+from store import instances
 from store.instances import Instance
 from store.runs import StoredRun
 
@@ -32,7 +33,7 @@ async def _instance(request: Request, workflow_id: str) -> Instance | None:
 
 async def _run(request: Request) -> StoredRun:
     """The run the URL names, in the caller's namespace and of the workflow id the URL names."""
-    run = await runs.load(request.services.db, request.path["run_id"])
+    run = await stored_runs.load(request.services.db, request.path["run_id"])
     if run is None or run.identity.namespace != request.namespace or run.identity.workflow_id != request.path["workflow_id"]:
         raise run_not_found(request)
     return run
@@ -50,7 +51,7 @@ async def current_run_of(request: Request, workflow_id: str) -> tuple[StoredRun,
     """The current run of a workflow id, None when the request's namespace has none."""
     instance = await _instance(request, workflow_id)
     while instance is not None:
-        run = await runs.load(request.services.db, instance.current_run_id)
+        run = await stored_runs.load(request.services.db, instance.current_run_id)
         if run is None:
             break
         if run.row.closed_reason is None:

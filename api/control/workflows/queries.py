@@ -24,6 +24,7 @@ _OURS = {
     QUERY_WORKER_INCOMPATIBLE: (409, "The live workers of the task queue are of other builds than the run."),
     "query_task_queue_full": (429, "Too many queries are waiting for the workers of the task queue."),
     "query_task_queue_unavailable": (503, "Queries cannot be handed to workers just now."),
+    "run_history_pruned": (409, "The history of the run was pruned; nothing is left to answer from."),
     "query_worker_timeout": (504, "No worker answered the query in time."),
     "rejected_unknown_query": (404, "A standalone activity answers no queries."),
 }

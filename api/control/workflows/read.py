@@ -16,6 +16,7 @@ from store import history as stored_history
 from store import runs
 from store.instances import Instance
 from store.runs import StoredRun
+from store.upkeep import bare_runs
 
 _TAIL = 500
 
@@ -63,7 +64,12 @@ async def completed_event(request: Request, run: StoredRun) -> bytes | None:
 
 async def list_runs(request: Request) -> Response:
     """GET /api/workflows/{workflow_id}/runs: ascending run number."""
-    found = await searched(runs.of_instance(request.services.searches, request.namespace, request.path["workflow_id"]))
+    named = request.namespace, request.path["workflow_id"]
+    # Those that are there first: one that is pruned in between is then seen twice, not missed.
+    found = await searched(runs.of_instance(request.services.searches, *named))
+    known = {item.run_number for item in found}
+    pruned = await bare_runs.of_instance(request.services.db, *named)
+    found = sorted([*found, *(item for item in pruned if item.run_number not in known)], key=lambda item: item.run_number)
     if not found:
         raise instance_not_found(request)
     last = len(found) - 1

@@ -11,9 +11,9 @@ from actors.run.commands.control import StartRun
 from actors.run.ids import RunId
 from actors.run.replies import Refused, Started
 from actors.visibility.values import typed
+from api.control.annotations import read_search_attributes, start_memo
 from api.http.attribution import attribution
 from api.http.errors import ValidationFailed, refusal
-from api.http.input import json_text
 from api.http.input.fields import LONGEST_SECONDS, Fields
 from api.http.input.ids import new_ulid
 from api.http.input.reserved import workflow_type_in
@@ -21,11 +21,8 @@ from api.http.request import Request
 from api.http.response import Response
 from api.payloads.inputs import normalise_input
 from api.settings import Settings
-from api.worker.commands.attributes import Unfit, attribute_value
 
 WORKFLOW_ID = re.compile(r"[a-zA-Z0-9._:-]+\Z")
-_MEMO_KEY = re.compile(r"[A-Za-z0-9_.:-]{1,64}\Z")
-_ATTRIBUTE_KEY = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*\Z")
 _FAIRNESS_KEY = re.compile(r"[A-Za-z0-9._:-]+\Z")
 
 _POLICIES = ("fail", "use-existing")
@@ -74,8 +71,8 @@ def read_start(fields: Fields, namespace: str, settings: Settings, caused_by: di
     policy_text = "The duplicate_policy field only supports fail or use-existing."
     policy = fields.choice("duplicate_policy", _POLICIES, text=policy_text, default="fail")
     arguments = normalise_input(fields)
-    memo = _memo(fields, settings)
-    attributes = _search_attributes(fields, settings)
+    memo = start_memo(fields, settings)
+    attributes = read_search_attributes(fields, settings)
     execution_timeout = fields.integer("execution_timeout_seconds", low=1, high=LONGEST_SECONDS)
     run_timeout = fields.integer("run_timeout_seconds", low=1, high=LONGEST_SECONDS)
     turn = read_turn(fields)
@@ -109,54 +106,6 @@ def read_turn(fields: Fields) -> dict[str, Any]:
         "fairness_key": fairness_key.lower() if fairness_key else None,
         "fairness_weight": fields.integer("fairness_weight", low=1, high=1000, default=1) or 1,
     }
-
-
-def _memo(fields: Fields, settings: Settings) -> dict[str, Any] | bytes:
-    """The memo as JSON text, {} for none."""
-    memo = fields.opaque_object("memo")
-    if memo is None or memo == b"{}":
-        return {}
-    limit = settings.limits.memo_bytes
-    if limit and len(memo) > limit:
-        fields.fault("memo", f"The memo must not be greater than {limit} bytes.")
-        return {}
-    for key in json_text.names(memo):
-        if not _MEMO_KEY.match(key):
-            fields.fault("memo", f"The memo key [{key[:80]}] must match [A-Za-z0-9_.:-]{{1,64}}.")
-    return memo
-
-
-def _search_attributes(fields: Fields, settings: Settings) -> dict[str, Any]:
-    name = "search_attributes"
-    attributes = fields.object(name)
-    if not attributes:
-        return {}
-    size_limit = settings.limits.structural.search_attribute_size_bytes
-    if size_limit and len(fields.opaque(name) or b"") > size_limit:
-        fields.fault(name, f"The search attributes must not be greater than {size_limit} bytes.")
-        return {}
-    limits = settings.limits.request
-    if len(attributes) > limits.max_search_attributes:
-        fields.fault(name, f"The search attributes must not have more than {limits.max_search_attributes} keys.")
-    found: dict[str, Any] = {}
-    for key, value in attributes.items():
-        if not _ATTRIBUTE_KEY.match(key):
-            fields.fault(
-                name, f"The search attribute key [{key[:80]}] must be a letter followed by letters, digits or underscores."
-            )
-        elif limits.max_search_attribute_key_length and len(key) > limits.max_search_attribute_key_length:
-            text = (
-                f"The search attribute key [{key[:80]}] must not be longer than {limits.max_search_attribute_key_length} bytes."
-            )
-            fields.fault(name, text)
-        else:
-            try:
-                if value is not None:  # as null removes a name, it adds none
-                    found[key] = attribute_value(value, limits.max_search_attribute_value_bytes)
-            except Unfit as unfit:
-                fields.fault(name, f"The search attribute [{key}] {unfit}")
-    fields.without_nul(name)
-    return found
 
 
 def _started(reply: Started) -> Response:

@@ -12,9 +12,9 @@ from api.http.response import Response
 from api.http.searching import searched
 from api.http.services import Services
 from api.http.times import ts, ts_or_none
-from api.system.cluster_info import repair_candidates
 from api.system.metrics.bounded import PROJECTIONS
 from api.system.metrics.gathering import Gathered, Gathering
+from api.system.repair import RepairGlance
 from store.workers import Worker
 
 _MOST_WORKERS = 500  # shown in `fleet`
@@ -38,7 +38,7 @@ async def operator_metrics(request: Request) -> Response:
         "tasks": _tasks(found),
         "activities": _activities(found),
         "backlog": _backlog(found),
-        "repair": repair_candidates(settings),
+        "repair": await services.kept(RepairGlance).candidates(services),
         "starts": {
             "pending_runs": census.pending.count,
             "pending_commands": census.pending.count,

@@ -11,15 +11,15 @@ changed AS (
         state = u.state,
         published_sequence = greatest(r.published_sequence, u.published_sequence),
         search_attributes = coalesce(u.search_attributes::jsonb, r.search_attributes)
-    FROM unnest($1::int4[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::bytea[], $12::text[], $13::int8[], $14::bytea[]) AS u(i, run_id, version, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history)
+    FROM unnest($1::int4[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::bytea[], $12::text[], $13::int8[], $14::bytea[], $15::bytea[]) AS u(i, run_id, version, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history, leases)
     WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version 
     RETURNING
-        u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at,
+        u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at, u.leases,
         r.published_sequence < u.last_sequence AS unpublished
 ),
 marked AS (
     UPDATE run_marks m
-    SET wake_at = u.wake_at, unpublished = u.unpublished
+    SET wake_at = u.wake_at, unpublished = u.unpublished, leases = u.leases
     FROM changed u
     WHERE m.run_id = ANY (ARRAY[u.run_id])
 ),
@@ -32,7 +32,7 @@ history_added AS (
 ready_added AS (
     INSERT INTO ready_tasks (task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at)
     SELECT task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at
-    FROM unnest($15::int4[], $16::text[], $17::int4[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::int4[], $24::text[], $25::int4[], $26::int8[]) AS u(i, task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at)
+    FROM unnest($16::int4[], $17::text[], $18::int4[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::int4[], $25::text[], $26::int4[], $27::int8[]) AS u(i, task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at)
     WHERE u.i = ANY (ARRAY(SELECT i FROM won))
     ON CONFLICT (task_id) DO UPDATE
     SET shard = excluded.shard,
@@ -48,6 +48,6 @@ ready_added AS (
 ),
 ready_taken AS (
     DELETE FROM ready_tasks t
-    WHERE t.task_id = ANY (ARRAY(SELECT u.task_id FROM unnest($27::int4[], $28::text[]) AS u(i, task_id) WHERE u.i = ANY (ARRAY(SELECT i FROM won))))
+    WHERE t.task_id = ANY (ARRAY(SELECT u.task_id FROM unnest($28::int4[], $29::text[]) AS u(i, task_id) WHERE u.i = ANY (ARRAY(SELECT i FROM won))))
 )
 SELECT ARRAY(SELECT i FROM won);

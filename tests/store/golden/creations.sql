@@ -11,20 +11,20 @@ changed AS (
         state = u.state,
         published_sequence = greatest(r.published_sequence, u.published_sequence),
         search_attributes = coalesce(u.search_attributes::jsonb, r.search_attributes)
-    FROM unnest($1::int4[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::bytea[], $12::text[], $13::int8[], $14::bytea[]) AS u(i, run_id, version, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history)
+    FROM unnest($1::int4[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::bytea[], $12::text[], $13::int8[], $14::bytea[], $15::bytea[]) AS u(i, run_id, version, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history, leases)
     WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version 
     RETURNING
-        u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at,
+        u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at, u.leases,
         r.published_sequence < u.last_sequence AS unpublished
 ),
 marked AS (
     UPDATE run_marks m
-    SET wake_at = u.wake_at, unpublished = u.unpublished
+    SET wake_at = u.wake_at, unpublished = u.unpublished, leases = u.leases
     FROM changed u
     WHERE m.run_id = ANY (ARRAY[u.run_id])
 ),
 fresh AS MATERIALIZED (
-    SELECT u.* FROM unnest($29::int4[], $30::int4[], $31::text[], $32::text[], $33::text[], $34::int8[], $35::int8[], $36::int8[], $37::int8[], $38::int8[], $39::bytea[], $40::text[], $41::int8[], $42::bytea[], $43::text[], $44::int4[], $45::text[], $46::text[], $47::int4[], $48::text[], $49::text[], $50::text[], $51::text[], $52::int8[], $53::bytea[]) AS u(i, kind, run_id, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history, run_key, shard, namespace, workflow_id, run_number, workflow_type, task_queue, business_key, compatibility, started_at, memo) WHERE u.kind <> 2 OR u.i = ANY (ARRAY(SELECT i FROM changed))
+    SELECT u.* FROM unnest($30::int4[], $31::int4[], $32::text[], $33::text[], $34::text[], $35::int8[], $36::int8[], $37::int8[], $38::int8[], $39::int8[], $40::bytea[], $41::text[], $42::int8[], $43::bytea[], $44::bytea[], $45::text[], $46::int4[], $47::text[], $48::text[], $49::int4[], $50::text[], $51::text[], $52::text[], $53::text[], $54::int8[], $55::bytea[]) AS u(i, kind, run_id, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history, leases, run_key, shard, namespace, workflow_id, run_number, workflow_type, task_queue, business_key, compatibility, started_at, memo) WHERE u.kind <> 2 OR u.i = ANY (ARRAY(SELECT i FROM changed))
 ),
 claimed AS (
     INSERT INTO instances (workflow_id, namespace, workflow_type, shard, current_run_id, run_count)
@@ -52,8 +52,8 @@ born AS (
     FROM created
 ),
 born_marks AS (
-    INSERT INTO run_marks (run_id, shard, wake_at, unpublished)
-    SELECT run_id, shard, wake_at, published_sequence < last_sequence FROM created
+    INSERT INTO run_marks (run_id, shard, wake_at, unpublished, leases)
+    SELECT run_id, shard, wake_at, published_sequence < last_sequence, leases FROM created
 ),
 won AS MATERIALIZED (
     SELECT i FROM changed UNION ALL SELECT i FROM created WHERE kind <> 2
@@ -70,7 +70,7 @@ history_added AS (
 ready_added AS (
     INSERT INTO ready_tasks (task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at)
     SELECT task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at
-    FROM unnest($15::int4[], $16::text[], $17::int4[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::int4[], $24::text[], $25::int4[], $26::int8[]) AS u(i, task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at)
+    FROM unnest($16::int4[], $17::text[], $18::int4[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::int4[], $25::text[], $26::int4[], $27::int8[]) AS u(i, task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at)
     WHERE u.i = ANY (ARRAY(SELECT i FROM won))
     ON CONFLICT (task_id) DO UPDATE
     SET shard = excluded.shard,
@@ -86,6 +86,6 @@ ready_added AS (
 ),
 ready_taken AS (
     DELETE FROM ready_tasks t
-    WHERE t.task_id = ANY (ARRAY(SELECT u.task_id FROM unnest($27::int4[], $28::text[]) AS u(i, task_id) WHERE u.i = ANY (ARRAY(SELECT i FROM won))))
+    WHERE t.task_id = ANY (ARRAY(SELECT u.task_id FROM unnest($28::int4[], $29::text[]) AS u(i, task_id) WHERE u.i = ANY (ARRAY(SELECT i FROM won))))
 )
 SELECT ARRAY(SELECT i FROM won);

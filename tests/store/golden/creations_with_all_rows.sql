@@ -1,14 +1,19 @@
 WITH
+occupied AS MATERIALIZED (
+    SELECT u.i FROM unnest($73::int4[], $74::text[], $75::int4[], $76::text[], $77::text[], $78::int8[]) AS u(i, scope, number, run_id, task_id, taken_at) WHERE (
+        SELECT true FROM admission_permits p WHERE p.scope = u.scope AND p.number = u.number
+    )
+),
 repeated AS MATERIALIZED (
-    SELECT u.i FROM unnest($68::int4[], $69::text[], $70::bytea[]) AS u(i, command_key, answer) WHERE (SELECT true FROM applied_commands c WHERE c.command_key = u.command_key)
+    SELECT u.i FROM unnest($70::int4[], $71::text[], $72::bytea[]) AS u(i, command_key, answer) WHERE (SELECT true FROM applied_commands c WHERE c.command_key = u.command_key)
 ),
 taken AS MATERIALIZED (
-    SELECT u.i FROM unnest($63::int4[], $64::text[], $65::text[], $66::text[], $67::text[]) AS u(i, run_id, workflow_id, request_id, update_id) WHERE (
+    SELECT u.i FROM unnest($65::int4[], $66::text[], $67::text[], $68::text[], $69::text[]) AS u(i, run_id, workflow_id, request_id, update_id) WHERE (
         SELECT true FROM update_requests q WHERE q.workflow_id = u.workflow_id AND q.request_id = u.request_id
     )
 ),
 missing AS MATERIALIZED (
-    SELECT u.i FROM unnest($61::int4[], $62::text[]) AS u(i, mail_id) WHERE (SELECT true FROM mailbox b WHERE b.mail_id = u.mail_id) IS NULL
+    SELECT u.i FROM unnest($63::int4[], $64::text[]) AS u(i, mail_id) WHERE (SELECT true FROM mailbox b WHERE b.mail_id = u.mail_id) IS NULL
 ),
 changed AS (
     UPDATE runs r
@@ -22,26 +27,26 @@ changed AS (
         state = u.state,
         published_sequence = greatest(r.published_sequence, u.published_sequence),
         search_attributes = coalesce(u.search_attributes::jsonb, r.search_attributes)
-    FROM unnest($1::int4[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::bytea[], $12::text[], $13::int8[], $14::bytea[]) AS u(i, run_id, version, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history)
-    WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated))
+    FROM unnest($1::int4[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::int8[], $10::int8[], $11::bytea[], $12::text[], $13::int8[], $14::bytea[], $15::bytea[]) AS u(i, run_id, version, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history, leases)
+    WHERE r.run_id = ANY (ARRAY[u.run_id]) AND r.version = u.version AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated)) AND u.i <> ALL (ARRAY(SELECT i FROM occupied))
     RETURNING
-        u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at,
+        u.i, u.run_id, u.first_sequence, u.last_sequence, u.history, u.wake_at, u.leases,
         r.published_sequence < u.last_sequence AS unpublished
 ),
 marked AS (
     UPDATE run_marks m
-    SET wake_at = u.wake_at, unpublished = u.unpublished
+    SET wake_at = u.wake_at, unpublished = u.unpublished, leases = u.leases
     FROM changed u
     WHERE m.run_id = ANY (ARRAY[u.run_id])
 ),
 fresh AS MATERIALIZED (
-    SELECT u.* FROM unnest($29::int4[], $30::int4[], $31::text[], $32::text[], $33::text[], $34::int8[], $35::int8[], $36::int8[], $37::int8[], $38::int8[], $39::bytea[], $40::text[], $41::int8[], $42::bytea[], $43::text[], $44::int4[], $45::text[], $46::text[], $47::int4[], $48::text[], $49::text[], $50::text[], $51::text[], $52::int8[], $53::bytea[]) AS u(i, kind, run_id, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history, run_key, shard, namespace, workflow_id, run_number, workflow_type, task_queue, business_key, compatibility, started_at, memo) WHERE u.kind <> 2 OR u.i = ANY (ARRAY(SELECT i FROM changed))
+    SELECT u.* FROM unnest($30::int4[], $31::int4[], $32::text[], $33::text[], $34::text[], $35::int8[], $36::int8[], $37::int8[], $38::int8[], $39::int8[], $40::bytea[], $41::text[], $42::int8[], $43::bytea[], $44::bytea[], $45::text[], $46::int4[], $47::text[], $48::text[], $49::int4[], $50::text[], $51::text[], $52::text[], $53::text[], $54::int8[], $55::bytea[]) AS u(i, kind, run_id, status, closed_reason, closed_at, last_progress_at, wake_at, last_sequence, published_sequence, state, search_attributes, first_sequence, history, leases, run_key, shard, namespace, workflow_id, run_number, workflow_type, task_queue, business_key, compatibility, started_at, memo) WHERE u.kind <> 2 OR u.i = ANY (ARRAY(SELECT i FROM changed))
 ),
 claimed AS (
     INSERT INTO instances (workflow_id, namespace, workflow_type, shard, current_run_id, run_count)
     SELECT u.workflow_id, u.namespace, u.workflow_type, u.shard, u.run_id, 1
     FROM fresh u
-    WHERE u.kind = 0 AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated))
+    WHERE u.kind = 0 AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated)) AND u.i <> ALL (ARRAY(SELECT i FROM occupied))
     ON CONFLICT DO NOTHING
     RETURNING current_run_id AS run_id
 ),
@@ -50,7 +55,7 @@ moved AS (
     SET current_run_id = u.run_id, run_count = s.run_count + 1
     FROM fresh u
     WHERE s.workflow_id = ANY (ARRAY[u.workflow_id])
-        AND (u.kind = 2 OR (u.kind = 1 AND s.namespace = u.namespace AND s.run_count = u.run_number - 1 AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated))))
+        AND (u.kind = 2 OR (u.kind = 1 AND s.namespace = u.namespace AND s.run_count = u.run_number - 1 AND u.i <> ALL (ARRAY(SELECT i FROM missing)) AND u.i <> ALL (ARRAY(SELECT i FROM taken)) AND u.i <> ALL (ARRAY(SELECT i FROM repeated)) AND u.i <> ALL (ARRAY(SELECT i FROM occupied))))
     RETURNING u.run_id
 ),
 created AS MATERIALIZED (
@@ -63,8 +68,8 @@ born AS (
     FROM created
 ),
 born_marks AS (
-    INSERT INTO run_marks (run_id, shard, wake_at, unpublished)
-    SELECT run_id, shard, wake_at, published_sequence < last_sequence FROM created
+    INSERT INTO run_marks (run_id, shard, wake_at, unpublished, leases)
+    SELECT run_id, shard, wake_at, published_sequence < last_sequence, leases FROM created
 ),
 won AS MATERIALIZED (
     SELECT i FROM changed UNION ALL SELECT i FROM created WHERE kind <> 2
@@ -81,7 +86,7 @@ history_added AS (
 ready_added AS (
     INSERT INTO ready_tasks (task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at)
     SELECT task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at
-    FROM unnest($15::int4[], $16::text[], $17::int4[], $18::text[], $19::text[], $20::text[], $21::text[], $22::text[], $23::int4[], $24::text[], $25::int4[], $26::int8[]) AS u(i, task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at)
+    FROM unnest($16::int4[], $17::text[], $18::int4[], $19::text[], $20::text[], $21::text[], $22::text[], $23::text[], $24::int4[], $25::text[], $26::int4[], $27::int8[]) AS u(i, task_id, shard, namespace, queue, kind, type_name, compatibility, priority, fairness_key, fairness_weight, available_at)
     WHERE u.i = ANY (ARRAY(SELECT i FROM won))
     ON CONFLICT (task_id) DO UPDATE
     SET shard = excluded.shard,
@@ -97,26 +102,38 @@ ready_added AS (
 ),
 ready_taken AS (
     DELETE FROM ready_tasks t
-    WHERE t.task_id = ANY (ARRAY(SELECT u.task_id FROM unnest($27::int4[], $28::text[]) AS u(i, task_id) WHERE u.i = ANY (ARRAY(SELECT i FROM won))))
+    WHERE t.task_id = ANY (ARRAY(SELECT u.task_id FROM unnest($28::int4[], $29::text[]) AS u(i, task_id) WHERE u.i = ANY (ARRAY(SELECT i FROM won))))
 ),
 mail_sent AS (
     INSERT INTO mailbox (mail_id, shard, namespace, workflow_id, run_id, body)
     SELECT mail_id, shard, namespace, workflow_id, run_id, body
-    FROM unnest($54::int4[], $55::text[], $56::int4[], $57::text[], $58::text[], $59::text[], $60::bytea[]) AS u(i, mail_id, shard, namespace, workflow_id, run_id, body)
+    FROM unnest($56::int4[], $57::text[], $58::int4[], $59::text[], $60::text[], $61::text[], $62::bytea[]) AS u(i, mail_id, shard, namespace, workflow_id, run_id, body)
     WHERE u.i = ANY (ARRAY(SELECT i FROM won))
 ),
 mail_applied AS (
     DELETE FROM mailbox b
-    WHERE b.mail_id = ANY (ARRAY(SELECT u.mail_id FROM unnest($61::int4[], $62::text[]) AS u(i, mail_id) WHERE u.i = ANY (ARRAY(SELECT i FROM won))))
+    WHERE b.mail_id = ANY (ARRAY(SELECT u.mail_id FROM unnest($63::int4[], $64::text[]) AS u(i, mail_id) WHERE u.i = ANY (ARRAY(SELECT i FROM won))))
 ),
 requests_noted AS (
     INSERT INTO update_requests (workflow_id, request_id, run_id, update_id)
     SELECT workflow_id, request_id, run_id, update_id
-    FROM unnest($63::int4[], $64::text[], $65::text[], $66::text[], $67::text[]) AS u(i, run_id, workflow_id, request_id, update_id)
+    FROM unnest($65::int4[], $66::text[], $67::text[], $68::text[], $69::text[]) AS u(i, run_id, workflow_id, request_id, update_id)
     WHERE u.i = ANY (ARRAY(SELECT i FROM won))
 ),
 applied AS (
     INSERT INTO applied_commands (command_key, answer)
-    SELECT command_key, answer FROM unnest($68::int4[], $69::text[], $70::bytea[]) AS u(i, command_key, answer) WHERE answer IS NOT NULL AND u.i = ANY (ARRAY(SELECT i FROM won))
+    SELECT command_key, answer FROM unnest($70::int4[], $71::text[], $72::bytea[]) AS u(i, command_key, answer) WHERE answer IS NOT NULL AND u.i = ANY (ARRAY(SELECT i FROM won))
+),
+permits_taken AS (
+    INSERT INTO admission_permits (scope, number, run_id, task_id, taken_at)
+    SELECT scope, number, run_id, task_id, taken_at
+    FROM unnest($73::int4[], $74::text[], $75::int4[], $76::text[], $77::text[], $78::int8[]) AS u(i, scope, number, run_id, task_id, taken_at)
+    WHERE u.i = ANY (ARRAY(SELECT i FROM won))
+),
+permits_freed AS (
+    DELETE FROM admission_permits p
+    USING unnest($79::int4[], $80::text[], $81::int4[], $82::text[]) AS u(i, scope, number, run_id)
+    WHERE u.i = ANY (ARRAY(SELECT i FROM won))
+        AND p.scope = ANY (ARRAY[u.scope]) AND p.number = ANY (ARRAY[u.number]) AND p.run_id = u.run_id
 )
 SELECT ARRAY(SELECT i FROM won);
