@@ -136,10 +136,15 @@ class Engine:
         return None if shard is None or not self.runs.owns(shard) else self._host.watchers.watch(run_id)
 
     async def traffic(self, namespace: str, queues: Sequence[str]) -> Traffic:
-        """What the nodes alive saw of these queues in the last minute, and the queries that wait there."""
+        """What the nodes alive saw of these queues in the last minute, and the queries that wait there.
+
+        Without queues: the sums over all of the namespace, under the queue and kind "".
+        """
         return await traffic_of(self._rated(namespace, queues), self._ask, namespace, queues)
 
     def _rated(self, namespace: str, queues: Sequence[str]) -> Rated:
+        if not queues:
+            return Rated([("", "", *self._host.rates.total(namespace))])
         waiting = {queue: self._queries.pending((namespace, queue)) for queue in queues}
         return Rated(self._host.rates.of(namespace, queues), {queue: count for queue, count in waiting.items() if count})
 

@@ -60,3 +60,23 @@ async def open_runs(db: Database, namespace: str, after: Place | None, limit: in
     started_at, run_id = after if after is not None else (1 << 62, "")
     rows = await db.fetch(SQL["open_runs"], namespace, started_at, run_id, limit)
     return [OpenRun(*row) for row in rows]
+
+
+async def archived(db: Database, namespace: str) -> int:
+    """How many archived runs there are, as far as that was noted: at the command, else when retention comes by."""
+    return int(await db.fetchval(SQL["archived"], namespace))
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleFacts:
+    """A schedule that is not deleted; `wake_at`: when it is due (microseconds)."""
+
+    schedule_key: str
+    status: str
+    wake_at: Int8 | None
+    state: bytes
+
+
+async def schedules(db: Database, namespace: str, after: str, limit: int) -> Sequence[ScheduleFacts]:
+    """The next schedules behind a key, in the order of keys."""
+    return [ScheduleFacts(*row) for row in await db.fetch(SQL["schedules"], namespace, after, limit)]

@@ -37,3 +37,15 @@ FROM (
 ) s
 JOIN runs r USING (run_id)
 ORDER BY s.started_at DESC, s.run_id DESC
+
+-- name: archived
+-- Archived runs, from an index of their own.
+SELECT count(*) FROM run_status WHERE namespace = $1 AND kept
+
+-- name: schedules
+-- The next schedules behind a key, with what only their state tells.
+SELECT schedule_key, status, wake_at, state
+FROM schedules
+WHERE namespace = $1 AND status <> 'deleted' AND schedule_key > $2
+ORDER BY schedule_key
+LIMIT $3

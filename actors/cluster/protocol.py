@@ -144,7 +144,7 @@ class AskReread(Struct, tag="reread_rollouts", frozen=True):
 
 
 class AskRates(Struct, tag="rates", frozen=True):
-    """What the receiver has seen of these queues in the last minute; older nodes do not answer."""
+    """What the receiver has seen of these queues in the last minute, of all together without any; older nodes do not answer."""
 
     namespace: str
     queues: list[str]

@@ -111,6 +111,12 @@ class Rates:
                         found.append((queue, kind, added, dispatched))
         return found
 
+    def total(self, namespace: str) -> Counts:
+        """Added and dispatched in the last minute, over all queues of a namespace."""
+        second = self._now() // 1_000_000
+        found = [minute.expire(second) for name, minute in self._queues.items() if name.namespace == namespace]
+        return sum(added for added, _ in found), sum(dispatched for _, dispatched in found)
+
 
 def _again(tx: Transition, kind: str, task_id: str) -> bool:
     """Whether a task was there before: its lease ran out, or its worker gave it back."""

@@ -181,6 +181,20 @@ def decode(data: bytes, definition: bytes) -> ScheduleState:
     return state
 
 
+class _Totals(Struct):
+    fires_count: int = 0
+    failures_count: int = 0
+
+
+_totals = msgspec.msgpack.Decoder(_Totals)
+
+
+def totals(data: bytes) -> tuple[int, int]:
+    """Fires and failures, from the stored bookkeeping alone."""
+    found = _totals.decode(_unpacked(data))
+    return found.fires_count, found.failures_count
+
+
 def _packed(value: Struct) -> bytes:
     data = _encoder.encode(value)
     return data if len(data) < _COMPRESSED_FROM_BYTES else zlib.compress(data, 1)

@@ -41,6 +41,7 @@ async def test_counts_and_plans(services: TestServices) -> None:
             "runs_by_reason": ("Index Only Scan using run_status_bucket", ["default"]),
             "superseded": ("runs_later", ["default"]),
             "ready_tasks": ("ready_tasks_queue", ["default", NEWEST, NEWEST]),
+            "archived": ("run_status_kept", ["default"]),
             "open_runs": ("run_status_bucket", ["default", NEWEST, "x", 100]),
         }
         for name, (index, args) in plans.items():

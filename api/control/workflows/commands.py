@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from actors.run.commands.control import ArchiveRun, CancelRun, ControlCommand, RepairRun, SignalRun, TerminateRun
@@ -13,6 +14,8 @@ from api.http.input.fields import Fields
 from api.http.request import Request
 from api.http.response import Response
 from api.payloads.inputs import normalise_message
+from store.errors import StoreError
+from store.upkeep import pruning
 
 _LONGEST_REASON = 1000
 
@@ -112,7 +115,11 @@ async def terminate(request: Request) -> Response:
 
 async def archive(request: Request) -> Response:
     """POST /api/workflows/{workflow_id}/archive: a closed run is exempt from retention."""
-    return await _with_reason(request, ArchiveRun)
+    response = await _with_reason(request, ArchiveRun)
+    if response.status == 200 and isinstance(response.body, dict):
+        with contextlib.suppress(StoreError):  # retention notes it as well when it comes by
+            await pruning.keep(request.services.db, [response.body["run_id"]])
+    return response
 
 
 async def repair(request: Request) -> Response:

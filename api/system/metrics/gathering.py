@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from actors.run.census import Census
+from actors.run.census import Census, Oldest
 from actors.run.state import decode
 from actors.run.times import Micros
+from actors.schedule.state import totals
 from api.control.worker_fleet import live_workers
 from api.http.services import Services
 from store import metrics
@@ -17,6 +18,7 @@ from store.workers import Worker
 _FRESH_SECONDS = 5.0
 _PAGE = 100  # open runs read and counted at once: a few milliseconds of the event loop
 _MOST_NAMESPACES = 1000
+_MISSED_AFTER = 5_000_000  # microseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,21 @@ class Gathered:
     census: Census
     cut: bool
     workers: list[Worker]  # live ones
+    archived: int
+    schedules: Schedules
+    added: int  # tasks that became ready in the last minute
+    dispatched: int
+
+
+@dataclass(slots=True)
+class Schedules:
+    """Schedules that are not deleted. `missed`: active ones that were due some seconds ago."""
+
+    active: int = 0
+    paused: int = 0
+    missed: Oldest = field(default_factory=Oldest)
+    fires: int = 0
+    failures: int = 0
 
 
 class Gathering:
@@ -59,7 +76,30 @@ async def _gather(services: Services, namespace: str) -> Gathered:
     superseded = await metrics.superseded(db, namespace)
     census = Census(settings.rules, {(worker.task_queue, worker.build_id) for worker in workers})
     cut = await _count(services, namespace, census, now)
-    return Gathered(now, reasons, superseded, ready, census, cut, workers)
+    archived = await metrics.archived(db, namespace)
+    schedules = await _schedules(services, namespace, now)
+    traffic = await services.engine.traffic(namespace, ())
+    added, dispatched = traffic.rates.get(("", ""), (0, 0))
+    return Gathered(now, reasons, superseded, ready, census, cut, workers, archived, schedules, added, dispatched)
+
+
+async def _schedules(services: Services, namespace: str, now: Micros) -> Schedules:
+    found = Schedules()
+    after = ""
+    while page := await metrics.schedules(services.searches, namespace, after, _PAGE):
+        for schedule in page:
+            active = schedule.status == "active"
+            found.active += active
+            found.paused += not active
+            if active and schedule.wake_at is not None and schedule.wake_at < now - _MISSED_AFTER:
+                found.missed.add(schedule.wake_at)
+            fires, failures = totals(schedule.state)
+            found.fires += fires
+            found.failures += failures
+        if len(page) < _PAGE or found.active + found.paused >= services.settings.metrics_open_run_limit:
+            break
+        after = page[-1].schedule_key
+    return found
 
 
 async def _count(services: Services, namespace: str, census: Census, now: Micros) -> bool:

@@ -46,6 +46,7 @@ async def operator_metrics(request: Request) -> Response:
             "oldest_pending_start_at": ts_or_none(census.pending.since),
             "max_pending_ms": _age(census.pending.since, found.at),
         },
+        "schedules": _schedules(found),
         "history": _history(found, services),
         "command_contracts": {
             "backfill_needed_runs": 0,
@@ -91,6 +92,7 @@ def _runs(found: Gathered) -> dict[str, Any]:
         "failed": reasons.get("failed", 0) + reasons.get("timed_out", 0),
         "cancelled": reasons.get("cancelled", 0),
         "terminated": reasons.get("terminated", 0),
+        "archived": found.archived,
         "repair_needed": census.repair_needed.count,
         **_pair("oldest_repair_needed_at", "max_repair_needed_age_ms", census.repair_needed.since, at),
         "claim_failed": 0,
@@ -148,12 +150,26 @@ def _backlog(found: Gathered) -> dict[str, Any]:
         "runnable_tasks": ready.due,
         "delayed_tasks": ready.later,
         "leased_tasks": census.leased,
+        "tasks_added_last_minute": found.added,
+        "tasks_dispatched_last_minute": found.dispatched,
         "retrying_activities": census.retrying.count,
         "unhealthy_tasks": ready.overdue + census.lease_expired.count,
         "repair_needed_runs": census.repair_needed.count,
         "claim_failed_runs": 0,
         "compatibility_blocked_runs": blocked.count,
         **_pair("oldest_compatibility_blocked_started_at", "max_compatibility_blocked_age_ms", blocked.since, at),
+    }
+
+
+def _schedules(found: Gathered) -> dict[str, Any]:
+    schedules = found.schedules
+    return {
+        "active": schedules.active,
+        "paused": schedules.paused,
+        "missed": schedules.missed.count,
+        **_pair("oldest_overdue_at", "max_overdue_ms", schedules.missed.since, found.at),
+        "fires_total": schedules.fires,
+        "failures_total": schedules.failures,
     }
 
 
