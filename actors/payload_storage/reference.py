@@ -24,7 +24,7 @@ def faults_of(reference: Any, codec: str, location: Location | None, now: Micros
     if not isinstance(reference, dict):
         return {"": "The external storage field must be an object."}
     found: dict[str, str] = {}
-    if reference.get("codec") != codec:
+    if reference.get("codec", codec if location is None else None) != codec:
         found["codec"] = "The reference has another codec than its envelope."
     if location is None:
         return found or {"": "External payload references need an external storage driver, which this namespace has not."}

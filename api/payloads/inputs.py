@@ -10,12 +10,15 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from actors.payload_storage.reference import faults_of
+from actors.run.times import Micros
 from actors.run.values import Payload
 from api.http.input import json_text
 from api.http.input.fields import Fields, label
 from api.payloads.avro_frames import Undecodable, wrapped
 from api.payloads.codec import AVRO, JSON, decoded, encode, is_avro_blob, is_value_collection
 
+NEVER_EXPIRES = Micros(0)  # a present at which no reference has expired
 _ENVELOPE_KEYS = frozenset({"codec", "blob"})
 _EXTERNAL_KEYS = frozenset({"codec", "external_storage"})
 
@@ -67,10 +70,8 @@ def check_envelope(fields: Fields, name: str, value: dict[str, Any], codecs: tup
 def check_reference(fields: Fields, name: str, sent: Any, codec: str) -> Payload | None:
     """The payload of a reference to one outside, handed on as it is (worker-protocol 9.4); None after noting its faults."""
     reference = json_text.plain(sent)
-    if fields.reference_faults is None:
-        fields.fault(name, "A reference cannot stand here.")
-        return None
-    faults = fields.reference_faults(reference, codec)
+    judge = fields.reference_faults
+    faults = faults_of(reference, codec, None, NEVER_EXPIRES) if judge is None else judge(reference, codec)
     for member, text in faults.items():
         fields.fault(f"{name}.{member}" if member else name, text)
     return None if faults else Payload(codec, external_storage=reference)

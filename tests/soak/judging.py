@@ -32,7 +32,9 @@ BUSY = {"search_capacity_exhausted", "search_timeout"}
 _TARGETED = {"signal": {202, 409}, "query": {200, 409, 429, 504}, "update": {200, 202, 409}}
 _TARGETED |= {name: {200, 409} for name in ("cancel", "terminate", "repair", "archive")}
 _CREATED = {"/workflows": {200, 201, 409}, "/namespaces": {201, 409}, "/worker/register": {201, 409}}
-_CREATED |= {"/schedules": {201, 409}}
+_CREATED |= {"/schedules": {201, 409}, "/namespaces/{namespace}": {200, 409}, "/activities": {200, 201, 202, 409}}
+_CREATED |= {"/bridge-adapters/webhook/{adapter}": {200, 202}}
+_CREATED |= {f"/system/{name}/pass": {200, 207} for name in ("repair", "retention", "activity-timeouts")}
 _CREATED |= {"/search-attributes": {201, 409}, "/search-attributes/{name}": {200, 409}}
 
 

@@ -17,6 +17,7 @@ from tests.soak.state import NAMESPACES, QUEUES, WORKERS, Lease, SoakState, kind
 TOKENS = {"admin": "soak-admin", "operator": "soak-operator", "worker": "soak-worker"}
 TYPES = ["job", "order.fulfil", "nightly"]
 NAMES = ["go", "set", "approve-it"]
+ALONE = [f"alone-{number}" for number in range(20)]
 
 Body = dict[str, Any] | None
 
@@ -48,6 +49,8 @@ def request(route: Route, world: SoakState, rng: random.Random) -> Request:
         "query_task_id": "none",
         "name": rng.choice(ATTRIBUTES),
         "schedule_id": rng.choice(schedules.SCHEDULES),
+        "activity_id": rng.choice(ALONE),
+        "adapter": "hooks",
     }
     about = None
     if "{task_id}" in route.template or "{query_task_id}" in route.template:
@@ -243,6 +246,15 @@ def _body(route: Route, about: Lease | None, world: SoakState, rng: random.Rando
         return _worker_body(path, last, about, world, rng)
     if path == "/workflows":
         return _start(world, rng)
+    if path == "/activities":
+        named = {"activity_type": "step", "task_queue": rng.choice(QUEUES), "activity_id": rng.choice(ALONE)}
+        return {**named, "input": _arguments(rng), **_some({"start_to_close_timeout": 5, "priority": 3}, rng)}
+    if path.startswith("/bridge-adapters"):
+        return _bridged(world, rng)
+    if path == "/storage/test":
+        return _some({"driver": "local", "small_payload_bytes": 9, "large_payload_bytes": 99}, rng)
+    if last == "external-storage":
+        return {"driver": "s3", "enabled": rng.random() < 0.5, "config": {"bucket": "b", "disk": "nobody"}}
     if path.startswith("/namespaces"):
         named = {"name": rng.choice(NAMESPACES[3:])} if path == "/namespaces" else {}
         return {**named, **_some({"description": "d", "retention_days": 7}, rng)}
@@ -261,6 +273,18 @@ def _body(route: Route, about: Lease | None, world: SoakState, rng: random.Rando
         wait = {"wait_for": rng.choice(["accepted", "accepted", "completed"]), "wait_timeout_seconds": 1}
         return {"input": _arguments(rng), **wait, **_some(optional, rng)}
     return {"input": _arguments(rng), **(_some(optional, rng) if last == "{signal_name}" else {})}
+
+
+def _bridged(world: SoakState, rng: random.Random) -> dict[str, Any]:
+    """One event of another system."""
+    workflow_id = world.run(rng)[0]
+    targets: dict[str, dict[str, Any]] = {
+        "start_workflow": {"workflow_type": rng.choice(TYPES), "task_queue": rng.choice(QUEUES)},
+        "signal_workflow": {"workflow_id": workflow_id, "signal_name": rng.choice(NAMES)},
+        "update_workflow": {"workflow_id": workflow_id, "update_name": rng.choice(NAMES)},
+    }
+    action = rng.choice(list(targets))
+    return {"action": action, "idempotency_key": f"k{rng.randint(1, 99)}", "target": targets[action], "input": _arguments(rng)}
 
 
 def _worker_body(path: str, last: str, about: Lease | None, world: SoakState, rng: random.Random) -> Body:
