@@ -18,7 +18,8 @@ from actors.errors import Unavailable
 from actors.workers.cohorts import Operation, decided
 from actors.workers.rollouts import KNOWN_SECONDS, Rollouts
 from base.observability.actions import said
-from store import nodes, rollouts
+from store import rollouts
+from store.cluster import nodes
 from store.connections.pool import Database
 from store.errors import StoreError
 from store.rollouts import Rollout

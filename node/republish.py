@@ -42,7 +42,8 @@ async def republish(dsn: str, since: datetime, namespace: str | None, *, wait: b
 
 async def _republish(dsn: str, since: datetime, namespace: str | None, *, wait: bool, say: Callable[[str], None]) -> None:
     from actors.publishing.repetition import bound  # noqa: PLC0415
-    from store import namespaces, republishing, schema  # noqa: PLC0415
+    from store import namespaces, schema  # noqa: PLC0415
+    from store.cluster import republishing  # noqa: PLC0415
     from store.connections.pool import Database  # noqa: PLC0415
 
     database = Database(dsn, size=1, timeout_seconds=COUNT_SECONDS)

@@ -42,8 +42,8 @@ from node.config import Config
 from node.nats_probe import NatsProbe
 from node.schema_watch import SchemaWatch
 from node.settings import admission_rules, api_settings, bus_options, engine_rules, query_rules
-from store import deployment
-from store import nodes as leases
+from store.cluster import deployment
+from store.cluster import nodes as leases
 from store.commit.group import GroupCommit, ScheduleCommit
 from store.commit.write_watch import WriteWatch
 from store.connections.outage import Outage

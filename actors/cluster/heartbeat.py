@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from actors.clock import Clock
-from store import nodes as leases
+from store.cluster import nodes as leases
 from store.connections.pool import Database
 
 _BEATS_AT_ONCE = 2

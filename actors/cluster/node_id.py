@@ -9,7 +9,7 @@ import asyncio
 import logging
 
 from base.observability.actions import said
-from store import nodes as leases
+from store.cluster import nodes as leases
 from store.connections.pool import Database
 
 _log = logging.getLogger("dw.actors")

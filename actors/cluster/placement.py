@@ -21,7 +21,7 @@ from actors.cluster.spread import wanted_owners
 from base.observability.actions import said
 from base.service import Service
 from bus.broadcast import Broadcast
-from store import nodes as leases
+from store.cluster import nodes as leases
 from store.connections.pool import Database
 from store.errors import StoreError, WritesRefused
 

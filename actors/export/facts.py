@@ -10,9 +10,9 @@ from actors.export.section import payload_in
 from actors.run.limits import history_budget
 from actors.run.rules import Rules
 from actors.run.state import RunState
-from actors.run.status_buckets import is_terminal, status_bucket
 from actors.run.times import Micros, iso, iso_or_none
-from actors.run.waiting import waiting
+from actors.run.views.status_buckets import is_terminal, status_bucket
+from actors.run.views.waiting import waiting
 
 Event = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.export.section import Section
-from actors.run.status_buckets import status_bucket
+from actors.run.views.status_buckets import status_bucket
 
 Event = dict[str, Any]
 

@@ -10,10 +10,10 @@ import orjson
 from actors.hosting.repeats import encode_answer
 from actors.run import ids, opaque
 from actors.run.commands.messages import ScheduleNews
-from actors.run.leases import note_of
 from actors.run.replies import RunReply
 from actors.run.state import encode
 from actors.run.transition import ReadyTask, RunMessage, Transition
+from actors.run.views.leases import note_of
 from store.commit.writes import (
     AppliedCommand,
     MessageRow,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from actors.run import ids
-from store.republishing import Job
+from store.cluster.republishing import Job
 
 _EVENT_ID_AT = len('{"id":"')
 _TIME_LENGTH = 10

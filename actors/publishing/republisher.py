@@ -27,7 +27,7 @@ from actors.publishing.schedule_publisher import SchedulePublisher
 from base.observability.actions import said
 from base.service import Service
 from bus.events import EventStream
-from store import republishing
+from store.cluster import republishing
 from store.connections.pool import Database
 from store.errors import StoreError
 

@@ -17,10 +17,10 @@ from actors.schedule.transition import AuditEvent
 from bus.events import EventStream
 from bus.subjects import Subjects
 from store import schedules
+from store.cluster.republishing import Job
 from store.commit.schedule_writes import AuditRow
 from store.connections.pool import Database
 from store.errors import StoreUnavailable
-from store.republishing import Job
 
 _PAGE = 1000
 _MOST = 100_000  # events of a schedule that are published once more

@@ -20,7 +20,7 @@ from base.service import Service
 from bus import remake
 from bus.connection import Bus
 from bus.events import EventStream
-from store import deployment, republishing
+from store.cluster import deployment, republishing
 from store.connections.pool import Database
 
 _log = logging.getLogger("dw.actors")

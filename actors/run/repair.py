@@ -7,7 +7,7 @@ from actors.run.commands.control import RepairRun
 from actors.run.next_task import next_workflow_task
 from actors.run.replies import CommandAnswered
 from actors.run.transition import Transition
-from actors.run.waiting import waiting
+from actors.run.views.waiting import waiting
 from actors.run.workflow_task import lease
 
 

@@ -12,12 +12,13 @@ from itertools import zip_longest
 from actors.run.activity.common import expired_kind
 from actors.run.state import RunState, decode
 from actors.run.times import SECOND, Micros
-from actors.run.waiting import waiting
+from actors.run.views.waiting import waiting
 from actors.run.workflow_task.lease import overdue
-from store import metrics, ready_tasks
+from store import ready_tasks
 from store.commit.writes import ReadyTaskRow
 from store.connections.pool import Database
 from store.upkeep import overdue as store
+from store.views import metrics
 
 MOST = 1000  # looked at, of each kind
 _PAGE = 200

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import get_args
 
-from actors.run.status_buckets import BUCKETS, RUNNING, status_bucket
+from actors.run.views.status_buckets import BUCKETS, RUNNING, status_bucket
 from actors.visibility import grammar
 from actors.visibility.grammar import QuerySyntaxError, Value
 from actors.visibility.values import coerced, date_time, is_date_time, moment

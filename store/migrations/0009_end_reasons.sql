@@ -1,6 +1,6 @@
 -- least code: 6
 --
--- Why runs ended, beside their status, so that operators' counts come from one index (store/metrics.sql). The name of the column
+-- Why runs ended, beside their status, so that operators' counts come from one index (store/views/metrics.sql). The name of the column
 -- is none of `runs`: programs of before join both tables without naming it.
 ALTER TABLE run_status ADD COLUMN end_reason text;
 UPDATE run_status s SET end_reason = r.closed_reason FROM runs r WHERE r.run_id = s.run_id AND r.closed_reason IS NOT NULL;

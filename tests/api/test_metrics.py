@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from actors.run.census import Failing
+from actors.run.views.census import Failing
 from api.system.metrics.bounded import consecutive_failures
 from tests.api.conftest import CONTROL, Api
 from tests.api.driver import Http

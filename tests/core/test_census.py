@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from actors.run import ids
-from actors.run.census import Census
 from actors.run.state import Activity, RunState, WorkflowTask
 from actors.run.times import Micros
+from actors.run.views.census import Census
 from tests.support.defaults import RULES, make_rules
 
 NOW = Micros(1_776_676_500_000_000)

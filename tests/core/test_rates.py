@@ -9,8 +9,8 @@ import pytest
 from actors.hosting.rates import Rates
 from actors.queue.poll import QueueName
 from actors.run.ids import RunId
-from actors.run.leases import MOST_NOTED, SEE_STATE, Lease, leases_of, note_of, noted
 from actors.run.state import Activity, RunState
+from actors.run.views.leases import MOST_NOTED, SEE_STATE, Lease, leases_of, note_of, noted
 
 SECOND = 1_000_000
 

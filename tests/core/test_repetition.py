@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.publishing.repetition import Repetition, bound, first_since
 from actors.run import ids
-from store.republishing import Job
+from store.cluster.republishing import Job
 
 SECOND = 1_000_000
 AT = 1_800_000_000 * SECOND

@@ -17,7 +17,8 @@ from actors.queue.poll import WORKFLOW, Poll, WorkerProfile
 from actors.rollout_commands import RolloutCommands
 from actors.run.replies import Done
 from actors.workers.rollouts import KNOWN_SECONDS, Rollouts
-from store import nodes, rollouts
+from store import rollouts
+from store.cluster import nodes
 from store.connections.pool import Database
 from store.errors import StoreUnavailable
 from store.rollouts import Rollout

@@ -9,7 +9,8 @@ import pytest
 
 from node import bootstrap as bootstrapping
 from node.config import Config
-from store import deployment, namespaces, schema
+from store import namespaces, schema
+from store.cluster import deployment
 from store.connections.pool import Database
 from tests.support.services import TestServices
 

@@ -7,10 +7,10 @@ from collections import Counter
 import asyncpg
 
 from bench.filling import fill
-from store import metrics
 from store.connections.pool import PLANNER, Database
 from store.connections.pools import SEARCH_SESSION
 from store.migrate import migrate
+from store.views import metrics
 from tests.support.services import TestServices
 
 RUNS = 20_000

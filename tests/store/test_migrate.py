@@ -7,7 +7,8 @@ import asyncio
 import asyncpg
 import pytest
 
-from store import deployment, migrate, namespaces, schema
+from store import migrate, namespaces, schema
+from store.cluster import deployment
 from store.connections.pool import Database
 from store.errors import StoreError, StoreRejected
 from tests.support.defaults import seed_database

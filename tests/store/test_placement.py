@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from store import nodes
+from store.cluster import nodes
+from store.cluster.nodes import Beat
 from store.connections.pool import Database
-from store.nodes import Beat
 
 
 def _shown(seen: Beat) -> list[tuple[str, str, bool]]:

@@ -7,11 +7,12 @@ import re
 import asyncpg
 import pytest
 
-from store import ready_tasks, task_queues
+from store import ready_tasks
 from store.commit import group, schedule_writes, statement
 from store.connections.pool import PLANNER
 from store.connections.pools import SEARCH_SESSION
 from store.sql import beside
+from store.views import task_queues
 from store.visibility.conditions import All, Condition, InBucket, Part
 from store.visibility.listing import Position, listing_sql
 

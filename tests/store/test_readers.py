@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.run.status_buckets import BUCKETS, is_terminal
+from actors.run.views.status_buckets import BUCKETS, is_terminal
 from store import history, namespaces, ready_tasks, run_messages, runs
 from store.commit.group import GroupCommit
 from store.commit.writes import ReadyTaskRow

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from actors.publishing.repetition import bound
-from store import republishing
+from store.cluster import republishing
+from store.cluster.republishing import Loss
 from store.commit.group import GroupCommit
 from store.connections.pool import Database
-from store.republishing import Loss
 from tests.store.build import NOW, RunFixture, row
 
 HOUR = 3_600_000_000

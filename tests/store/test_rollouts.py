@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import asyncpg
 import pytest
 
-from store import nodes, rollouts
+from store import rollouts
+from store.cluster import nodes
 from store.connections.pool import Database
 from store.rollouts import Changes, Rollout
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.run.status_buckets import status_bucket
+from actors.run.views.status_buckets import status_bucket
 from actors.visibility.meaning import IllTyped, condition_of
 from actors.visibility.values import is_date_time, moment
 from store.commit.group import GroupCommit

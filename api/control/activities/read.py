@@ -6,7 +6,7 @@ from typing import Any
 
 from actors.run import state as run_state
 from actors.run.state import Activity, RunState, Standalone
-from actors.run.status_buckets import BUCKETS, status_bucket
+from actors.run.views.status_buckets import BUCKETS, status_bucket
 from actors.run.words import STANDALONE_TYPE
 from api.control.workflows.lookup import current_run_of
 from api.control.workflows.read import completed_event

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from actors.run.leases import leases_of
 from actors.run.state import RunState
+from actors.run.views.leases import leases_of
 from api.control.task_queues import gathering, shapes
 from api.control.task_queues.leases import Held
 from api.http.searching import searched

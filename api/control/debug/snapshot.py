@@ -9,8 +9,8 @@ from typing import Any
 
 from actors.run import state as run_state
 from actors.run.state import RunState
-from actors.run.status_buckets import is_terminal, status_bucket
-from actors.run.waiting import waiting
+from actors.run.views.status_buckets import is_terminal, status_bucket
+from actors.run.views.waiting import waiting
 from api.control.debug import history
 from api.control.debug import tasks as debug_tasks
 from api.control.debug.queue import active_count, task_queue

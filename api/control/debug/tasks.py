@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.run.state import Activity, RunState, WorkflowTask
-from actors.run.waiting import Waiting
+from actors.run.views.waiting import Waiting
 from api.http.times import ts, ts_or_none
 
 _MOST = 25

@@ -10,8 +10,8 @@ from actors.run import ids
 from api.control.task_queues.leases import Held, leases
 from api.control.task_queues.shapes import Queue
 from api.http.services import Services
-from store import task_queues
-from store.task_queues import ReadyTasks
+from store.views import task_queues
+from store.views.task_queues import ReadyTasks
 from store.workers import Worker
 
 

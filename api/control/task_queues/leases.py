@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass, field
 
 from actors.run import state as run_state
-from actors.run.leases import SEE_STATE, Lease, leases_of, noted
+from actors.run.views.leases import SEE_STATE, Lease, leases_of, noted
 from api.http.services import Services
-from store import task_queues
+from store.views import task_queues
 
 _KEPT_SECONDS = 1.0
 _KEPT_TIMES = 10.0  # what took long to read is kept that many times as long

@@ -11,7 +11,7 @@ from api.control.task_queues.leases import Held
 from api.control.worker_fleet import pollers
 from api.http.times import ts, ts_or_none
 from api.settings import Settings
-from store.task_queues import ReadyTasks
+from store.views.task_queues import ReadyTasks
 from store.workers import Worker
 
 _KINDS = ("workflow", "activity")

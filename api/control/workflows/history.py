@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from actors.run.status_buckets import is_terminal
+from actors.run.views.status_buckets import is_terminal
 from api.control.workflows.events import shown
 from api.control.workflows.lookup import run_not_found
 from api.http import page_tokens

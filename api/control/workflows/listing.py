@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from actors.run.status_buckets import BUCKETS
+from actors.run.views.status_buckets import BUCKETS
 from actors.visibility.grammar import QueryTooLarge
 from actors.visibility.meaning import IllTyped, condition_of
 from api.control.workflows.views import list_item

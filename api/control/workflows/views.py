@@ -9,9 +9,9 @@ import msgspec
 from actors.run.limits import history_budget
 from actors.run.rules import Rules
 from actors.run.state import RunState
-from actors.run.status_buckets import is_terminal, status_bucket
 from actors.run.times import Micros
-from actors.run.waiting import waiting
+from actors.run.views.status_buckets import is_terminal, status_bucket
+from actors.run.views.waiting import waiting
 from api.http.times import ts, ts0, ts0_or_none, ts_or_none
 from api.payloads.codec import decoded_or_none, shown
 from store.runs import RunItem, StoredRun

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.run.census import Failing
+from actors.run.views.census import Failing
 from api.http.request import Request
 from api.http.response import Response
 from api.http.searching import searched

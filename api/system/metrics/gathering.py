@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from actors.run.census import Census, Oldest
 from actors.run.state import decode
 from actors.run.times import Micros
+from actors.run.views.census import Census, Oldest
 from actors.schedule.state import totals
 from api.control.worker_fleet import live_workers
 from api.http.services import Services
-from store import metrics
-from store.metrics import Place, ReadyCounts
+from store.views import metrics
+from store.views.metrics import Place, ReadyCounts
 from store.workers import Worker
 
 _FRESH_SECONDS = 5.0

@@ -1,4 +1,4 @@
--- Statements of store/nodes.py. All times are microseconds by the database's clock; `{now}` reads it, `{is_mine}` holds for an
+-- Statements of store/cluster/nodes.py. All times are microseconds by the database's clock; `{now}` reads it, `{is_mine}` holds for an
 -- incarnation that still has its node id.
 
 -- name: beat

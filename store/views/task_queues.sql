@@ -1,4 +1,4 @@
--- Statements of store/task_queues.py.
+-- Statements of store/views/task_queues.py.
 
 -- name: ready_in_namespace
 -- Goes through all ready tasks: there is no index by namespace, as each would cost every backlog. The oldest is the least of

@@ -12,7 +12,7 @@ from actors.run.limits import history_budget
 from actors.run.rules import Rules
 from actors.run.state import Activity, RunState, WorkflowTask
 from actors.run.times import Micros
-from actors.run.waiting import waiting
+from actors.run.views.waiting import waiting
 
 
 @dataclass(slots=True)

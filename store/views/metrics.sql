@@ -1,4 +1,4 @@
--- Counts of a namespace (store/metrics.py).
+-- Counts of a namespace (store/views/metrics.py).
 
 -- name: runs_by_reason
 -- From the index of lists by status alone: closed runs carry why they ended.
