@@ -13,6 +13,7 @@ from tests.bench.running import bench
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.skipif(importlib.util.find_spec("node.wiring") is None, reason="this tree has no server yet")
+@pytest.mark.proof
 async def test_two_nodes_run_verified_workflows(tmp_path: Path) -> None:
     code, output, report = await bench(tmp_path, "standard2", "--in-flight", "8", "--duration", "3", "--warmup", "2")
     assert code == 0, output

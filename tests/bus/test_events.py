@@ -64,6 +64,7 @@ async def test_subject_is_encoded(nats: NatsServer, make_bus: MakeBus) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 async def test_no_gap_and_no_disorder_across_outages(nats: NatsServer, make_bus: MakeBus) -> None:
     bus = await make_bus("a")
     publisher = Publisher(bus)
@@ -280,6 +281,7 @@ async def test_an_unanswered_event_is_sent_again(nats: NatsServer, make_bus: Mak
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 async def test_order_in_a_cluster_whose_stream_leader_is_killed(tmp_path: Path) -> None:
     servers = [NatsServer(tmp_path / f"n{n}") for n in range(3)]
     ports = [NatsServer(tmp_path).port for _ in servers]

@@ -21,7 +21,7 @@ from tests.support.defaults import seed_database
 from tests.support.server import ServerProcess
 from tests.support.services import Deployment, TestServices
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 SMALL = {"workflow_type": "t", "task_queue": "nobody"}
 BIG = {**SMALL, "memo": {"text": "x" * 100_000}}

@@ -18,7 +18,7 @@ from actors.run.replies import Refused, RunReply
 from bus.errors import OutcomeUnknown
 from tests.cluster.asking import MakeAsk, Parking, grant, soon
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 
 def pending() -> asyncio.Future[RunReply]:

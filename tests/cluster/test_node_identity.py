@@ -21,7 +21,7 @@ from tests.conftest import MakeCluster
 from tests.support.server import DEFAULTS, ServerProcess
 from tests.support.services import TestServices, clean_environment
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.proof]
 
 LEASE_SECONDS = 3.0
 WORKFLOWS = 12

@@ -19,7 +19,7 @@ from tests.conftest import MakeCluster
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.proof]
 
 RESUME_SECONDS = 10.0
 

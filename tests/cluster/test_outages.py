@@ -20,7 +20,7 @@ from tests.conftest import MakeCluster
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.proof]
 
 NATS_AWAY_SECONDS = 10.0
 STOP_SECONDS = 10.0
@@ -127,7 +127,6 @@ class Storm:
         node.signal(signal.SIGCONT)
 
 
-@pytest.mark.proof
 async def test_a_storm_leaves_no_lease_that_nobody_has(own_services: TestServices, cluster: MakeCluster) -> None:
     """Leases are long here, too: a task leased to nobody would wait for a minute."""
     place = own_services.deployment()

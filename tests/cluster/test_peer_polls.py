@@ -17,7 +17,7 @@ from tests.cluster.parking import LONG_POLLS, park, register, shares
 from tests.conftest import MakeCluster
 from tests.support.server import Cluster, ServerProcess
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.proof]
 
 SHARDS = 64
 

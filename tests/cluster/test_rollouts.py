@@ -18,7 +18,7 @@ from tests.cluster.harness import SHORT_LEASES
 from tests.conftest import MakeCluster
 from tests.support.server import ServerProcess
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 POLLS = {"DW_WORKER_POLL_TIMEOUT": "2"}
 LATE_SECONDS = 2.0  # how long an answer that was on its way may take to this process
@@ -114,7 +114,6 @@ async def test_a_node_that_was_frozen_meanwhile(cluster: MakeCluster) -> None:
     client.close()
 
 
-@pytest.mark.proof
 @pytest.mark.parametrize("killed", [False, True], ids=["alive", "killed"])
 async def test_a_rollout_while_workflows_run(cluster: MakeCluster, killed: bool) -> None:
     """Promote the new build, drain the old one, resume it: no task lost, none on a drained build, each start marked right."""
@@ -152,7 +151,6 @@ async def test_a_rollout_while_workflows_run(cluster: MakeCluster, killed: bool)
             assert not drained + LATE_SECONDS < taken.received < resuming, taken
 
 
-@pytest.mark.proof
 async def test_unmarked_work_leaves_a_drained_build(cluster: MakeCluster) -> None:
     """Both builds may take it, and do, but while one drains; drained and resumed again and again, nothing is lost."""
     made = cluster(2, env={**POLLS, **SHORT_LEASES})

@@ -21,17 +21,22 @@ OUTAGE_SECONDS = 6.0
 
 
 async def occurrences(client: httpx.AsyncClient, schedule_id: str) -> list[int]:
-    """The occurrences that started a run, as seconds of the clock, in the order of the audit history."""
-    found: list[int] = []
+    """The occurrences that started a run, as seconds of the clock, in the order in which they fired.
+
+    The audit history has them in the order in which their runs, which are of many shards, were confirmed.
+    """
+    found: dict[int, int] = {}  # by the number of the fire
     after = 0
     while True:
         path = f"/api/schedules/{schedule_id}/history?limit=500&after_sequence={after}"
         page: dict[str, Any] = (await client.get(path)).json()
         for event in page["events"]:
             if event["event_type"] == "ScheduleTriggered":
-                found.append(int(datetime.fromisoformat(event["payload"]["occurrence_time"]).timestamp()))
+                payload = event["payload"]
+                assert payload["trigger_number"] not in found, "a number is given once"
+                found[payload["trigger_number"]] = int(datetime.fromisoformat(payload["occurrence_time"]).timestamp())
         if not page["has_more"]:
-            return found
+            return [found[number] for number in sorted(found)]
         after = page["next_cursor"]
 
 

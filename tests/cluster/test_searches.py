@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import MakeCluster
 from tests.support.services import TestServices
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 RUN, WAIT, MORE = 3, 5, 22
 SEARCHES = {"DW_DB_SEARCH_POOL_SIZE": str(RUN), "DW_DB_SEARCH_QUEUE": str(WAIT), "DW_DB_SEARCH_TIMEOUT_SECONDS": "4"}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import nats
+import pytest
 
 from node.embedded.process import pids_where
 from tests.support.commands import CONTROL, Dev
@@ -34,6 +35,7 @@ async def events_in(url: str) -> tuple[int, int]:
         await client.close()
 
 
+@pytest.mark.proof
 def test_dev_restarts_its_nats_that_was_out_of_disk(tmp_path: Path) -> None:
     auth = {"Authorization": "Bearer dev-token", **CONTROL}
     with small_disk(tmp_path / "nats" / "jetstream", 48) as disk, Dev(tmp_path) as dev, httpx.Client(timeout=30) as client:

@@ -125,6 +125,7 @@ async def test_a_newer_schema_that_needs_a_newer_program_is_refused(server: Serv
     assert said in server.log_tail()
 
 
+@pytest.mark.proof
 async def test_a_schema_changed_under_a_running_node_closes_and_opens_it(server: ServerProcess) -> None:
     server.start()
     wait_for(server, 201)

@@ -166,6 +166,7 @@ async def rows_of(dsn: str) -> Iterator[tuple[str, bytes]]:
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 async def test_no_secret_is_shown_anywhere(server: ServerProcess, overheard: list[bytes]) -> None:
     answers = await work(server)
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:

@@ -352,6 +352,7 @@ async def test_the_end_of_a_lease_is_noticed_when_it_comes(make_node: MakeNode) 
     assert first.placement.held == frozenset(range(SHARDS)) and first.dead == ["b"]
 
 
+@pytest.mark.proof
 async def test_a_connection_that_hangs_does_not_cost_the_lease(services: TestServices, make_node: MakeNode) -> None:
     node = await make_node("a").start()
     place = Deployment(node.db.dsn, services.nats.url, "")
