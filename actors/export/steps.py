@@ -6,6 +6,7 @@ from typing import Any
 
 from actors.export.section import Section, payload_in
 from actors.run.state import RunState
+from actors.run.views.failures import FAILURES
 
 Event = dict[str, Any]
 Row = dict[str, Any]
@@ -207,21 +208,6 @@ class Timers(Section):
         )
 
 
-# event type -> kind of the source, payload key of its id, how the failure spread
-_FAILURES = {
-    "WorkflowFailed": ("workflow_run", "workflow_run_id", "terminal"),
-    "WorkflowTimedOut": ("workflow_run", "workflow_run_id", "timeout"),
-    "WorkflowCancelled": ("workflow_run", "workflow_run_id", "cancelled"),
-    "WorkflowTerminated": ("workflow_run", "workflow_run_id", "terminated"),
-    "ActivityFailed": ("activity_execution", "activity_execution_id", "activity"),
-    "ActivityTimedOut": ("activity_execution", "activity_execution_id", "timeout"),
-    "ChildRunFailed": ("child_workflow_run", "child_workflow_run_id", "child"),
-    "ChildRunCancelled": ("child_workflow_run", "child_workflow_run_id", "child"),
-    "ChildRunTerminated": ("child_workflow_run", "child_workflow_run_id", "child"),
-    "UpdateCompleted": ("workflow_update", "update_id", "update"),
-}
-
-
 class Failures(Section):
     """`failures`. A run that timed out tells of one failure in two events."""
 
@@ -231,7 +217,7 @@ class Failures(Section):
 
     def take(self, event: Event) -> None:
         """An event, in order."""
-        place, payload = _FAILURES.get(event["event_type"]), event["payload"]
+        place, payload = FAILURES.get(event["event_type"]), event["payload"]
         failure_id = payload.get("failure_id")
         if place is None or not failure_id or failure_id in self._seen:
             return

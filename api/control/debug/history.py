@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from actors.run.views.failures import FAILURES
 from api.control.workflows.events import StoredEvent, stored_event
 from api.http.input import json_text
 from store import history as stored_history
@@ -36,20 +37,6 @@ class _Failed(msgspec.Struct):
 
 
 _failed = msgspec.json.Decoder(_Failed).decode
-
-# event type -> kind of the source, payload key of its id, how the failure spread
-_FAILURES = {
-    "WorkflowFailed": ("workflow_run", "workflow_run_id", "terminal"),
-    "WorkflowTimedOut": ("workflow_run", "workflow_run_id", "timeout"),
-    "WorkflowCancelled": ("workflow_run", "workflow_run_id", "cancelled"),
-    "WorkflowTerminated": ("workflow_run", "workflow_run_id", "terminated"),
-    "ActivityFailed": ("activity_execution", "activity_execution_id", "activity"),
-    "ActivityTimedOut": ("activity_execution", "activity_execution_id", "timeout"),
-    "ChildRunFailed": ("child_workflow_run", "child_workflow_run_id", "child"),
-    "ChildRunCancelled": ("child_workflow_run", "child_workflow_run_id", "child"),
-    "ChildRunTerminated": ("child_workflow_run", "child_workflow_run_id", "child"),
-    "UpdateCompleted": ("workflow_update", "update_id", "update"),
-}
 
 
 async def tail(db: Database, run_id: str, last_sequence: int) -> list[bytes]:
@@ -108,7 +95,7 @@ def recent_failures(lines: list[bytes], run_id: str) -> list[dict[str, Any]]:
 
 
 def _failure(event: StoredEvent, run_id: str) -> dict[str, Any] | None:
-    place = _FAILURES.get(event.event_type)
+    place = FAILURES.get(event.event_type)
     if place is None:
         return None
     payload = _failed(event.payload)
