@@ -16,6 +16,8 @@ from tests.bench.running import (
 )
 from tests.bench.toy_server import ToyServer
 
+pytestmark = pytest.mark.proof
+
 SMALL = ("--in-flight", "6", "--workers", "2", "--polls", "2")
 
 

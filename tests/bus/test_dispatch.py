@@ -12,6 +12,8 @@ from bus.dispatch import Dispatch
 from tests.bus.conftest import MakeBus, until
 from tests.bus.nats_server import NatsServer
 
+pytestmark = pytest.mark.proof
+
 
 async def receiver(bus: Bus) -> tuple[Dispatch, list[bytes]]:
     got: list[bytes] = []

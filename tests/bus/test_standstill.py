@@ -18,6 +18,8 @@ from tests.bus.nats_server import NatsServer
 from tests.bus.publishing import Publisher, by_run, run_id, stored
 from tests.support.disk import SmallDisk, small_disk
 
+pytestmark = pytest.mark.proof
+
 SMALL = EventStreamOptions(max_bytes=4 * 1024 * 1024)
 
 

@@ -27,6 +27,8 @@ from tests.api.driver import Http
 from tests.support.server import DEFAULTS, TOKEN, ServerProcess
 from tests.support.services import Deployment
 
+pytestmark = pytest.mark.proof
+
 HOUR = 3600
 NANOS = 1_000_000_000
 PATIENCE = 30.0

@@ -13,7 +13,7 @@ from tests.cluster.asking import (
     soon,
 )
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 
 async def test_an_answer_to_a_node_that_is_gone_is_returned(make: MakeAsk) -> None:

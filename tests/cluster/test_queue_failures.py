@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from actors.clock import Clock
 from actors.errors import Unavailable
 from actors.queue.candidates import Found
@@ -19,6 +21,8 @@ from tests.cluster.asking import (
     grant,
     task,
 )
+
+pytestmark = pytest.mark.proof
 
 NAME = QueueName("default", "queue", "activity")
 

@@ -34,7 +34,7 @@ from tests.cluster.run_host import LoneHost
 from tests.support.defaults import STALE_AFTER_SECONDS
 from tests.support.services import TestServices
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.proof]
 
 WORKER = WorkerIdentity("worker")
 

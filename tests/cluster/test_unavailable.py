@@ -18,6 +18,8 @@ from tests.cluster.run_host import ARGUMENTS, LoneHost
 from tests.support.defaults import RULES, STALE_AFTER_SECONDS
 from tests.support.services import TestServices
 
+pytestmark = pytest.mark.proof
+
 
 class Alone:
     """A cluster of one node, whose lease runs."""

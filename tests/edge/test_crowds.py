@@ -16,6 +16,8 @@ from tests.edge.raw import Raw, ask, head, request
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
 
+pytestmark = pytest.mark.proof
+
 CROWD = 400
 LIMITS = {"DW_WORKER_POLL_TIMEOUT": "20", "DW_HTTP_UNREAD_SECONDS": "3", "DW_HTTP_MAX_UNREAD_BYTES": str(8 * 1024 * 1024)}
 

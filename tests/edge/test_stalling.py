@@ -9,9 +9,12 @@ import struct
 import time
 
 import psutil
+import pytest
 
 from tests.edge.raw import BASE, JSON, Answer, Raw, ask, head, request
 from tests.support.server import ServerProcess
+
+pytestmark = pytest.mark.proof
 
 LENGTH = {"Content-Length": "100"}
 CHUNKED = {"Transfer-Encoding": "chunked"}

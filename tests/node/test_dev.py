@@ -16,6 +16,8 @@ import pytest
 from node.embedded.process import pids_where
 from tests.support.commands import CONTROL, Dev, below
 
+pytestmark = pytest.mark.proof
+
 SECONDS = 40.0
 
 

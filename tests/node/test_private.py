@@ -33,6 +33,8 @@ import encodings.idna, os, sys, sysconfig
 import node.cli, node.wiring, node.server, node.bootstrap, store.migrate, store.connections.pool
 import uvloop, fastavro, asyncpg, nats, getpass, httptools, asyncio.base_subprocess
 import nats.js.errors, concurrent.futures.thread, multiprocessing, email.message
+
+pytestmark = pytest.mark.proof
 sysconfig.get_path("scripts")
 os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[1]))
 os.environ["HOME"] = "/"

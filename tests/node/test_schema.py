@@ -15,6 +15,8 @@ from tests.support.commands import CONTROL, run
 from tests.support.server import ServerProcess
 from tests.support.services import Deployment, TestServices
 
+pytestmark = pytest.mark.proof
+
 LATEST = schema.migrations()[-1].version
 NEWER = "INSERT INTO schema_migrations (version, name, least_code) VALUES (9001, 'to_come', {})"
 SECONDS = 30.0
@@ -125,7 +127,6 @@ async def test_a_newer_schema_that_needs_a_newer_program_is_refused(server: Serv
     assert said in server.log_tail()
 
 
-@pytest.mark.proof
 async def test_a_schema_changed_under_a_running_node_closes_and_opens_it(server: ServerProcess) -> None:
     server.start()
     wait_for(server, 201)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncpg
 import httpx
+import pytest
 
 from tests.conftest import MakeCluster
 from tests.support.server import ServerProcess
 from tests.support.services import TestServices
+
+pytestmark = pytest.mark.proof
 
 
 def test_the_shared_server_answers(server: ServerProcess) -> None:

@@ -13,6 +13,8 @@ from actors.schedule import cron
 from tests.schedule import expressions, walker
 from tests.schedule.expressions import FIRST, LAST
 
+pytestmark = pytest.mark.proof
+
 
 def compare(seed: int, count: int) -> None:
     random = Random(seed)
@@ -27,7 +29,6 @@ def test_agrees_with_a_walk_over_the_calendar() -> None:
     compare(1, 5_000)
 
 
-@pytest.mark.proof
 @pytest.mark.parametrize("seed", range(2, 22))
 def test_agrees_with_a_walk_over_the_calendar_a_hundred_thousand_times(seed: int) -> None:
     compare(seed, 5_000)
