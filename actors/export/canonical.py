@@ -79,13 +79,31 @@ def event_text(line: bytes, shaped: Callable[[Any], Any]) -> tuple[Any, Written]
 
 
 def _text(value: Any, number: Callable[[Number], str]) -> str:
+    pieces: list[str] = []
+    _write(value, number, pieces.append)
+    return "".join(pieces)
+
+
+def _write(value: Any, number: Callable[[Number], str], write: Callable[[str], None]) -> None:
+    """One call per level: values may be as deep as half of what Python allows."""
     if isinstance(value, Number):
-        return number(value)
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{encode_basestring(key)}:{_text(value[key], number)}" for key in sorted(value)) + "}"
-    if isinstance(value, list):
-        return "[" + ",".join(_text(item, number) for item in value) + "]"
-    return _encode(value)
+        write(number(value))
+    elif isinstance(value, dict):
+        begin = "{"
+        for key in sorted(value):
+            write(f"{begin}{encode_basestring(key)}:")
+            _write(value[key], number, write)
+            begin = ","
+        write("}" if value else "{}")
+    elif isinstance(value, list):
+        begin = "["
+        for item in value:
+            write(begin)
+            _write(item, number, write)
+            begin = ","
+        write("]" if value else "[]")
+    else:
+        write(_encode(value))
 
 
 class Seal:

@@ -33,6 +33,15 @@ async def test_numbers_of_any_size_pass_the_verifier(http: Http) -> None:
     assert '"huge":1e400' in exported and '"low":-1E+999' in exported and "Infinity" not in exported
 
 
+async def test_a_memo_as_deep_as_it_may_be(http: Http) -> None:
+    await http.register()
+    deep = "[" * 500 + "1e999" + "]" * 500
+    text = f'{{"workflow_type": "order", "task_queue": "{http.queue}", "workflow_id": "deep", "memo": {{"deep": {deep}}}}}'
+    response = await http.client.post("/api/workflows", content=text, headers={"Content-Type": "application/json"})
+    assert response.status_code == 201, response.text
+    assert f'"memo":{{"deep":{deep}}}' in await export(http, "deep", response.json()["run_id"])
+
+
 async def test_what_is_not_there(http: Http) -> None:
     await http.register()
     run_id = (await http.start(workflow_id="there"))["run_id"]

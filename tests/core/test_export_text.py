@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from actors.export.canonical import Seal, event_text, read, written
 from actors.export.manifest import WRAPPER_SCHEMA, entry_of
 from actors.export.rows import Rows, Spool
+from api.http.input.json_text import MAX_DEPTH
 
 # Text without lone surrogates, as it comes past the edge.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -71,6 +72,16 @@ def test_an_integer_that_python_does_not_read_is_handed_on() -> None:
     value, odd = read(f'{{"n":{digits}}}'.encode())
     text = written(value, odd)
     assert odd and text.sent == text.counted == f'{{"n":{digits}}}'.encode()
+
+
+@pytest.mark.parametrize("number", ["1", "1e999"])
+@pytest.mark.parametrize(("begin", "end"), [("[", "]"), ('{"a":', "}")])
+def test_the_deepest_values_there_can_be(number: str, begin: str, end: str) -> None:
+    line = (begin * MAX_DEPTH + number + end * MAX_DEPTH).encode()
+    _, text = event_text(line, lambda value: {"payload": value})
+    assert text.sent == b'{"payload":' + line + b"}"
+    assert text.counted == text.sent.replace(b"1e999", b"Infinity")
+    assert written(read(line)[0], odd=True).sent == line
 
 
 @given(st.binary(max_size=300), st.text(max_size=9))
