@@ -17,7 +17,7 @@ from tests.cluster.harness import SHORT_LEASES, WORKFLOW_TYPE, Load
 from tests.cluster.parking import register, shares
 from tests.conftest import MakeCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.proof]
 
 
 async def test_leases_of_a_queue_never_pass_its_caps(cluster: MakeCluster) -> None:
@@ -43,7 +43,6 @@ EVERY_LEASE_CAP = {
 }
 
 
-@pytest.mark.proof
 async def test_caps_hold_with_three_nodes_200_pollers_and_a_killed_node(cluster: MakeCluster) -> None:
     """Queues under a cap each and one together, on nodes that host some each: never more live leases than a cap."""
     made = cluster(3, env=SHORT_LEASES | EVERY_LEASE_CAP)
@@ -115,7 +114,6 @@ async def test_over_a_cap_polls_wait_and_the_next_free_place_is_theirs_at_once(c
     client.close()
 
 
-@pytest.mark.proof
 async def test_no_more_is_dispatched_in_a_minute_than_its_budgets(cluster: MakeCluster) -> None:
     """A budget per queue, one for a group of two queues, two nodes, and the minute turns twice meanwhile."""
     group = {"dispatch_budget_group": "psp", "max_dispatches_per_minute_per_budget_group": 8}

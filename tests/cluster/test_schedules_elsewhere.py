@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import MakeCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.proof]
 
 SCHEDULES = 6  # of ids that live on either node
 GOOD: dict[str, Any] = {

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import MakeCluster
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.proof]
 
 COUNT = 24
 

@@ -27,14 +27,14 @@ ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="about what root does")
 NOBODY = pwd.getpwnam("nobody")
 
+pytestmark = pytest.mark.proof
+
 # Everything is imported before root is left behind: the interpreter may stand where the other user can not go.
 UNPRIVILEGED_PROGRAM = """
 import encodings.idna, os, sys, sysconfig
 import node.cli, node.wiring, node.server, node.bootstrap, store.migrate, store.connections.pool
 import uvloop, fastavro, asyncpg, nats, getpass, httptools, asyncio.base_subprocess
 import nats.js.errors, concurrent.futures.thread, multiprocessing, email.message
-
-pytestmark = pytest.mark.proof
 sysconfig.get_path("scripts")
 os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[1]))
 os.environ["HOME"] = "/"
