@@ -7,7 +7,7 @@ the canonical order of the keys, so what is sent is kept as text until the end (
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from actors.export import facts as run_facts
 from actors.export import manifest
@@ -23,6 +23,14 @@ from actors.run.times import iso
 SCHEMA = "durable-workflow.v2.history-export"
 SCHEMA_VERSION = 1
 _ENTRIES_AT_ONCE = 100
+
+
+class Part(Protocol):
+    """What stands under one key of a bundle."""
+
+    def sent(self) -> Iterator[bytes]: ...
+
+    def counted(self) -> Iterator[bytes]: ...
 
 
 class Bundle:
@@ -81,9 +89,8 @@ class Bundle:
         rest = self._rest()
         yield b"]"
         for name, part in rest.items():
-            if name not in self._first and name != "history_events":
-                yield f',"{name}":'.encode()
-                yield from _sent(part)
+            yield f',"{name}":'.encode()
+            yield from part.sent()
         yield from self._counted(rest)
         yield b',"integrity":' + written(self._seal.integrity()).sent + b"}"
 
@@ -100,18 +107,19 @@ class Bundle:
             section.take(event)
         return text
 
-    def _counted(self, rest: dict[str, Any]) -> Iterator[bytes]:
+    def _counted(self, rest: dict[str, Part]) -> Iterator[bytes]:
         """Count everything in canonical order; yields nothing to send, only the occasion to serve others."""
         count = self._seal.count
-        parts = {**{name: One(value) for name, value in self._first.items()}, "history_events": self._events, **rest}
+        first: dict[str, Part] = {name: One(value) for name, value in self._first.items()}
+        parts = {**first, "history_events": self._events, **rest}
         for index, name in enumerate(sorted(parts)):
             count((b"{" if index == 0 else b",") + f'"{name}":'.encode())
-            for piece in _counted(parts[name]):
+            for piece in parts[name].counted():
                 count(piece)
                 yield b""
         count(b"}")
 
-    def _rest(self) -> dict[str, Any]:
+    def _rest(self) -> dict[str, Part]:
         sections, summing, odd = self._sections, self._summing, self._odd
         links = _Links(sections["parents"].rows, sections["children"].rows)
         entries = self._manifest_entries()
@@ -204,13 +212,3 @@ def _shaped(stored: dict[str, Any], sequence: int) -> dict[str, Any]:
         "recorded_at": stored["recorded_at"],
         "payload": stored["payload"],
     }
-
-
-def _sent(part: Any) -> Iterator[bytes]:
-    found: Iterator[bytes] = part.sent()
-    return found
-
-
-def _counted(part: Any) -> Iterator[bytes]:
-    found: Iterator[bytes] = part.counted()
-    return found

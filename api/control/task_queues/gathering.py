@@ -53,6 +53,8 @@ async def _joined(
     held: dict[str, list[Held]],
     workers: dict[str, list[Worker]],
 ) -> list[Queue]:
+    if not names:
+        return []  # the nodes would be asked for nothing
     by_queue: dict[str, dict[str, ReadyTasks]] = {name: {} for name in names}
     for task in ready:
         if task.queue in by_queue:
